@@ -1,0 +1,65 @@
+"""The command line: `attar`. The one part that prints."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from attar import __version__
+from attar.cli.reproduce import reproduce
+from attar.errors import AttarError, file_error
+
+app = typer.Typer(
+    name="attar",
+    help="Distill large models and ensembles into small ones that are cheap to deploy.",
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(reproduce)
+
+
+@app.callback(invoke_without_command=True)
+def attar(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Distill large models and ensembles into small ones that are cheap to deploy."""
+    if version:
+        typer.echo(f"attar {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, and exit: 0 done, 2 wrong input, 130 interrupted.
+
+    Whatever the user can mend ends in one line on standard error, never in a traceback.
+    """
+    try:
+        code = typer.main.get_command(app).main(
+            args=arguments, prog_name="attar", standalone_mode=False
+        )
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see `{context.command_path} --help`" if context else ""
+        code = _fail(f"{error.format_message().rstrip('.')}{hint}")
+    except AttarError as error:
+        code = _fail(str(error))
+    except OSError as error:
+        code = _fail(str(file_error("use", Path(error.filename or "a file"), error)))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("attar: interrupted; the same command goes on where it stopped", err=True)
+        code = 130
+    sys.exit(code)
+
+
+def _fail(message: str) -> int:
+    click.echo(f"attar: error: {message}", err=True)
+    return 2

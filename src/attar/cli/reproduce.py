@@ -1,0 +1,79 @@
+"""`attar reproduce EXPERIMENT`: its options are the fields of the experiment's configuration."""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import typer
+
+from attar.cli.terminal import follow, show_result
+from attar.recipes import mnist
+from attar.recipes.stages import Progress
+from attar.records import ExperimentResult
+
+reproduce = typer.Typer(
+    name="reproduce",
+    help="Run an experiment of Hinton, Vinyals & Dean (2015), and put its numbers beside the "
+    "paper's. One that was stopped goes on; one that is finished shows its table at once.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+class Recipe(Protocol):
+    """What a module of `attar.recipes` offers to the command line."""
+
+    EXPERIMENT: str
+    Config: type[Any]  # a frozen dataclass; each field's metadata has its help
+    QUICK: Any  # a Config of minutes
+
+    def run(self, config: Any, folder: Path, *, command: str) -> Iterator[Progress]:  # noqa: ANN401
+        """Run the experiment in the folder; leave `<EXPERIMENT>.json` there."""
+
+
+def make_command(recipe: Recipe) -> Callable[..., None]:
+    """Make the function that typer turns into the experiment's command."""
+    full, quick = recipe.Config(), recipe.QUICK
+
+    def command(**options: Any) -> None:  # noqa: ANN401  (typer has checked them)
+        is_quick, out = options.pop("quick"), options.pop("out")
+        given = {name: value for name, value in options.items() if value is not None}
+        config = replace(quick if is_quick else full, **given)
+        folder = out or Path("runs") / (recipe.EXPERIMENT + "-quick" * is_quick)
+        line = shlex.join(["attar", *sys.argv[1:]])
+        follow(recipe.run(config, folder, command=line))
+        path = folder / f"{recipe.EXPERIMENT}.json"
+        show_result(ExperimentResult.read(path), path)
+
+    differences = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in asdict(quick).items()
+        if value != getattr(full, name)
+    ]
+    options: dict[str, tuple[Any, object, str]] = {
+        "quick": (bool, False, f"Minutes instead of the full run: {', '.join(differences)}."),
+        "out": (Path | None, None, f"The run's folder.  [default: runs/{recipe.EXPERIMENT}]"),
+    }
+    for field in fields(recipe.Config):
+        text = f"{field.metadata['help']}  [default: {getattr(full, field.name)}]"
+        options[field.name] = (cast(Any, field.type) | None, None, text)
+    parameters = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=kind,
+            default=typer.Option(default, f"--{name.replace('_', '-')}", help=text),
+        )
+        for name, (kind, default, text) in options.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__ = recipe.__doc__
+    return command
+
+
+for _recipe in (mnist,):
+    reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))

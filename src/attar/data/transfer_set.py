@@ -1,0 +1,217 @@
+"""The transfer set: examples in memory, answered a batch at a time, plain or as a seeded view."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64, Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attar.data.checks import (
+    check_finite,
+    check_indices,
+    check_targets,
+    name_classes,
+    rows_per_chunk,
+    to_inputs,
+    to_targets,
+)
+from attar.errors import DataError, ShapeError
+
+ViewFn = Callable[[Tensor, Tensor, int], Tensor]  # stored inputs, example ids, view -> inputs
+
+CHUNK_BYTES = 2**24  # what is read at once where the whole set is gone through
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some examples of a transfer set, ready for a network."""
+
+    inputs: Float[Tensor, "batch *shape"]  # float32, or float64 if the set was given so
+    hard_targets: Int64[Tensor, " batch"]  # -1 where there is none
+    indices: Int64[Tensor, " batch"]  # positions in the transfer set
+
+
+class TransferSet:
+    """Inputs on which a student sees soft targets, with hard targets for some or all of them.
+
+    The inputs stay as they are given, without a copy where that is possible. A batch of uint8
+    inputs is scaled to [0, 1] float32; float64 stays float64; all other floats become float32.
+
+    Each example has an id, its position in the set that was constructed. A subset keeps the ids, so
+    that in all subsets the same view of the same example has the same pixels.
+
+    Args:
+        inputs: Shape `[examples, *shape]`, uint8 or floats, all finite. Don't change it afterwards.
+        hard_targets: Class indices `[examples]`, any integer type; -1 where there is none.
+        class_names: One for each class, no two alike; by default "0", "1" and so on.
+        classes: How many classes there are; by default as many as there are `class_names`, or
+            else one more than the largest hard target.
+        views: Makes view 1 and above out of stored inputs, example ids and the view's number. It
+            must keep shape and type. View 0 is the plain example and does not call it.
+
+    Raises:
+        DataError: If the set is empty, has inputs that are not finite or of the wrong type, or
+            hard targets that are no class; or if the classes are unknown or contradict each other.
+        ShapeError: If there is not one hard target for each example.
+
+    Example:
+        >>> pixels = torch.tensor([[0, 255], [51, 102]], dtype=torch.uint8)
+        >>> transfer = TransferSet(pixels, torch.tensor([1, -1]), class_names=["cat", "dog"])
+        >>> transfer.batch(torch.tensor([1, 0])).inputs
+        tensor([[0.2000, 0.4000],
+                [0.0000, 1.0000]])
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor | NDArray[Any],
+        hard_targets: Tensor | NDArray[Any] | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        classes: int | None = None,
+        views: ViewFn | None = None,
+    ) -> None:
+        """Check all of it, once."""
+        stored = to_inputs(inputs)
+        targets = to_targets(hard_targets, stored)
+        self._class_names = name_classes(targets, class_names, classes)
+        check_targets(targets, len(self._class_names))
+        check_finite(stored, CHUNK_BYTES)
+        self._stored = stored  # of this set or of the one that it is a subset of
+        self._stored_targets = targets
+        self._ids: Tensor | None = None  # rows of the stored tensors; None: all of them
+        self._views = views
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self._class_names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class."""
+        return self._class_names
+
+    @property
+    def views(self) -> ViewFn | None:
+        """What makes view 1 and above, if anything does."""
+        return self._views
+
+    @property
+    def inputs(self) -> Shaped[Tensor, "examples *shape"]:
+        """The inputs as stored, not scaled; of a subset, a copy."""
+        return self._stored if self._ids is None else self._stored.index_select(0, self._ids)
+
+    @property
+    def hard_targets(self) -> Int64[Tensor, " examples"]:
+        """The hard targets, -1 where there is none; of a subset, a copy."""
+        return self._stored_targets if self._ids is None else self._stored_targets[self._ids]
+
+    @property
+    def example_ids(self) -> Int64[Tensor, " examples"]:
+        """Where each example stood in the set that was constructed."""
+        if self._ids is None:
+            return torch.arange(len(self._stored), device=self._stored.device)
+        return self._ids
+
+    def __len__(self) -> int:
+        return len(self._stored if self._ids is None else self._ids)
+
+    def __repr__(self) -> str:
+        dtype = str(self._stored.dtype).removeprefix("torch.")
+        shape = [len(self), *self._stored.shape[1:]]
+        return f"TransferSet({shape} {dtype}, {self.classes} classes, views={self._views})"
+
+    def batch(self, indices: Int64[Tensor, " batch"], view: int = 0) -> Batch:
+        """Answer some examples, in the order of the indices.
+
+        Args:
+            indices: Positions in this set, 0 or more; one may come twice.
+            view: Which view of them; 0 is the plain example.
+
+        Raises:
+            DataError: If an index or the view is out of range, or the set has no views.
+            ShapeError: If the set's views change the shape or type of the inputs.
+        """
+        indices = check_indices(indices, len(self)).to(self._stored.device)
+        ids = indices if self._ids is None else self._ids[indices]
+        inputs = self._stored.index_select(0, ids)
+        if view != 0:
+            inputs = self._see(inputs, ids, view)
+        return Batch(_scale(inputs), self._stored_targets[ids], indices)
+
+    def subset(self, indices: Int64[Tensor, " kept"]) -> "TransferSet":
+        """Choose some examples; classes, views and example ids stay, and no input is copied.
+
+        Raises:
+            DataError: If there is no index, or one is out of range.
+        """
+        subset = copy.copy(self)
+        subset._ids = self.example_ids[check_indices(indices, len(self)).to(self._stored.device)]
+        subset.__dict__.pop("_fingerprint", None)
+        return subset
+
+    def with_views(self, views: ViewFn | None) -> "TransferSet":
+        """Replace what makes view 1 and above; nothing is copied."""
+        changed = copy.copy(self)
+        changed._views = views
+        return changed
+
+    def fingerprint(self) -> str:
+        """Hash the set by SHA-256: its inputs with shape and type, hard targets and class names.
+
+        The example ids count too, unless they are 0, 1, 2 and so on, because the pixels of a view
+        hang on them; `views` does not. Computed once, at a few hundred megabytes a second or more.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        ids = self.example_ids
+        renumbered = not torch.equal(ids, torch.arange(len(ids), device=ids.device))
+        header = {
+            "shape": [len(self), *self._stored.shape[1:]],
+            "dtype": str(self._stored.dtype),
+            "class_names": self.class_names,
+            "renumbered": renumbered,
+        }
+        sha256 = hashlib.sha256(json.dumps(header).encode())
+        for rows in ids.split(rows_per_chunk(self._stored, CHUNK_BYTES)):
+            sha256.update(_to_bytes(self._stored.index_select(0, rows)))
+        sha256.update(_to_bytes(self.hard_targets))
+        if renumbered:
+            sha256.update(_to_bytes(ids))
+        return sha256.hexdigest()
+
+    def _see(self, inputs: Tensor, ids: Tensor, view: int) -> Tensor:
+        if view < 0:
+            raise DataError(f"expected view >= 0, got {view}; view 0 is the plain example")
+        if self._views is None:
+            raise DataError(
+                f"expected a set with views, got view {view} of one without; "
+                "try with_views(Jitter(...)), or view 0"
+            )
+        seen = self._views(inputs, ids, view)
+        if seen.shape != inputs.shape or seen.dtype != inputs.dtype:
+            raise ShapeError(
+                f"expected views to keep {list(inputs.shape)} {inputs.dtype}, "
+                f"got {list(seen.shape)} {seen.dtype} from {self._views}"
+            )
+        return seen
+
+
+def _scale(inputs: Tensor) -> Tensor:
+    if inputs.dtype == torch.uint8:
+        return inputs.float().div_(255)
+    return inputs if inputs.dtype == torch.float64 else inputs.float()
+
+
+def _to_bytes(tensor: Tensor) -> memoryview:
+    return tensor.contiguous().cpu().view(torch.uint8).numpy().data

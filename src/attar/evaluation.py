@@ -1,0 +1,72 @@
+"""Measuring a network on a labelled set."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.data import TransferSet
+from attar.errors import DataError
+from attar.metrics import is_error, negative_log_likelihood
+from attar.precision import Precision, autocast
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a network does on a labelled set."""
+
+    examples: int
+    errors: int
+    accuracy: float  # a fraction
+    nll: float  # mean negative log-likelihood of the true class, nats
+
+
+def compute_logits(
+    network: nn.Module, transfer_set: TransferSet, *, precision: Precision = "float32"
+) -> Float[Tensor, "examples classes"]:
+    """Run the network, in evaluation mode, over the plain examples of a set, in their order.
+
+    Args:
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`; left in its mode.
+        transfer_set: The examples.
+        precision: Of the products; logits are at least float32 in any case.
+
+    Returns:
+        Logits, shape `[examples, classes]`.
+    """
+    was_training = network.training
+    network.eval()
+    parts = []
+    try:
+        with torch.inference_mode(), autocast(network, precision):
+            for indices in torch.arange(len(transfer_set)).split(_BATCH):
+                logits = network(transfer_set.batch(indices).inputs)
+                parts.append(logits if logits.dtype == torch.float64 else logits.float())
+    finally:
+        network.train(was_training)
+    return torch.cat(parts).clone()
+
+
+def evaluate(
+    network: nn.Module, test_set: TransferSet, *, precision: Precision = "float32"
+) -> Evaluation:
+    """Measure the network on the plain examples of a labelled set.
+
+    Raises:
+        DataError: If an example of the set has no hard target.
+    """
+    hard_targets = test_set.hard_targets
+    if (hard_targets < 0).any():
+        first = int((hard_targets < 0).nonzero()[0])
+        raise DataError(f"expected a hard target for every test example, example {first} has none")
+    logits = compute_logits(network, test_set, precision=precision)
+    errors = int(is_error(logits, hard_targets).sum())
+    return Evaluation(
+        examples=len(test_set),
+        errors=errors,
+        accuracy=1 - errors / len(test_set),
+        nll=float(negative_log_likelihood(logits, hard_targets).mean()),
+    )

@@ -1,0 +1,43 @@
+"""Writing files so that a reader never sees half of one."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from attar.errors import file_error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, so that `path` holds all of it or what it held before.
+
+    The bytes go to a temporary file beside it, are synced to the disk, and the file is renamed.
+    A temporary file that could not be finished is removed.
+
+    Raises:
+        FolderError: If the folder cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise file_error("write", path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Make the folder and those above it, if they are not there; raise `FolderError` if barred."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise file_error("make the folder", path, error) from error
+    return path
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 checksum of the bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,59 @@
+"""What makes training quick on a CPU and is not the loop: number formats and memory."""
+
+import ctypes
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import nn
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
+
+
+@cache
+def cpu_multiplies_bfloat16() -> bool:
+    """Tell whether this processor has instructions for bfloat16 matrix products."""
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if capabilities:
+        names = ("avx512_bf16", "amx_bf16", "amx_tile", "arm_bf16", "bf16")
+        return any(capabilities.get(name, False) for name in names)
+    older = [
+        getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")
+    ]
+    return any(supported() for supported in older if supported is not None)
+
+
+def autocast(network: nn.Module, precision: Precision) -> AbstractContextManager[object]:
+    """Return the context in which the network's products run.
+
+    `auto` means bfloat16 where the processor is quick at it, float32 elsewhere. Weights stay
+    float32 in either case, and a network whose weights are not float32 runs as it is.
+    """
+    first = next(network.parameters(), None)
+    if first is None or first.dtype != torch.float32 or precision == "float32":
+        return nullcontext()
+    if precision == "auto" and first.device.type == "cpu" and not cpu_multiplies_bfloat16():
+        return nullcontext()
+    return torch.autocast(first.device.type, torch.bfloat16)
+
+
+def keep_freed_memory() -> None:
+    """Ask the C library to keep the memory of large tensors that are freed, for the next ones.
+
+    Every step frees and allocates the same few tensors. With its default settings glibc returns
+    each of them to the system and asks for new pages, which the system fills with zeros: up to a
+    quarter of a training step on a CPU. Elsewhere than on glibc, and where the user has set
+    `MALLOC_...` variables, this does nothing.
+    """
+    if not sys.platform.startswith("linux") or any(key.startswith("MALLOC_") for key in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # not glibc
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the largest that every glibc takes
+    mallopt(_M_TRIM_THRESHOLD, 256 << 20)

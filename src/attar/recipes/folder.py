@@ -1,0 +1,59 @@
+"""The folder of a run: claimed by one process, for one experiment with one configuration."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from attar.errors import FolderError, file_error
+from attar.files import make_folder
+from attar.records import read_json, write_json
+
+
+@contextmanager
+def claim_folder(
+    folder: Path, experiment: str, config: Mapping[str, Any], *, may_grow: str
+) -> Iterator[None]:
+    """Hold the folder for the body, which fills it or goes on where an earlier process stopped.
+
+    The configuration stands in `run.json`. An earlier run's must be the same, except that the
+    number named by `may_grow` may be larger now.
+
+    Raises:
+        FolderError: If the folder cannot be written, is in use, or holds anything else.
+    """
+    make_folder(folder)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            _check_owner(folder, experiment, config, may_grow=may_grow)
+            write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
+            yield
+    except Timeout as error:
+        raise FolderError(f"{folder} is in use by another run; wait for it to end") from error
+    except OSError as error:
+        raise file_error("use the folder", folder, error) from error
+
+
+def _check_owner(
+    folder: Path, experiment: str, config: Mapping[str, Any], *, may_grow: str
+) -> None:
+    path = folder / "run.json"
+    advice = "give another folder with --out"
+    if not path.exists():
+        others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        if others:
+            raise FolderError(f"{folder} holds other files ({others[0]}, ...); {advice}")
+        return
+    earlier = read_json(path)
+    if earlier.get("experiment") != experiment:
+        found = f"{folder} holds a run of {earlier.get('experiment')}, not of {experiment}"
+        raise FolderError(f"{found}; {advice}")
+    then = earlier.get("config", {})
+    for name in sorted({*config, *then}):
+        before, now = then.get(name), config.get(name)
+        if before == now or (name == may_grow and before is not None and now > before):
+            continue
+        option = f"--{name.replace('_', '-')}"
+        raise FolderError(f"{folder} holds a run with {option} {before}, not {now}; {advice}")

@@ -1,0 +1,221 @@
+"""MNIST end to end: Hinton et al. (2015), sec. 3, first two paragraphs."""
+
+import functools
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attar.data import Batch, Jitter, TransferSet, load_mnist, mix_seed
+from attar.errors import check_not_negative, check_positive
+from attar.losses import distillation_loss
+from attar.models import mlp
+from attar.recipes.config import option
+from attar.recipes.folder import claim_folder
+from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, kept_logits, train_stage
+from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.training import LossFn, TrainingSettings
+
+EXPERIMENT = "mnist"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Two hidden layers each; dropout, max-norm and jitter for the teacher alone.
+
+    The paper gives the units, the temperature and the jitter. All else is ours, chosen on the
+    last 10,000 training examples (`--held-out 10000`); docs/log.md tells how.
+    """
+
+    seeds: int = option(3, "Runs, each with its own random numbers.")
+    teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
+    teacher_epochs: int = option(120, "Passes of the teacher over the training set.")
+    teacher_learning_rate: float = option(0.4, "Highest learning rate of the teacher.")
+    teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
+    teacher_hidden_dropout: float = option(0.5, "Probability of dropping a hidden unit.")
+    teacher_max_norm: float = option(3.0, "Longest weight vector of a teacher's hidden unit.")
+    jitter: int = option(2, "Pixels by which the teacher's images are moved at most.")
+    student_units: int = option(800, "Units in each of the student's two hidden layers.")
+    student_epochs: int = option(40, "Passes of the student that has hard targets alone.")
+    student_learning_rate: float = option(0.1, "Its highest learning rate.")
+    distilled_epochs: int = option(100, "Passes of the students that have soft targets.")
+    distilled_learning_rate: float = option(0.04, "Their highest learning rate.")
+    temperature: float = option(20.0, "Of the soft targets.")
+    soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
+    hard_weight: float = option(0.1, "Weight of the hard targets' loss, for the one with both.")
+    batch_size: int = option(512, "Examples in a batch, for all networks.")
+    held_out: int = option(
+        0, "Train without this many training examples, and measure on them, to choose settings."
+    )
+
+    def __post_init__(self) -> None:
+        """Check what the networks, losses and settings made from it do not."""
+        check_positive(seeds=self.seeds)
+        check_not_negative(jitter=self.jitter, held_out=self.held_out)
+
+
+QUICK = replace(
+    Config(), seeds=1, teacher_epochs=15, student_epochs=10, distilled_epochs=25
+)  # minutes
+
+# Test errors. Its distilled student has soft and hard targets ("the additional task").
+PAPER = {"teacher": 67, "hard": 146, "soft": 74, "both": 74}
+
+
+def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
+    """Run the experiment in `folder`, or what is left of it; the result goes to `mnist.json`.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        AttarError: If the folder cannot be used, the disk is full, or a training diverges.
+    """
+    path = folder / f"{EXPERIMENT}.json"
+    with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
+        if path.exists() and ExperimentResult.read(path).config == asdict(config):
+            return
+        train_set, test_set = _data(config)
+        stages = [make_stages(config, seed) for seed in range(config.seeds)]
+        flat = [stage for of_seed in stages for stage in of_seed.values()]
+        meter = WorkMeter(sum(stage.work(len(train_set)) for stage in flat))
+        trained = []
+        for of_seed in stages:
+            results = yield from _one_seed(config, of_seed, folder, train_set, test_set, meter)
+            trained.append(results)
+        write_json(path, _result(config, trained, command))
+
+
+def _data(config: Config) -> tuple[TransferSet, TransferSet]:
+    mnist = load_mnist()
+    if not config.held_out:
+        return mnist.train, mnist.test
+    kept = len(mnist.train) - config.held_out
+    check_positive(examples_that_are_not_held_out=kept)
+    everything = torch.arange(len(mnist.train))
+    return mnist.train.subset(everything[:kept]), mnist.train.subset(everything[kept:])
+
+
+def make_stages(config: Config, seed: int) -> dict[str, Stage]:
+    """Describe the four networks of a seed; its three students start from the same weights."""
+
+    def settings(epochs: int, learning_rate: float) -> TrainingSettings:
+        return TrainingSettings(
+            epochs=epochs,
+            batch_size=config.batch_size,
+            learning_rate=learning_rate,
+            warmup_epochs=1,
+            seed=seed,
+        )
+
+    def teacher() -> nn.Module:
+        return mlp(
+            784,
+            [config.teacher_units] * 2,
+            10,
+            generator=torch.Generator().manual_seed(mix_seed(seed, 0)),
+            input_dropout=config.teacher_input_dropout,
+            hidden_dropout=config.teacher_hidden_dropout,
+            max_norm=config.teacher_max_norm,
+        )
+
+    def student() -> nn.Module:
+        generator = torch.Generator().manual_seed(mix_seed(seed, 1))
+        return mlp(784, [config.student_units] * 2, 10, generator=generator)
+
+    of_seed = f"seed {seed + 1} of {config.seeds}"
+    distilled = settings(config.distilled_epochs, config.distilled_learning_rate)
+    return {
+        "teacher": Stage(
+            f"teacher-{seed}",
+            f"teacher, {of_seed}",
+            teacher,
+            settings(config.teacher_epochs, config.teacher_learning_rate),
+        ),
+        "hard": Stage(
+            f"student-hard-{seed}",
+            f"student on hard targets, {of_seed}",
+            student,
+            settings(config.student_epochs, config.student_learning_rate),
+        ),
+        "soft": Stage(
+            f"student-soft-{seed}", f"student on soft targets, {of_seed}", student, distilled
+        ),
+        "both": Stage(f"student-both-{seed}", f"student on both, {of_seed}", student, distilled),
+    }
+
+
+def _one_seed(
+    config: Config,
+    stages: dict[str, Stage],
+    folder: Path,
+    train_set: TransferSet,
+    test_set: TransferSet,
+    meter: WorkMeter,
+) -> Generator[Progress, None, dict[str, Trained]]:
+    train = functools.partial(train_stage, folder=folder, test_set=test_set, meter=meter)
+    seed = stages["teacher"].settings.seed
+    jittered = train_set.with_views(Jitter(pixels=config.jitter, seed=seed))
+    teacher = yield from train(stages["teacher"], jittered, hard_loss)
+    trained = {"teacher": teacher}
+    trained["hard"] = yield from train(stages["hard"], train_set, hard_loss)
+    path = folder / f"{stages['teacher'].name}.logits.safetensors"
+    logits = kept_logits(path, teacher.network, train_set)
+    for name, hard_weight in (("soft", 0.0), ("both", config.hard_weight)):
+        loss_fn = soft_loss(config, logits, hard_weight=hard_weight)
+        trained[name] = yield from train(stages[name], train_set, loss_fn)
+    return trained
+
+
+def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy with the hard targets."""
+    return nn.functional.cross_entropy(logits, batch.hard_targets)
+
+
+def soft_loss(config: Config, teacher_logits: Tensor, *, hard_weight: float) -> LossFn:
+    """Make the loss of a student that has soft targets."""
+
+    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
+        return distillation_loss(
+            logits,
+            teacher_logits[batch.indices],
+            batch.hard_targets,
+            temperature=config.temperature,
+            soft_weight=config.soft_weight,
+            hard_weight=hard_weight,
+        ).mean()
+
+    return loss_fn
+
+
+def _result(config: Config, trained: list[dict[str, Trained]], command: str) -> ExperimentResult:
+    teacher, student = (f"2×{units}" for units in (config.teacher_units, config.student_units))
+    names = {
+        "teacher": f"teacher {teacher}: dropout, max-norm, jitter",
+        "hard": f"student {student}: hard targets",
+        "soft": f"student {student}: soft targets, T = {config.temperature:g}",
+        "both": f"student {student}: soft targets, T = {config.temperature:g}, and hard targets",
+    }
+    rows = []
+    for key, name in names.items():
+        network = trained[0][key].network
+        rows.append(
+            ResultRow.over_seeds(
+                name,
+                [of_seed[key].evaluation.errors for of_seed in trained],
+                metric="held-out training errors" if config.held_out else "test errors",
+                paper=None if config.held_out else PAPER[key],
+                parameters=sum(parameter.numel() for parameter in network.parameters()),
+            )
+        )
+    return ExperimentResult(
+        experiment=EXPERIMENT,
+        command=command,
+        rows=tuple(rows),
+        config=asdict(config),
+        machine=this_machine(),
+        wall_seconds=sum(one.wall_seconds for of_seed in trained for one in of_seed.values()),
+        details={key: [asdict(of_seed[key].evaluation) for of_seed in trained] for key in names},
+    )

@@ -1,0 +1,179 @@
+"""The steps that experiments are made of: train a network once, keep it, tell how far it is."""
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from attar.data import TransferSet
+from attar.errors import FolderError, file_error
+from attar.evaluation import Evaluation, compute_logits, evaluate
+from attar.files import write_atomically
+from attar.records import read_json, write_json
+from attar.training import (
+    LossFn,
+    TrainingRun,
+    TrainingSettings,
+    load_weights,
+    save_weights,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A network to be trained: all that is known before any training starts."""
+
+    name: str  # of its files
+    title: str  # for people
+    make_network: Callable[[], nn.Module]
+    settings: TrainingSettings
+
+    def work(self, examples: int) -> float:
+        """Estimate the cost: weights times examples times epochs."""
+        weights = sum(parameter.numel() for parameter in self.make_network().parameters())
+        return float(weights * examples * self.settings.epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained network, and how well it does."""
+
+    network: nn.Module
+    evaluation: Evaluation
+    wall_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an experiment is."""
+
+    title: str  # of the stage
+    epoch: int
+    epochs: int
+    fraction: float  # of the whole experiment's work
+    errors: int | None  # of the network in training, when last counted
+    examples_per_second: float
+    seconds_left: float | None  # of the whole experiment; None before anything is known
+
+
+class WorkMeter:
+    """Knows how much of an experiment is done, and from that when it will end."""
+
+    def __init__(self, total: float) -> None:
+        """Take the work of all stages, in the units of `Stage.work`."""
+        self.total, self.done = total, 0.0
+        self._here, self._started = 0.0, time.monotonic()
+
+    def add(self, work: float, *, by_earlier_run: bool = False) -> None:
+        """Count work as done; what an earlier run did tells nothing about this one's speed."""
+        self.done += work
+        if not by_earlier_run:
+            self._here += work
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimated time to the end."""
+        if not self._here:
+            return None
+        return (self.total - self.done) * (time.monotonic() - self._started) / self._here
+
+
+def train_stage(
+    stage: Stage,
+    transfer_set: TransferSet,
+    loss_fn: LossFn,
+    *,
+    folder: Path,
+    test_set: TransferSet,
+    meter: WorkMeter,
+) -> Generator[Progress, None, Trained]:
+    """Train the stage's network, or go on where an earlier process stopped, or load what it left.
+
+    Leaves `<name>.safetensors` (the weights) and `<name>.json` (settings, evaluation, every epoch).
+
+    Yields:
+        How far it is, after every step.
+
+    Returns:
+        The trained network and its evaluation on `test_set`.
+    """
+    network = stage.make_network()
+    work = stage.work(len(transfer_set))
+    record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
+    if record.exists():
+        load_weights(weights, network)
+        content = read_json(record)
+        meter.add(work, by_earlier_run=True)
+        return Trained(network, Evaluation(**content["evaluation"]), content["wall_seconds"])
+
+    checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
+    run = TrainingRun(
+        network,
+        transfer_set,
+        loss_fn,
+        stage.settings,
+        checkpoint=checkpoint,
+        measure=lambda network: asdict(evaluate(network, test_set, precision="auto")),
+    )
+    meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
+    yield from _follow(run, stage, work, meter)
+    seconds = sum(epoch.train_seconds for epoch in run.history)
+    evaluation = evaluate(network, test_set)
+    save_weights(weights, network)
+    write_json(
+        record,
+        {
+            "settings": asdict(stage.settings),
+            "evaluation": asdict(evaluation),
+            "wall_seconds": seconds,
+            "history": [asdict(epoch) for epoch in run.history],
+        },
+    )
+    checkpoint.unlink(missing_ok=True)
+    return Trained(network, evaluation, seconds)
+
+
+def _follow(
+    run: TrainingRun, stage: Stage, work: float, meter: WorkMeter
+) -> Generator[Progress, None, None]:
+    examples_per_step = len(run.transfer_set) / run.steps_per_epoch
+    measured = [epoch.measurements for epoch in run.history if epoch.measurements]
+    errors = int(measured[-1]["errors"]) if measured else None
+    first, started = run.steps_done, time.monotonic()
+    for step in run:
+        meter.add(work / run.steps)
+        if step.epoch and step.epoch.measurements:
+            errors = int(step.epoch.measurements["errors"])
+        yield Progress(
+            title=stage.title,
+            epoch=(step.index - 1) // run.steps_per_epoch + 1,
+            epochs=stage.settings.epochs,
+            fraction=meter.done / meter.total,
+            errors=errors,
+            examples_per_second=(step.index - first)
+            * examples_per_step
+            / (time.monotonic() - started),
+            seconds_left=meter.seconds_left,
+        )
+
+
+def kept_logits(path: Path, network: nn.Module, transfer_set: TransferSet) -> Tensor:
+    """Return the network's logits on the transfer set, from `path` if an earlier run kept them.
+
+    Raises:
+        FolderError: If the file is damaged.
+    """
+    if path.exists():
+        try:
+            return safetensors.torch.load(path.read_bytes())["logits"]
+        except OSError as error:
+            raise file_error("read", path, error) from error
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise FolderError(f"{path} is damaged ({error}); remove it to label again") from error
+    logits = compute_logits(network, transfer_set)
+    write_atomically(path, safetensors.torch.save({"logits": logits}))
+    return logits

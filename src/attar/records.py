@@ -1,0 +1,171 @@
+"""What a run leaves behind: frozen records, written as JSON."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.errors import FolderError, file_error
+from attar.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where and with which software a result was made."""
+
+    processor: str
+    cores: int
+    threads: int  # that torch uses for one operation
+    memory_gib: float | None
+    system: str
+    python: str
+    torch: str
+    attar: str
+    commit: str | None  # of the checkout that attar was run from, "+changes" if it had some
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One number of an experiment: the paper's, and ours over seeds."""
+
+    name: str
+    metric: str
+    paper: float | None  # None where the paper has no such number
+    mean: float
+    sd: float | None  # sample standard deviation over seeds; None for a single seed
+    seeds: int
+    values: tuple[float, ...] = ()  # one a seed
+    parameters: int | None = None  # of the network, where the row is about one
+
+    @classmethod
+    def over_seeds(
+        cls,
+        name: str,
+        values: Sequence[float],
+        *,
+        metric: str,
+        paper: float | None,
+        parameters: int | None = None,
+    ) -> "ResultRow":
+        """Summarise one value a seed."""
+        return cls(
+            name=name,
+            metric=metric,
+            paper=paper,
+            mean=statistics.fmean(values),
+            sd=statistics.stdev(values) if len(values) > 1 else None,
+            seeds=len(values),
+            values=tuple(values),
+            parameters=parameters,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentResult:
+    """An experiment's closing table, with all that is needed to make it again."""
+
+    experiment: str
+    command: str
+    rows: tuple[ResultRow, ...]
+    config: dict[str, Any]
+    machine: Machine
+    wall_seconds: float  # of training and measuring, over all the runs that it took
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "ExperimentResult":
+        """Read a result file.
+
+        Raises:
+            FolderError: If it cannot be read or is no result file.
+        """
+        content = read_json(path)
+        try:
+            rows = tuple(
+                ResultRow(**row | {"values": tuple(row["values"])}) for row in content.pop("rows")
+            )
+            return cls(**content | {"rows": rows, "machine": Machine(**content["machine"])})
+        except (KeyError, TypeError) as error:
+            raise FolderError(f"{path} is no result file of this release ({error})") from error
+
+
+def write_json(path: Path, record: Any) -> None:  # noqa: ANN401  (a record or what JSON can hold)
+    """Write a record, or anything that JSON can hold, to a file that people can read.
+
+    Raises:
+        FolderError: If the file cannot be written; what it held before is then unharmed.
+    """
+    content = asdict(record) if hasattr(record, "__dataclass_fields__") else record
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FolderError: If the file cannot be read or holds none.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    except ValueError as error:
+        raise FolderError(f"{path} is damaged: expected JSON, {error}; remove it") from error
+    if not isinstance(content, dict):
+        raise FolderError(f"{path} is damaged: expected a JSON object; remove it")
+    return content
+
+
+def this_machine() -> Machine:
+    """Describe the machine and the software that run this."""
+    return Machine(
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory_gib=_memory_gib(),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        attar=version("attar"),
+        commit=_commit(),
+    )
+
+
+def _processor() -> str:
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return str(capabilities.get("cpu_name") or platform.processor() or platform.machine())
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # no sysconf on this system
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that this file lies in, if it lies in one of attar's."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", "src")
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

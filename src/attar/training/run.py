@@ -1,0 +1,208 @@
+"""A whole training: epochs, views, learning rate, evaluations, checkpoints."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from attar.data import Batch, TransferSet, mix_seed
+from attar.errors import FolderError
+from attar.precision import keep_freed_memory
+from attar.training.checkpoints import load_checkpoint, save_checkpoint
+from attar.training.loop import LossFn, fit
+from attar.training.settings import TrainingSettings
+
+_ORDERS, _STEPS = 0, 1  # two streams of seeds
+
+Measure = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the transfer set."""
+
+    index: int  # from 1
+    mean_loss: float  # over the epoch's steps
+    learning_rate: float  # at its last step
+    train_seconds: float  # spent in its steps, evaluation not counted
+    measurements: dict[str, float] | None = None  # where it was measured
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One update of the weights."""
+
+    index: int  # from 1, over all epochs
+    loss: float
+    learning_rate: float
+    epoch: Epoch | None = None  # the epoch that this step ends
+
+
+class TrainingRun:
+    """Trains a network when iterated over; yields each `Step`.
+
+    Epoch number e shows view e of every example once, in an order of its own. Order, views and
+    dropout are pure functions of the seed and the step's number: a run that was stopped and goes on
+    from its checkpoint ends with the same weights, bit for bit, as one that never was.
+
+    Example:
+        >>> from attar import TransferSet, TrainingSettings, mlp
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> inputs = torch.randn(64, 5, generator=generator)
+        >>> data = TransferSet(inputs, (inputs[:, 0] > 0).long())
+        >>> settings = TrainingSettings(epochs=20, batch_size=16, learning_rate=0.1, seed=0)
+        >>> run = TrainingRun(
+        ...     mlp(5, [8], 2, generator=generator),
+        ...     data,
+        ...     lambda logits, batch: nn.functional.cross_entropy(logits, batch.hard_targets),
+        ...     settings,
+        ... )
+        >>> for step in run:
+        ...     pass
+        >>> run.history[-1].mean_loss < run.history[0].mean_loss
+        True
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        transfer_set: TransferSet,
+        loss_fn: LossFn,
+        settings: TrainingSettings,
+        *,
+        checkpoint: Path | None = None,
+        checkpoint_seconds: float = 20.0,
+        measure: Measure | None = None,
+        measurements: int = 20,
+    ) -> None:
+        """Prepare the run; go on from the checkpoint if it is there.
+
+        Args:
+            network: Maps inputs to logits; trained in place.
+            transfer_set: What it is trained on.
+            loss_fn: Logits and batch -> the scalar to be minimised.
+            settings: How long, how fast, with which seed.
+            checkpoint: File that takes the state of the run now and then, and at its end.
+            checkpoint_seconds: How often: at most this much work is lost when the run is killed.
+            measure: Measures the network at the ends of some epochs, of the last one always.
+            measurements: About how many times.
+
+        Raises:
+            FolderError: If the checkpoint is damaged, or of another run.
+        """
+        self.network, self.transfer_set, self.loss_fn = network, transfer_set, loss_fn
+        self.settings = settings
+        self.steps_per_epoch = math.ceil(len(transfer_set) / settings.batch_size)
+        self.steps = settings.epochs * self.steps_per_epoch
+        self.steps_done = 0
+        self.history: tuple[Epoch, ...] = ()
+        self._epoch_losses, self._epoch_seconds = 0.0, 0.0
+        self._optimizer = settings.make_optimizer(network.parameters())
+        self._checkpoint, self._checkpoint_seconds = checkpoint, checkpoint_seconds
+        self._measure, self._measure_every = measure, max(1, settings.epochs // measurements)
+        self._identity = {"settings": asdict(settings), "data": transfer_set.fingerprint()}
+        if checkpoint is not None and checkpoint.exists():
+            self._restore(checkpoint)
+
+    def __iter__(self) -> Iterator[Step]:
+        """Do the steps that are left.
+
+        Raises:
+            DivergedError: If a loss or a gradient is not finite.
+            FolderError: If a checkpoint cannot be written.
+        """
+        if self.steps_done == self.steps:
+            return
+        keep_freed_memory()
+        rate = self._set_learning_rate()
+        losses = fit(
+            self.network,
+            self._batches(),
+            self.loss_fn,
+            self._optimizer,
+            step_seed=lambda step: mix_seed(self.settings.seed, _STEPS, step),
+            first_step=self.steps_done + 1,
+            clip_norm=self.settings.clip_norm,
+            precision=self.settings.precision,
+        )
+        saved_at = started = time.monotonic()
+        for loss in losses:
+            self.steps_done += 1
+            self._epoch_losses += loss
+            self._epoch_seconds += time.monotonic() - started
+            ends_epoch = self.steps_done % self.steps_per_epoch == 0
+            epoch = self._end_epoch(rate) if ends_epoch else None
+            step = Step(self.steps_done, loss, rate, epoch)
+            is_last = self.steps_done == self.steps
+            if is_last or time.monotonic() - saved_at > self._checkpoint_seconds:
+                self._save()
+                saved_at = time.monotonic()
+            rate = self._set_learning_rate()
+            yield step
+            started = time.monotonic()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batches of the steps left; an epoch's differ by one example at most."""
+        first = self.steps_done
+        for step in range(first, self.steps):
+            epoch, position = divmod(step, self.steps_per_epoch)
+            if position == 0 or step == first:
+                generator = torch.Generator().manual_seed(
+                    mix_seed(self.settings.seed, _ORDERS, epoch)
+                )
+                order = torch.randperm(len(self.transfer_set), generator=generator)
+                parts = order.tensor_split(self.steps_per_epoch)
+            view = epoch + 1 if self.transfer_set.views else 0
+            yield self.transfer_set.batch(parts[position], view)
+
+    def _set_learning_rate(self) -> float:
+        rate = self.settings.learning_rate_at(
+            self.steps_done, steps=self.steps, steps_per_epoch=self.steps_per_epoch
+        )
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _end_epoch(self, learning_rate: float) -> Epoch:
+        index = self.steps_done // self.steps_per_epoch
+        is_due = index % self._measure_every == 0 or index == self.settings.epochs
+        epoch = Epoch(
+            index=index,
+            mean_loss=self._epoch_losses / self.steps_per_epoch,
+            learning_rate=learning_rate,
+            train_seconds=self._epoch_seconds,
+            measurements=self._measure(self.network) if self._measure and is_due else None,
+        )
+        self.history += (epoch,)
+        self._epoch_losses, self._epoch_seconds = 0.0, 0.0
+        return epoch
+
+    def _save(self) -> None:
+        if self._checkpoint is None:
+            return
+        state = {
+            "run": self._identity,
+            "steps_done": self.steps_done,
+            "epoch_losses": self._epoch_losses,
+            "epoch_seconds": self._epoch_seconds,
+            "history": [asdict(epoch) for epoch in self.history],
+        }
+        save_checkpoint(self._checkpoint, self.network, self._optimizer, state)
+
+    def _restore(self, path: Path) -> None:
+        state = load_checkpoint(path, self.network, self._optimizer)
+        found: dict[str, Any] = state["run"]
+        if found != self._identity:
+            names = sorted(
+                name for name in self._identity if found.get(name) != self._identity[name]
+            )
+            what = f"{path} is the checkpoint of a run with other {' and '.join(names)}"
+            raise FolderError(f"{what}; give another folder, or remove it to start again")
+        self.steps_done = state["steps_done"]
+        self._epoch_losses, self._epoch_seconds = state["epoch_losses"], state["epoch_seconds"]
+        self.history = tuple(Epoch(**epoch) for epoch in state["history"])

@@ -1,0 +1,162 @@
+"""The project's own promises: sizes, links, result files, versions, nothing private."""
+
+import json
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+import attar
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + [
+    path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))
+]
+FOLDERS = ("src", "tests", "docs", "results", "benchmarks", ".ci")
+
+RESULT_KEYS = {"experiment", "rows", "config", "machine"}
+ROW_KEYS = {"name", "metric", "paper", "mean", "sd", "seeds"}
+
+# In pieces, so that this file doesn't contain what it looks for.
+PRIVATE = ["/" + "work/", "/" + "root/", "../" + "shared", "pypi" + ".org"]
+
+
+def links(markdown: str) -> list[str]:
+    """Targets of links and images outside code."""
+    prose = re.sub(r"^\s*(```|~~~).*?^\s*\1", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"`[^`\n]*`", "", prose)
+    inline = re.findall(r"\]\(\s*<?([^)\s>]+)", prose)
+    named = re.findall(r"^\[[^\]^][^\]]*\]:\s*(\S+)", prose, flags=re.MULTILINE)
+    html = re.findall(r"\b(?:src|href)=\"([^\"]+)\"", prose)
+    return inline + named + html
+
+
+def broken_links(document: Path) -> list[str]:
+    targets = [
+        target
+        for target in links(document.read_text(encoding="utf-8"))
+        if not re.match(r"[a-z][a-z+.-]*:|#", target, flags=re.IGNORECASE)
+    ]
+    return [
+        target
+        for target in targets
+        if not (document.parent / unquote(target.partition("#")[0])).exists()
+    ]
+
+
+def faults_of_result(result: object) -> list[str]:
+    if not isinstance(result, dict):
+        return ["is no JSON object"]
+    faults = [f"lacks {key}" for key in sorted(RESULT_KEYS - result.keys())]
+    rows = result.get("rows", [])
+    if not rows:
+        faults.append("has no rows")
+    for number, row in enumerate(rows):
+        faults += [f"row {number} lacks {key}" for key in sorted(ROW_KEYS - row.keys())]
+    return faults
+
+
+def private_words(text: str) -> list[str]:
+    return [word for word in PRIVATE if word in text]
+
+
+def project_texts() -> dict[str, str]:
+    """What is committed and is text, by path."""
+    paths = [path for path in ROOT.iterdir() if path.is_file()]
+    paths += [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    texts = {}
+    for path in paths:
+        if "__pycache__" in path.parts:
+            continue
+        try:
+            texts[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # images, compressed data
+    return texts
+
+
+def test_source_files_stay_under_300_lines():
+    lines = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / "src").rglob("*.py")
+    }
+    assert lines
+    assert {path: count for path, count in lines.items() if count >= 300} == {}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_relative_links_lead_somewhere(document):
+    assert broken_links(ROOT / document) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    document = tmp_path / "page.md"
+    document.write_text(
+        "[here](page.md#top) [gone](gone.md) ![image](gone.png) [out](https://example.com/a)\n"
+        "[top](#top) `[code](code.md)`\n\n```\n[code](fenced.md)\n```\n\n[named]: gone-too.md\n",
+        encoding="utf-8",
+    )
+    assert broken_links(document) == ["gone.md", "gone.png", "gone-too.md"]
+
+
+def test_results_are_complete():
+    faults = {
+        path.name: faults_of_result(json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted((ROOT / "results").glob("*.json"))
+    }
+    assert {name: found for name, found in faults.items() if found} == {}
+
+
+def test_an_incomplete_result_is_found():
+    row = {"name": "teacher", "metric": "test errors", "paper": 67, "mean": 70.0, "seeds": 3}
+    result = {"experiment": "mnist", "rows": [row], "config": {}}
+    assert faults_of_result(result) == ["lacks machine", "row 0 lacks sd"]
+    assert "has no rows" in faults_of_result({**result, "rows": []})
+
+
+def test_versions_agree():
+    assert attar.__version__ == PROJECT["version"]
+    assert metadata.version("attar") == PROJECT["version"]
+
+
+def test_extras_are_the_documented_ones():
+    extras = {"dev", "speech", "export", "ray", "datasets", "transformers", "timm"}
+    assert set(PROJECT["optional-dependencies"]) == extras
+
+
+def test_extras_stay_out_of_the_core():
+    def name(requirement: str) -> str:
+        return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+    core = {name(requirement) for requirement in PROJECT["dependencies"]}
+    extra = {
+        name(requirement)
+        for requirements in PROJECT["optional-dependencies"].values()
+        for requirement in requirements
+    }
+    assert core & extra == set()
+
+
+def test_constraints_pin_the_core_and_dev():
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    )
+    wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+    assert {re.split(r"[<>=\[ ]", requirement)[0] for requirement in wanted} - pins.keys() == set()
+    assert [version for version in pins.values() if "+" in version] == []  # local builds
+
+
+def test_nothing_private_is_published():
+    found = {path: private_words(text) for path, text in project_texts().items()}
+    assert len(found) > 10
+    assert {path: words for path, words in found.items() if words} == {}
+
+
+def test_a_private_path_is_found():
+    assert private_words("saved in " + "/" + "work/here") == ["/" + "work/"]
