@@ -45,6 +45,7 @@ def mlp(
     input_dropout: float = 0.0,
     hidden_dropout: float = 0.0,
     max_norm: float | None = None,
+    initial_scale: float = 1.0,
 ) -> nn.Sequential:
     """Make a network of fully connected layers with rectified linear units.
 
@@ -56,6 +57,8 @@ def mlp(
         input_dropout: Probability that an input is dropped.
         hidden_dropout: Probability that a hidden unit is dropped.
         max_norm: Longest allowed weight vector of a hidden unit; None for no bound.
+        initial_scale: Factor on the initial weights. Below 1, hidden units have to learn their
+            features, instead of making do with the random ones that they start with.
 
     Returns:
         A network in training mode that maps `[batch, ...]` to logits `[batch, classes]`.
@@ -73,6 +76,7 @@ def mlp(
     sizes = [inputs, *hidden, classes]
     if min(sizes) < 1:
         raise AttarError(f"expected sizes of at least 1, got {sizes} for inputs, hidden, classes")
+    check_positive(initial_scale=initial_scale)
     modules: list[nn.Module] = [nn.Flatten()]
     for layer, (before, after) in enumerate(pairwise(sizes)):
         is_last = layer == len(sizes) - 2
@@ -85,6 +89,7 @@ def mlp(
             else:
                 linear = MaxNormLinear(before, after, max_norm=max_norm)
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)
+        linear.weight.detach().mul_(initial_scale)
         nn.init.zeros_(linear.bias)
         modules.append(linear)
         if not is_last:
