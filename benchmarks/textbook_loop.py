@@ -65,7 +65,7 @@ def train_teacher_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.o
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        clip_weights(model, max_norm=3.0)
+        clip_weights(model, max_norm=2.0)
 
 
 def train_student_epoch(
@@ -74,7 +74,7 @@ def train_student_epoch(
     optimizer: torch.optim.SGD,
     teacher: nn.Module | None = None,
     temperature: float = 20.0,
-    hard_weight: float = 0.1,
+    hard_weight: float = 4.0,
 ) -> None:
     model.train()
     for images, labels in loader:

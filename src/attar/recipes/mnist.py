@@ -45,7 +45,7 @@ class Config:
     distilled_learning_rate: float = option(0.01, "Their highest learning rate (AdamW).")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
-    hard_weight: float = option(0.1, "Weight of the hard targets' loss, for the one with both.")
+    hard_weight: float = option(4.0, "Weight of the hard targets' loss, for the one with both.")
     batch_size: int = option(512, "Examples in a batch, for all networks.")
     held_out: int = option(
         0, "Train without this many training examples, and measure on them, to choose settings."
