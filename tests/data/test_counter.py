@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -32,6 +33,7 @@ def deviations(counts: torch.Tensor) -> float:
     return abs(chi_square - freedom) / math.sqrt(2 * freedom)
 
 
+@functools.cache
 def along(axis: str, *, draws: int) -> torch.Tensor:
     """Bits at many neighboring places along one axis, all else fixed: `[MANY, draws]`."""
     if axis == "example":

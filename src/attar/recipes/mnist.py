@@ -1,4 +1,4 @@
-"""MNIST end to end: Hinton et al. (2015), sec. 3, first two paragraphs."""
+"""MNIST end to end, as in section 3 of Hinton, Vinyals & Dean (2015)."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
