@@ -3,10 +3,15 @@
 import signal
 from contextlib import contextmanager
 
+import beartype
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import config
+
+# Where a hint says float an int will do, as PEP 484 and mypy have it. jaxtyping looks this name up
+# in every module of attar that is imported from here on.
+beartype.beartype = beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))
 
 # The same examples on every run, and no folder of past ones beside the code.
 settings.register_profile("attar", derandomize=True, database=None, deadline=None, max_examples=60)

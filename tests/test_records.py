@@ -36,7 +36,7 @@ def result():
         commit="0123456789ab",
     )
     row = ResultRow.over_seeds(
-        "student 2×800", [74, 76], metric="test errors", paper=74, parameters=1_276_810
+        "student 2×800", [74.0, 76.0], metric="test errors", paper=74.0, parameters=1_276_810
     )
     return ExperimentResult(
         experiment="mnist",
@@ -50,12 +50,12 @@ def result():
 
 
 def test_mean_and_sample_standard_deviation_by_hand():
-    row = ResultRow.over_seeds("teacher", [60, 64, 68], metric="test errors", paper=67)
-    assert (row.mean, row.sd, row.seeds, row.values) == (64.0, 4.0, 3, (60, 64, 68))
+    row = ResultRow.over_seeds("teacher", [60.0, 64.0, 68.0], metric="test errors", paper=67.0)
+    assert (row.mean, row.sd, row.seeds, row.values) == (64.0, 4.0, 3, (60.0, 64.0, 68.0))
 
 
 def test_a_single_seed_has_no_spread():
-    row = ResultRow.over_seeds("teacher", [60], metric="test errors", paper=None)
+    row = ResultRow.over_seeds("teacher", [60.0], metric="test errors", paper=None)
     assert (row.mean, row.sd, row.seeds) == (60.0, None, 1)
 
 

@@ -104,7 +104,7 @@ def test_evaluation_mode_returns_the_inputs_themselves():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("probability", [0, 0.0, 0.001])  # nearer to 0 than to 1/256
+@pytest.mark.parametrize("probability", [0.0, 0.001])  # nearer to 0 than to 1/256
 def test_probability_zero_drops_nothing(probability):
     inputs = torch.randn(10_000)
     assert torch.equal(Dropout(probability)(inputs), inputs)

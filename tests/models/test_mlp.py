@@ -29,7 +29,7 @@ def test_the_papers_networks_have_their_sizes(units, parameters):
 
 def test_layers_stand_in_order():
     network = mlp(4, [5, 6], 3, generator=generator(), input_dropout=0.1, hidden_dropout=0.5)
-    kinds = [nn.Flatten, Dropout, nn.Linear, nn.ReLU] + [Dropout, nn.Linear, nn.ReLU]
+    kinds = [nn.Flatten, Dropout, nn.Linear, nn.ReLU, Dropout, nn.Linear, nn.ReLU]
     assert [type(module) for module in network] == [*kinds, Dropout, nn.Linear]
     dropouts = [module.probability for module in network if isinstance(module, Dropout)]
     assert dropouts == [0.1, 0.5, 0.5]
@@ -61,7 +61,7 @@ def test_inputs_of_any_shape_are_flattened(shape):
 
 def test_there_may_be_no_hidden_layer():
     network = mlp(4, [], 3, generator=generator(), input_dropout=0.5, max_norm=1.0)
-    assert [type(module) for module in network] == [nn.Flatten, Dropout, nn.Linear]
+    assert [type(module) for module in network] == [nn.Flatten, Dropout, MaxNormLinear]
 
 
 def test_one_generator_gives_one_set_of_weights():
@@ -92,9 +92,25 @@ def test_nothing_is_drawn_from_the_default_generator():
 def test_first_weights_spread_as_he_et_al_say_and_biases_are_zero():
     network = mlp(500, [400, 300], 200, generator=generator())
     for layer in (module for module in network if isinstance(module, nn.Linear)):
-        assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / layer.in_features), rel=0.02)
+        assert layer.weight.std().item() == pytest.approx(
+            math.sqrt(2 / layer.in_features), rel=0.02
+        )
         assert layer.weight.mean().item() == pytest.approx(0, abs=0.001)
         assert not layer.bias.any()
+
+
+def test_first_weights_can_be_scaled():
+    plain = mlp(20, [10], 3, generator=generator())
+    small = mlp(20, [10], 3, generator=generator(), initial_scale=0.25)
+    for before, after in zip(plain.parameters(), small.parameters(), strict=True):
+        assert torch.equal(after, 0.25 * before)
+        assert after.requires_grad
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])
+def test_a_scale_must_be_positive(scale):
+    with pytest.raises(AttarError, match=f"expected initial_scale > 0 and finite, got {scale}"):
+        mlp(20, [10], 3, generator=generator(), initial_scale=scale)
 
 
 rows = arrays(
@@ -120,14 +136,6 @@ def test_projection_shortens_the_long_weights_and_leaves_the_short_ones(before, 
     assert (layer.weight.detach().numpy()[short] == before[short]).all()  # to the bit
 
 
-def test_the_longest_weights_are_shortened_not_erased():  # their squares exceed float32
-    layer = MaxNormLinear(2, 1, max_norm=5.0)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor([[3e30, -4e30]]))
-    layer.project()
-    torch.testing.assert_close(layer.weight.detach(), torch.tensor([[3.0, -4.0]]))
-
-
 def test_projection_leaves_the_biases():
     layer = MaxNormLinear(2, 2, max_norm=1.0)
     nn.init.constant_(layer.bias, 100.0)
@@ -135,18 +143,19 @@ def test_projection_leaves_the_biases():
     assert (layer.bias == 100).all()
 
 
-def test_hidden_units_are_bounded_and_logits_are_not():
+def test_hidden_and_output_units_are_bounded_if_a_bound_is_given():
     network = mlp(4, [5, 6], 3, generator=generator(), max_norm=0.5)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.fill_(10.0)
+    free = mlp(4, [5, 6], 3, generator=generator())
+    for parameter in [*network.parameters(), *free.parameters()]:
+        nn.init.constant_(parameter, 10.0)
     apply_max_norm(network)
-    linear = [module for module in network if isinstance(module, nn.Linear)]
-    assert [type(layer) for layer in linear] == [MaxNormLinear, MaxNormLinear, nn.Linear]
-    for layer in linear[:2]:
+    apply_max_norm(free)
+    layers = [module for module in network if isinstance(module, nn.Linear)]
+    assert [type(layer) for layer in layers] == [MaxNormLinear] * 3
+    for layer in layers:
         lengths = layer.weight.detach().norm(dim=1)
         torch.testing.assert_close(lengths, torch.full_like(lengths, 0.5))
-    assert (linear[2].weight == 10).all()
+    assert all((parameter == 10).all() for parameter in free.parameters())
 
 
 def test_networks_within_networks_are_bounded_too():

@@ -56,7 +56,8 @@ def mlp(
         generator: Draws the initial weights (He et al. 2015); biases start at zero.
         input_dropout: Probability that an input is dropped.
         hidden_dropout: Probability that a hidden unit is dropped.
-        max_norm: Longest allowed weight vector of a hidden unit; None for no bound.
+        max_norm: Longest allowed weight vector of a unit, hidden or output; None for no bound.
+            To bound the output units too takes a tenth off the errors; see docs/log.md.
         initial_scale: Factor on the initial weights. Below 1, hidden units have to learn their
             features, instead of making do with the random ones that they start with.
 
@@ -84,7 +85,7 @@ def mlp(
         if probability:
             modules.append(Dropout(probability))
         with torch.random.fork_rng(devices=[]):  # the layer's own draws, overwritten below
-            if max_norm is None or is_last:
+            if max_norm is None:
                 linear = nn.Linear(before, after)
             else:
                 linear = MaxNormLinear(before, after, max_norm=max_norm)

@@ -31,21 +31,21 @@ class Config:
 
     seeds: int = option(3, "Runs, each with its own random numbers.")
     teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
-    teacher_epochs: int = option(120, "Passes of the teacher over the training set.")
+    teacher_epochs: int = option(150, "Passes of the teacher over the training set.")
     teacher_learning_rate: float = option(0.4, "Highest learning rate of the teacher (SGD).")
-    teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
-    teacher_hidden_dropout: float = option(0.5, "Probability of dropping a hidden unit.")
-    teacher_max_norm: float = option(2.0, "Longest weight vector of a teacher's hidden unit.")
+    teacher_input_dropout: float = option(0.0, "Probability of dropping an input.")
+    teacher_hidden_dropout: float = option(0.4, "Probability of dropping a hidden unit.")
+    teacher_max_norm: float = option(2.0, "Longest weight vector of a teacher's unit.")
     jitter: int = option(2, "Pixels by which the teacher's images are moved at most.")
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
-    student_initial_scale: float = option(0.3, "Factor on the students' initial weights.")
     student_epochs: int = option(30, "Passes of the student that has hard targets alone.")
     student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
-    distilled_epochs: int = option(100, "Passes of the students that have soft targets.")
+    distilled_epochs: int = option(80, "Passes of the students that have soft targets.")
     distilled_learning_rate: float = option(0.01, "Their highest learning rate (AdamW).")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(4.0, "Weight of the hard targets' loss, for the one with both.")
+    initial_scale: float = option(0.3, "Factor on the initial weights of all networks.")
     batch_size: int = option(512, "Examples in a batch, for all networks.")
     held_out: int = option(
         0, "Train without this many training examples, and measure on them, to choose settings."
@@ -135,6 +135,7 @@ def make_teacher(config: Config, seed: int) -> nn.Module:
         input_dropout=config.teacher_input_dropout,
         hidden_dropout=config.teacher_hidden_dropout,
         max_norm=config.teacher_max_norm,
+        initial_scale=config.initial_scale,
     )
 
 
@@ -145,7 +146,7 @@ def make_student(config: Config, seed: int) -> nn.Module:
         [config.student_units] * 2,
         10,
         generator=torch.Generator().manual_seed(mix_seed(seed, 1)),
-        initial_scale=config.student_initial_scale,
+        initial_scale=config.initial_scale,
     )
 
 
