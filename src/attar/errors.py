@@ -29,6 +29,18 @@ class FolderError(AttarError):
     """A folder or a file that cannot be used for what it was given for."""
 
 
+class ObjectError(AttarError):
+    """A Python object, named by the user, that cannot be loaded or is of the wrong kind."""
+
+
+class ExportError(AttarError):
+    """A network that cannot be exported, or whose exported form gives other logits."""
+
+
+class MissingExtraError(AttarError):
+    """An optional package that is not installed."""
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise `ShapeError` unless all tensors, given by name, have one shape."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -1,0 +1,166 @@
+"""Python objects that the user names as `file.py:name` or `package.module:name`."""
+
+import hashlib
+import importlib
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from attar.errors import ObjectError, file_error
+
+T = TypeVar("T")
+
+_NOT_THE_USERS = (str(Path(__file__).parent), sysconfig.get_path("stdlib"))
+
+
+def load_object(spec: str, folder: Path) -> object:
+    """Load the object that `spec` names, by running the file or importing the module it is in.
+
+    A file runs once for each content it has; what it imports may lie in `folder` or beside it.
+
+    Args:
+        spec: `file.py:name` or `package.module:name`; the name may be dotted, as in `Class.method`.
+        folder: What the file's path is relative to, and where modules are looked for first.
+
+    Raises:
+        ObjectError: If `spec` has another form, there is no such file, module or name, or
+            the code fails; the text then has the line of the user's code.
+    """
+    place, _, name = spec.rpartition(":")
+    if not place or not name.replace(".", "").isidentifier():
+        raise ObjectError(f"expected file.py:name or package.module:name, got {spec!r}")
+    if place.endswith(".py"):
+        file = folder / place
+        module = _run_file(file, folder)
+        where = str(file)
+    else:
+        module = _import_module(place, folder)
+        where = f"the module {place}"
+    found: object = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            names = [key for key in vars(module) if not key.startswith("_")]
+            raise ObjectError(
+                f"{where} has no {name!r}; it has {', '.join(sorted(names)[:12]) or 'nothing'}"
+            )
+        found = getattr(found, part)
+    return found
+
+
+def load_callable(spec: str, folder: Path) -> Callable[..., object]:
+    """Load what `spec` names as `load_object` does, and insist that it can be called.
+
+    Raises:
+        ObjectError: As `load_object`, or if it is not callable.
+    """
+    found = load_object(spec, folder)
+    if not callable(found):
+        raise ObjectError(
+            f"expected {spec} to be callable, a function or a class, got {_kind(found)}"
+        )
+    return found
+
+
+def make_object(spec: str, folder: Path, kind: type[T]) -> T:
+    """Call what `spec` names, without arguments, and return the object of type `kind` it makes.
+
+    Raises:
+        ObjectError: As `load_callable`, or if the call fails or makes something else.
+    """
+    make = load_callable(spec, folder)
+    with _importing_from(folder), _explaining(f"{spec} fails"):
+        made = make()
+    if not isinstance(made, kind):
+        expected = f"{kind.__module__}.{kind.__qualname__}"
+        raise ObjectError(f"expected {spec}() to return a {expected}, got {_kind(made)}")
+    return made
+
+
+def _run_file(file: Path, folder: Path) -> ModuleType:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ObjectError(str(file_error("read", file, error))) from error
+    path = str(file.resolve())
+    digest = hashlib.sha256(path.encode() + content).hexdigest()
+    name = f"_attar_{file.stem}_{digest[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_loader(name, SourceFileLoader(name, path))
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look up their module
+    try:
+        with _importing_from(folder, file.parent), _explaining(f"{file} fails"):
+            exec(compile(content, path, "exec"), module.__dict__)  # no stale .pyc, none left
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(place: str, folder: Path) -> ModuleType:
+    with _importing_from(folder):
+        try:
+            with _explaining(f"{place} fails"):
+                return importlib.import_module(place)
+        except ObjectError as error:
+            missing = error.__cause__
+            if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, place):
+                found = f"there is no module {missing.name!r} in {folder} or among the installed"
+                raise ObjectError(f"{found}; a file is named as file.py:name") from error
+            raise
+
+
+def _is_part(name: str | None, place: str) -> bool:
+    return name is not None and f"{place}.".startswith(f"{name}.")
+
+
+@contextmanager
+def _importing_from(*folders: Path) -> Iterator[None]:
+    """Look for modules in these folders first, and forget the folders afterwards."""
+    paths = [str(folder.resolve()) for folder in folders]
+    sys.path[:0] = paths
+    try:
+        yield
+    finally:
+        for path in paths:
+            if path in sys.path:
+                sys.path.remove(path)
+
+
+@contextmanager
+def _explaining(what: str) -> Iterator[None]:
+    """Turn an error of the user's code into one line: what failed, how, and in which line."""
+    try:
+        yield
+    except ObjectError:
+        raise
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {text}".removesuffix(": ")
+        raise ObjectError(f"{what}: {reason}{_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """Say where the error was raised: the innermost line that is the user's own."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text has the line
+    lines = [
+        f" ({frame.filename}, line {frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<", *_NOT_THE_USERS))
+        and not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)
+    ]
+    return lines[-1] if lines else ""
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"an object of type {type(value).__qualname__}"
