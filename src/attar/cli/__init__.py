@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from attar import __version__
+from attar.cli.export import export
 from attar.cli.reproduce import reproduce
 from attar.errors import AttarError, file_error
 
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(reproduce)
+app.command("export")(export)
 
 
 @app.callback(invoke_without_command=True)

@@ -3,6 +3,7 @@
 from attar.data.counter import draw_bits, draw_integers, draw_uniform, mix_seed
 from attar.data.idx import read_idx
 from attar.data.mnist import Mnist, load_mnist
+from attar.data.npz import read_npz
 from attar.data.transfer_set import Batch, TransferSet, ViewFn
 from attar.data.views import Jitter
 
@@ -18,4 +19,5 @@ __all__ = [
     "load_mnist",
     "mix_seed",
     "read_idx",
+    "read_npz",
 ]
