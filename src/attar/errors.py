@@ -29,6 +29,10 @@ class FolderError(AttarError):
     """A folder or a file that cannot be used for what it was given for."""
 
 
+class StoreError(FolderError):
+    """A soft-target store that is damaged, incomplete, or made for something else."""
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise `ShapeError` unless all tensors, given by name, have one shape."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -104,8 +104,8 @@ def sparse_distillation_loss(
 class _SparseCrossEntropy(torch.autograd.Function):
     """Only the powers exp(z/T) are `[batch, classes]`; backward makes the gradient of them.
 
-    By eq. 2 the gradient of the k largest is (q - p) / T. That of the tail is q/T · (1 - p/q of it):
-    its mass shared out as the student does. A draw of weight w has the gradient -w/T of its class.
+    By eq. 2 the gradient of the k largest is (q - p) / T, the tail's q/T · (1 - p/q of the tail):
+    its mass shared out as the student does. A draw of weight w adds -w/T to its class.
     """
 
     @staticmethod
