@@ -10,6 +10,7 @@ import typer
 
 from attar import __version__
 from attar.cli.reproduce import reproduce
+from attar.cli.targets import targets
 from attar.errors import AttarError, file_error
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(reproduce)
+app.add_typer(targets)
 
 
 @app.callback(invoke_without_command=True)
