@@ -19,9 +19,15 @@ reproduce = typer.Typer(
     name="reproduce",
     help="Run an experiment of Hinton, Vinyals & Dean (2015), and put its numbers beside the "
     "paper's. One that was stopped goes on; one that is finished shows its table at once.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+@reproduce.callback(invoke_without_command=True)
+def show_experiments(context: typer.Context) -> None:
+    """Show the help where no experiment is named."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 class Recipe(Protocol):

@@ -25,15 +25,19 @@ def claim_folder(
         FolderError: If the folder cannot be written, is in use, or holds anything else.
     """
     make_folder(folder)
+    lock = FileLock(folder / ".lock")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            _check_owner(folder, experiment, config, may_grow=may_grow)
-            write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise FolderError(f"{folder} is in use by another run; wait for it to end") from error
     except OSError as error:
         raise file_error("use the folder", folder, error) from error
+    try:
+        _check_owner(folder, experiment, config, may_grow=may_grow)
+        write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
+        yield
+    finally:
+        lock.release()
 
 
 def _check_owner(

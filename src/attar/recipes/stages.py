@@ -22,6 +22,8 @@ from attar.training import (
     save_weights,
 )
 
+_FIRST_ESTIMATE_SECONDS = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -76,10 +78,11 @@ class WorkMeter:
 
     @property
     def seconds_left(self) -> float | None:
-        """The estimated time to the end."""
-        if not self._here:
+        """The estimated time to the end; None in the first seconds."""
+        seconds = time.monotonic() - self._started
+        if not self._here or seconds < _FIRST_ESTIMATE_SECONDS:
             return None
-        return (self.total - self.done) * (time.monotonic() - self._started) / self._here
+        return (self.total - self.done) * seconds / self._here
 
 
 def train_stage(
