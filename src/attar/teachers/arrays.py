@@ -124,7 +124,7 @@ def open_stored_teacher(
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if path.suffix == ".npy":
-            scores, index, found = np.load(path, mmap_mode="r", allow_pickle=False), None, None
+            scores, index, found = np.lib.format.open_memmap(path, mode="r"), None, None
         else:
             read = _read_npz if path.suffix == ".npz" else _read_parquet
             scores, index, found = read(path)
@@ -147,16 +147,18 @@ def open_stored_teacher(
 
 
 def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, Answers]:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, as NumPy leaves a file that is no archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         kind = _which(list(arrays), path)
         return arrays[kind], arrays.get(INDEX), kind
 
 
 def _read_parquet(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, Answers | None]:
-    table = pyarrow.parquet.read_table(path, partitioning=None)
-    names = table.column_names
-    if len(set(names)) < len(names):
-        raise DataError(f"expected columns of different names in {path}, got {names}")
+    with pyarrow.parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise DataError(f"expected columns of different names in {path}, got {names}")
+        table = file.read()
     index = table[INDEX].to_numpy() if INDEX in names else None
     if not set(_KINDS) & set(names):  # a column for each class
         columns = [table[name] for name in names if name != INDEX]

@@ -7,12 +7,13 @@ state of all other objects. Nothing is unpickled.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attar.errors import DataError
@@ -22,6 +23,8 @@ _NO_MATTER = frozenset({"n_jobs", "verbose", "_sklearn_version"})  # of an estim
 _PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, np.dtype)
 _NAMED = (type, FunctionType, BuiltinFunctionType)
 
+Update = Callable[[Any], None]  # takes bytes
+
 
 def hash_value(value: object) -> str:
     """Hash a value by SHA-256, the same in every process for equal values.
@@ -30,7 +33,7 @@ def hash_value(value: object) -> str:
         DataError: If there is something in it that has no stable state, such as a lambda.
     """
     sha256 = hashlib.sha256()
-    _feed(sha256, value, ())
+    _feed(sha256.update, value, ())
     return sha256.hexdigest()
 
 
@@ -44,29 +47,29 @@ def hash_network(network: nn.Module, *more: object) -> str:
     return hash_value([_qualified(type(network)), _ADDRESS.sub("", repr(network)), tensors, *more])
 
 
-def _feed(sha256: Any, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
+def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
     """Feed a kind, a size and the content, so that no two values feed the same bytes."""
     if isinstance(value, _PLAIN):
-        _feed_text(sha256, type(value).__name__, repr(value))
+        _feed_text(update, type(value).__name__, repr(value))
     elif isinstance(value, bytes | bytearray):
-        _feed_text(sha256, "bytes", str(len(value)))
-        sha256.update(value)
+        _feed_text(update, "bytes", str(len(value)))
+        update(value)
     elif isinstance(value, Tensor):
-        _feed_tensor(sha256, value)
+        _feed_tensor(update, value)
     elif isinstance(value, np.ndarray | np.generic):
-        _feed_array(sha256, np.asarray(value), above)
+        _feed_array(update, np.asarray(value), above)
     elif isinstance(value, _NAMED):
-        _feed_text(sha256, "name", _qualified(value))
+        _feed_text(update, "name", _qualified(value))
     elif isinstance(value, np.random.RandomState | np.random.Generator):
-        _feed_text(sha256, "random", "")  # drew while fitting; prediction does not ask it
+        _feed_text(update, "random", "")  # drew while fitting; prediction does not ask it
     else:
         if id(value) in above:
-            _feed_text(sha256, "above", str(above[::-1].index(id(value))))
+            _feed_text(update, "above", str(above[::-1].index(id(value))))
             return
-        _feed_parts(sha256, value, (*above, id(value)))
+        _feed_parts(update, value, (*above, id(value)))
 
 
-def _feed_parts(sha256: Any, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
+def _feed_parts(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
     parts: Iterable[object]
     if isinstance(value, list | tuple):
         kind, parts = "sequence", value
@@ -78,33 +81,33 @@ def _feed_parts(sha256: Any, value: Any, above: tuple[int, ...]) -> None:  # noq
     else:
         kind, parts = _qualified(type(value)), [_state(value)]
     parts = list(parts)
-    _feed_text(sha256, kind, str(len(parts)))
+    _feed_text(update, kind, str(len(parts)))
     for part in parts:
-        _feed(sha256, part, above)
+        _feed(update, part, above)
 
 
-def _feed_text(sha256: Any, kind: str, text: str) -> None:  # noqa: ANN401
+def _feed_text(update: Update, kind: str, text: str) -> None:
     content = text.encode()
-    sha256.update(f"{kind} {len(content)}:".encode() + content)
+    update(f"{kind} {len(content)}:".encode() + content)
 
 
-def _feed_tensor(sha256: Any, tensor: Tensor) -> None:  # noqa: ANN401
+def _feed_tensor(update: Update, tensor: Tensor) -> None:
     if tensor.is_quantized:
         tensor = tensor.dequantize()
     plain = tensor.detach().to_dense().cpu().contiguous().reshape(-1)
-    _feed_text(sha256, "tensor", f"{tensor.dtype} {list(tensor.shape)}")
-    sha256.update(plain.view(torch.uint8).numpy().data)
+    _feed_text(update, "tensor", f"{tensor.dtype} {list(tensor.shape)}")
+    update(plain.view(torch.uint8).numpy().data)
 
 
-def _feed_array(sha256: Any, array: np.ndarray[Any, Any], above: tuple[int, ...]) -> None:  # noqa: ANN401
+def _feed_array(update: Update, array: NDArray[Any], above: tuple[int, ...]) -> None:
     if array.dtype.names is not None:  # by field: the bytes between fields are anything
-        _feed_parts(sha256, {name: array[name] for name in array.dtype.names}, above)
+        _feed_parts(update, {name: array[name] for name in array.dtype.names}, above)
     elif array.dtype.hasobject:
-        _feed_text(sha256, "objects", str(list(array.shape)))
-        _feed_parts(sha256, array.ravel().tolist(), above)
+        _feed_text(update, "objects", str(list(array.shape)))
+        _feed_parts(update, array.ravel().tolist(), above)
     else:
-        _feed_text(sha256, "array", f"{array.dtype.str} {list(array.shape)}")
-        sha256.update(np.ascontiguousarray(array).tobytes())
+        _feed_text(update, "array", f"{array.dtype.str} {list(array.shape)}")
+        update(np.ascontiguousarray(array).tobytes())
 
 
 def _state(value: object) -> object:
