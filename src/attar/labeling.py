@@ -15,7 +15,7 @@ from attar.data import TransferSet
 from attar.errors import DataError, check_positive
 from attar.precision import keep_freed_memory
 from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter, View
-from attar.teachers import Teacher, as_teacher
+from attar.teachers import Ensemble, Teacher, as_teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,10 @@ def label(
     check_positive(batch_size=float(batch_size))
     count = os.cpu_count() or 1 if workers is None else workers
     check_positive(workers=float(count))
-    asked = teacher if isinstance(teacher, Teacher) else as_teacher(
-        teacher, class_names=transfer_set.class_names, examples=len(transfer_set)
+    asked = (
+        teacher
+        if isinstance(teacher, Teacher)
+        else as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
     )
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(Path(folder), plan)
@@ -106,7 +108,7 @@ def make_plan(
         encoding=encoding,
         data=transfer_set.fingerprint(),
         teacher=teacher.fingerprint(),
-        members=tuple(f"member {i}" for i in range(teacher.members or 0)),
+        members=tuple(member.fingerprint() for member in _members(teacher)),
         views=tuple(
             View(view, repr(seen), getattr(seen, "seed", None)) if view else View(0)
             for view in views
@@ -123,10 +125,12 @@ def _write(
     workers: int,
 ) -> Iterator[Shard]:
     """Write the missing shards, and yield each as it is stored."""
+    members = _members(teacher) or (teacher,)
 
     def write(shard: Shard) -> Shard:
         torch.set_num_threads(1)  # of this worker
-        writer.write(shard, _logits(teacher, transfer_set, shard, batch_size))
+        logits = _logits(members[shard.member], transfer_set, shard, batch_size)
+        writer.write(shard, logits)
         return shard
 
     with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
@@ -146,13 +150,17 @@ def _write(
                 future.cancel()
 
 
+def _members(teacher: Teacher) -> tuple[Teacher, ...]:
+    """Return an ensemble's members; none of a single teacher."""
+    return teacher.teachers if isinstance(teacher, Ensemble) else ()
+
+
 def _logits(
     teacher: Teacher, transfer_set: TransferSet, shard: Shard, batch_size: int
 ) -> Iterator[Tensor]:
     """Ask the teacher about a shard's examples; batches start at the shard's first one."""
     for indices in torch.arange(shard.start, shard.stop).split(batch_size):
-        logits = teacher.logits(transfer_set.batch(indices, shard.view))
-        yield logits if teacher.members is None else logits[shard.member]
+        yield teacher.logits(transfer_set.batch(indices, shard.view))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 
 from attar import __version__
 from attar.cli.reproduce import reproduce
+from attar.cli.targets import targets
 from attar.errors import AttarError, file_error
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
@@ -21,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(reproduce)
+app.add_typer(targets)
 
 
 @app.callback(invoke_without_command=True)

@@ -36,6 +36,7 @@ class Batch:
     inputs: Float[Tensor, "batch *shape"]  # float32, or float64 if the set was given so
     hard_targets: Int64[Tensor, " batch"]  # -1 where there is none
     indices: Int64[Tensor, " batch"]  # positions in the transfer set
+    view: int = 0  # which view of the examples these are
 
 
 class TransferSet:
@@ -145,7 +146,7 @@ class TransferSet:
         inputs = self._stored.index_select(0, ids)
         if view != 0:
             inputs = self._see(inputs, ids, view)
-        return Batch(_scale(inputs), self._stored_targets[ids], indices)
+        return Batch(_scale(inputs), self._stored_targets[ids], indices, view)
 
     def subset(self, indices: Int64[Tensor, " kept"]) -> "TransferSet":
         """Choose some examples; classes, views and example ids stay, and no input is copied.

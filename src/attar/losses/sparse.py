@@ -18,6 +18,9 @@ from attar.losses.checks import at_least_float32, check_scores, hard_cross_entro
 from attar.losses.dense import PerClass, PerExample
 from attar.losses.soft_targets import SparseTargets, to_probabilities
 
+_BLOCK = 2**18  # logits that fit into a processor's cache
+_SMALL = 1e-30  # below, a float32 loses digits
+
 
 def sparse_soft_cross_entropy(
     logits: PerClass, targets: SparseTargets, *, temperature: float
@@ -102,7 +105,7 @@ def sparse_distillation_loss(
 
 
 class _SparseCrossEntropy(torch.autograd.Function):
-    """Only the powers exp(z/T) are `[batch, classes]`; backward makes the gradient of them.
+    """Only q is `[batch, classes]`; backward writes the gradient over it.
 
     By eq. 2 the gradient of the k largest is (q - p) / T, the tail's q/T · (1 - p/q of the tail):
     its mass shared out as the student does. A draw of weight w adds -w/T to its class.
@@ -120,43 +123,52 @@ class _SparseCrossEntropy(torch.autograd.Function):
         """Return -sum of weights · log q, less tail · log of the student's tail, `[batch]`."""
         z = at_least_float32(logits.detach())
         weights = weights.to(z.dtype)
-        powers, chosen = _powers(z, indices, temperature, cut=tail is not None)
-        rest = powers.sum(-1)  # [batch]
-        total, weight = rest, weights.sum(-1)
-        if tail is not None:
-            total, weight = rest + chosen.exp().sum(-1), weight + tail
-        log_q = chosen - total.log().unsqueeze(-1)  # [batch, k]
+        q = _softmax(z, temperature)
+        chosen = q.gather(-1, indices)  # [batch, k]
+        log_q = _log_q(z, indices, chosen, temperature)  # [batch, k]
         loss = -torch.where(weights == 0, 0.0, weights * log_q).sum(-1)
-        row_scale, values = weight / total, -weights
+        row_scale, values = weights.sum(-1), -weights  # [batch], [batch, k]
         if tail is not None:
-            loss = loss - torch.xlogy(tail, rest / total)
-            row_scale = row_scale - tail / rest.clamp(min=torch.finfo(rest.dtype).tiny)
-            values = weight.unsqueeze(-1) * log_q.exp() - weights
+            rest = q.scatter_(-1, indices, 0.0).sum(-1)  # [batch], the student's tail
+            loss = loss - torch.xlogy(tail, rest)
+            weight = row_scale + tail
+            values = weight.unsqueeze(-1) * chosen - weights
+            row_scale = weight - tail / rest.clamp(min=torch.finfo(rest.dtype).tiny)
         ctx.save_for_backward(logits, indices, row_scale / temperature, values / temperature)
-        ctx.powers = powers if ctx.needs_input_grad[0] else None
+        ctx.q = q if ctx.needs_input_grad[0] else None
         ctx.temperature, ctx.cut = temperature, tail is not None
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Write the gradient over the powers."""
+        """Write the gradient over q."""
         logits, indices, row_scale, values = ctx.saved_tensors
-        gradient, ctx.powers = ctx.powers, None
+        gradient, ctx.q = ctx.q, None
         if gradient is None:  # backward for the second time
-            z = at_least_float32(logits.detach())
-            gradient, _ = _powers(z, indices, ctx.temperature, cut=ctx.cut)
+            gradient = _softmax(at_least_float32(logits.detach()), ctx.temperature)
+            if ctx.cut:
+                gradient.scatter_(-1, indices, 0.0)
         gradient.mul_((loss_gradient * row_scale).unsqueeze(-1))
         gradient.scatter_add_(-1, indices, loss_gradient.unsqueeze(-1) * values)
         return gradient.to(logits.dtype), None, None, None, None
 
 
-def _powers(z: Tensor, indices: Tensor, temperature: float, *, cut: bool) -> tuple[Tensor, Tensor]:
-    """Return exp(z/T - largest), and z/T - largest at the indices, where `cut` makes it 0."""
-    largest = z.amax(-1, keepdim=True)  # [batch, 1]
-    powers = torch.add(-largest / temperature, z, alpha=1 / temperature)  # [batch, classes]
-    chosen = powers.gather(-1, indices)  # [batch, k]
-    powers.exp_()
-    if cut:
-        powers.scatter_(-1, indices, 0.0)
-    return powers, chosen
+def _softmax(z: Tensor, temperature: float) -> Tensor:
+    """Return q; some rows at a time, so that z/T needs little memory."""
+    q = torch.empty_like(z)
+    rows = max(1, _BLOCK // z.shape[-1])
+    for part, into in zip(z.split(rows), q.split(rows), strict=True):
+        torch.softmax(part / temperature, dim=-1, out=into)
+    return q
+
+
+def _log_q(z: Tensor, indices: Tensor, chosen: Tensor, temperature: float) -> Tensor:
+    """Return log q at the indices, where q itself, which is `chosen`, may be 0 by underflow."""
+    scaled = z.gather(-1, indices) / temperature  # [batch, k]
+    largest, place = scaled.max(-1, keepdim=True)
+    known = chosen.gather(-1, place)  # [batch, 1]
+    log_total = largest - known.log()
+    if (known < _SMALL).any():  # the student rules out all of the teacher's classes
+        log_total = (z / temperature).logsumexp(-1, keepdim=True)
+    return scaled - log_total

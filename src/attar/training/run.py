@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -76,6 +76,7 @@ class TrainingRun:
         *,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 20.0,
+        views: Sequence[int] | None = None,
         measure: Measure | None = None,
         measurements: int = 20,
     ) -> None:
@@ -88,6 +89,8 @@ class TrainingRun:
             settings: How long, how fast, with which seed.
             checkpoint: File that takes the state of the run now and then, and at its end.
             checkpoint_seconds: How often: at most this much work is lost when the run is killed.
+            views: Numbers of the views to show, an epoch each, over and over; by default epoch e
+                shows view e of a set that has views, and the plain examples of one that has none.
             measure: Measures the network at the ends of some epochs, of the last one always.
             measurements: About how many times.
 
@@ -105,6 +108,7 @@ class TrainingRun:
         self._epoch_losses, self._epoch_seconds = 0.0, 0.0
         self._optimizer = settings.make_optimizer(network.parameters())
         self._checkpoint, self._checkpoint_seconds = checkpoint, checkpoint_seconds
+        self._views = None if views is None else tuple(views)
         self._measure, self._measure_every = measure, max(1, settings.epochs // measurements)
         self._identity = {"settings": asdict(settings), "data": transfer_set.fingerprint()}
         if checkpoint is not None and checkpoint.exists():
@@ -158,8 +162,13 @@ class TrainingRun:
                 )
                 order = torch.randperm(len(self.transfer_set), generator=generator)
                 parts = order.tensor_split(self.steps_per_epoch)
-            view = epoch + 1 if self.transfer_set.views else 0
-            yield self.transfer_set.batch(parts[position], view)
+            yield self.transfer_set.batch(parts[position], self._view(epoch))
+
+    def _view(self, epoch: int) -> int:
+        """Return the number of the view that an epoch shows, the first epoch being 0."""
+        if self._views is not None:
+            return self._views[epoch % len(self._views)]
+        return epoch + 1 if self.transfer_set.views else 0
 
     def _set_learning_rate(self) -> float:
         rate = self.settings.learning_rate_at(
