@@ -120,6 +120,7 @@ def open_stored_teacher(
         ShapeError: If its shape does not fit.
     """
     name = f"the file {path.name}"
+    scores: NDArray[Any]
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -95,6 +95,11 @@ class _Wanted:
 
 
 def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model of any library)
+    if isinstance(source, type):
+        raise AttarError(f"expected a model, got the class {source.__name__}; make one of it")
+    if isinstance(source, Teacher):
+        check_class_count(source.classes, classes=wanted.classes, name=type(source).__name__)
+        return source
     if isinstance(source, list | tuple):
         return Ensemble([_choose(each, _member(wanted, i)) for i, each in enumerate(source)])
     if isinstance(source, str | Path):
@@ -110,11 +115,6 @@ def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model o
         )
     if isinstance(source, nn.Module):
         return _wrap_module(source, wanted)
-    if isinstance(source, type):
-        raise AttarError(f"expected a model, got the class {source.__name__}; make one of it")
-    if isinstance(source, Teacher):
-        check_class_count(source.classes, classes=wanted.classes, name=type(source).__name__)
-        return source
     if is_classifier(source):
         return make_classifier_teacher(
             source,
