@@ -9,7 +9,7 @@ from attar.files import sha256
 from attar.targets.encoding import Columns, Encoding, layout
 from attar.targets.manifest import ShardEntry
 
-ADVICE = "remove the store's manifest.json and label again, or take a copy of the shard"
+ADVICE = "take a copy of the shard, or label again into another folder"
 
 
 def to_arrow(columns: Columns) -> bytes:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from attar.errors import DataError, ShapeError, StoreError
-from attar.files import make_folder, sha256, write_atomically
+from attar.files import PARTIAL, make_folder, sha256, write_atomically
 from attar.targets.encoding import Columns, encode, layout
 from attar.targets.manifest import (
     MANIFEST,
@@ -176,10 +176,12 @@ def check_same_plan(folder: Path, found: StorePlan, wanted: StorePlan) -> None:
 
 
 def remove_traces(folder: Path, plan: StorePlan) -> None:
-    """Remove what only a store in the making needs."""
+    """Remove what only a store in the making needs, and what writers that were killed left."""
     for shard in plan.shards:
         entry_path(folder, shard).unlink(missing_ok=True)
     (folder / PLAN).unlink(missing_ok=True)
+    for partial in folder.glob(PARTIAL):
+        partial.unlink(missing_ok=True)
 
 
 def _short(value: object) -> str:
