@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attar.data import Batch, TransferSet
+from attar.data import Batch, TransferSet, name_views
 from attar.errors import AttarError, StoreError
 from attar.losses import (
     DenseTargets,
@@ -37,7 +37,7 @@ def distill(
     seed: int = 0,
     mean: Mean = "arithmetic",
     member_weights: Sequence[float] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> nn.Module:
     """Train a student on the soft targets of a store, and on hard targets where there are some.
@@ -50,21 +50,25 @@ def distill(
         soft_weight: Factor of T² times the soft cross-entropy.
         hard_weight: Factor of the cross-entropy with the hard targets; an example of hard target
             -1 has the soft term alone.
-        epochs: Passes over the transfer set. Each shows one of the views that were labeled.
+        epochs: Passes over the transfer set. Each shows one of the views that were labeled, in
+            the order in which the store has them, over and over.
         batch_size: Examples in a batch.
-        learning_rate: At its highest; it climbs for an epoch, then falls as a cosine.
+        learning_rate: At its highest; it climbs for a tenth of the epochs, but no longer than one,
+            then falls as a cosine.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
         seed: Of the order of examples and of dropout.
         mean: Of an ensemble's members: of their probabilities, or of their logits.
         member_weights: Of the members in that mean; by default all alike.
-        checkpoint: File to go on from, and to write the state to every 20 seconds.
+        checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
         progress: Called after every step.
 
     Returns:
-        The student.
+        The student, in evaluation mode: ready to be used.
 
     Raises:
-        StoreError: If the store is unfinished, damaged, or made for other data or classes.
+        StoreError: If the store is unfinished, damaged, or made for other data, classes or views.
+        FolderError: If the checkpoint is damaged, or of another run: other data, store, settings,
+            temperature or weights.
         AttarError: If an argument is out of range.
         DivergedError: If a loss or a gradient is not finite.
 
@@ -93,13 +97,21 @@ def distill(
             warmup_epochs=min(1.0, epochs / 10),
             seed=seed,
         ),
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        identity={
+            "store": store.fingerprint(),
+            "temperature": temperature,
+            "soft_weight": soft_weight,
+            "hard_weight": hard_weight,
+            "mean": mean,
+            "member_weights": str(_shares(store, member_weights)),
+        },
         views=[view.number for view in store.plan.views],
     )
     for step in run:
         if progress:
             progress(step)
-    return student
+    return student.eval()
 
 
 def soft_target_loss(
@@ -172,8 +184,10 @@ def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float,
 
 def _check_views(store: SoftTargets, transfer_set: TransferSet) -> None:
     """Raise `StoreError` unless the set makes the views that the store was made with."""
+    if not any(view.number for view in store.plan.views):
+        return
+    maker = name_views(transfer_set.views)
     for view in store.plan.views:
-        maker = repr(transfer_set.views)
         if view.number and view.maker != maker:
             raise StoreError(
                 f"{store.folder} was made for views of {view.maker}, got a transfer set with "

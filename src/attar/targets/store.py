@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attar.errors import DataError, StoreError
+from attar.files import sha256
 from attar.losses import SoftTargetBatch
 from attar.targets.encoding import Columns, decode
 from attar.targets.manifest import (
@@ -90,6 +91,10 @@ class SoftTargets:
             each = [self._gather(first + place, rows) for place in range(members)]
             columns = {name: np.stack([one[name] for one in each]) for name in each[0]}
         return decode(columns, self.plan.encoding, self.classes)
+
+    def fingerprint(self) -> str:
+        """Hash the plan and the shards' checksums: stores of the same content have the same."""
+        return sha256(repr((self.plan, [entry.sha256 for entry in self.entries])).encode())
 
     def check_made_for(self, *, data: str, class_names: Sequence[str]) -> None:
         """Raise `StoreError`, naming both sides, unless the store is of this data and classes."""
