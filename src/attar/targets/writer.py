@@ -169,6 +169,8 @@ def check_same_plan(folder: Path, found: StorePlan, wanted: StorePlan) -> None:
         there, here = getattr(found, name), getattr(wanted, name)
         if there != here:
             what = name.replace("_", " ")
+            if isinstance(there, tuple):  # too long to be shown as a whole
+                what, there, here = _first_difference(what, there, here)
             raise StoreError(
                 f"{folder} holds soft targets with {what} {_short(there)}, not {_short(here)}; "
                 "give another folder, or remove it"
@@ -182,6 +184,16 @@ def remove_traces(folder: Path, plan: StorePlan) -> None:
     (folder / PLAN).unlink(missing_ok=True)
     for partial in folder.glob(PARTIAL):
         partial.unlink(missing_ok=True)
+
+
+def _first_difference(
+    what: str, there: tuple[object, ...], here: tuple[object, ...]
+) -> tuple[str, object, object]:
+    """Return what differs first in two sequences: the length, or the items at a place."""
+    if len(there) != len(here):
+        return f"a number of {what} of", len(there), len(here)
+    place = next(place for place, item in enumerate(there) if item != here[place])
+    return f"{what} number {place}", there[place], here[place]
 
 
 def _short(value: object) -> str:
