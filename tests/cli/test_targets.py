@@ -8,7 +8,7 @@ from targets.conftest import fill, make_plan
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         main(["targets", *map(str, arguments)])
-    return ended.value.code, capsys.readouterr()
+    return ended.value.code or 0, capsys.readouterr()
 
 
 def test_inspect_verify_and_merge(shape_hints_off, tmp_path, capsys):
