@@ -2,16 +2,16 @@ import pytest
 
 from attar.cli import main
 
-from ..targets.conftest import fill, make_plan
+from targets.conftest import fill, make_plan
 
 
 def run(capsys, *arguments):
     with pytest.raises(SystemExit) as ended:
         main(["targets", *map(str, arguments)])
-    return ended.value.code, capsys.readouterr()
+    return ended.value.code or 0, capsys.readouterr()
 
 
-def test_inspect_verify_and_merge(tmp_path, capsys):
+def test_inspect_verify_and_merge(shape_hints_off, tmp_path, capsys):
     plan = make_plan()
     fill(tmp_path / "a", plan, shards={0, 1})
     fill(tmp_path / "b", plan, shards={2})
@@ -25,7 +25,7 @@ def test_inspect_verify_and_merge(tmp_path, capsys):
     assert "measured on 3 rows" in printed.out
 
 
-def test_wrong_input_is_one_line_and_code_2(tmp_path, capsys):
+def test_wrong_input_is_one_line_and_code_2(shape_hints_off, tmp_path, capsys):
     fill(tmp_path / "a", make_plan(), shards={0})
     for arguments in (
         ("inspect", tmp_path / "nowhere"),

@@ -96,7 +96,7 @@ def test_32_of_14000_classes_take_fewer_than_160_bytes(tmp_path):
     rows = torch.randn(8, 14_000).mul(2)
     writer.write(plan.shard(0), [rows] * 64)
     summary = inspect(writer.finish())
-    assert 154 <= summary.bytes_per_example < 156
+    assert 154 <= summary.bytes_per_example < 157.5  # 512 rows share 1.7 kB of Arrow
     at_two = summary.costs[2]
     assert at_two.temperature == 2
     assert at_two.tail_error < 1e-3

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import typer
 
@@ -30,6 +30,7 @@ def show_experiments(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """What a module of `attar.recipes` offers to the command line."""
 
