@@ -2,25 +2,42 @@
 
 from importlib.metadata import version
 
-from attar.data import Batch, Jitter, TransferSet, load_mnist
+from attar.data import (
+    Batch,
+    Jitter,
+    TransferSet,
+    from_dataset,
+    load_mnist,
+    read_arrays,
+    read_image_folder,
+    read_table,
+)
 from attar.errors import AttarError
 from attar.evaluation import Evaluation, compute_logits, evaluate
 from attar.losses import distillation_loss
 from attar.models import mlp
+from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.training import TrainingRun, TrainingSettings
 
 __all__ = [
     "AttarError",
     "Batch",
+    "Ensemble",
     "Evaluation",
     "Jitter",
+    "Teacher",
     "TrainingRun",
     "TrainingSettings",
     "TransferSet",
+    "as_teacher",
     "compute_logits",
     "distillation_loss",
     "evaluate",
+    "from_dataset",
     "load_mnist",
     "mlp",
+    "read_arrays",
+    "read_image_folder",
+    "read_table",
 ]
 __version__ = version("attar")
