@@ -37,9 +37,7 @@ def test_a_csv_by_hand(tmp_path):
     transfer = read_table(write_csv(tmp_path, CSV), target="species")
     assert transfer.class_names == ("setosa", "virginica")
     assert transfer.hard_targets.tolist() == [0, 1, -1]
-    torch.testing.assert_close(
-        transfer.inputs, torch.tensor([[5.1, 3.5], [6.3, 3.3], [7.0, 3.2]])
-    )
+    torch.testing.assert_close(transfer.inputs, torch.tensor([[5.1, 3.5], [6.3, 3.3], [7.0, 3.2]]))
 
 
 def test_all_formats_give_one_set(tmp_path):
@@ -131,7 +129,9 @@ def test_padding_inside_a_text_is_an_error(tmp_path):
 
 def test_ragged_lists_name_the_row(tmp_path):
     path = write_parquet(tmp_path, ids=[[1, 2], [3, 4], [5]], c=[0, 1, 1])
-    with pytest.raises(DataError, match=r"column 'ids' of .*, got 2 in row 0 and 1 in row 2; .*pad"):
+    with pytest.raises(
+        DataError, match=r"column 'ids' of .*, got 2 in row 0 and 1 in row 2; .*pad"
+    ):
         read_table(path, target="c")
     path = write_parquet(tmp_path, ids=[[[1.0], [2.0]], [[3.0], [4.0, 5.0]]], c=[0, 1])
     with pytest.raises(DataError, match="got 1 in row 0 and 2 in row 1"):
@@ -161,7 +161,9 @@ def test_names_become_classes_in_their_order(tmp_path, kind):
 
 def test_a_name_that_is_no_class_is_told_with_its_row(tmp_path):
     path = write_parquet(tmp_path, a=[1.0, 2.0, 3.0], c=["dog", "cow", "cow"])
-    with pytest.raises(DataError, match=r"the classes 'dog', 'cat', got 'cow' in column 'c' .*row 1"):
+    with pytest.raises(
+        DataError, match=r"the classes 'dog', 'cat', got 'cow' in column 'c' .*row 1"
+    ):
         read_table(path, target="c", class_names=["dog", "cat"])
     with pytest.raises(DataError, match="expected 3 class_names as classes says, got 2"):
         read_table(path, target="c", classes=3)
@@ -178,7 +180,9 @@ def test_truth_values_and_indices_are_classes(tmp_path):
 
 def test_indices_with_gaps_ask_how_many_classes_there_are(tmp_path):
     path = write_parquet(tmp_path, a=[1.0, 2.0, 3.0], c=[1, 4, 2])
-    with pytest.raises(DataError, match=r"0\.\.4 in column 'c' of a\.parquet, got none of \[0, 3\]"):
+    with pytest.raises(
+        DataError, match=r"0\.\.4 in column 'c' of a\.parquet, got none of \[0, 3\]"
+    ):
         read_table(path, target="c")
     assert read_table(path, target="c", classes=5).classes == 5
     assert read_table(path, target="c", class_names=list("abcde")).classes == 5
@@ -191,7 +195,7 @@ def test_targets_of_another_type_are_an_error(tmp_path):
     with pytest.raises(DataError, match=r"truth values in column 'c' of .*, got double; turn them"):
         read_table(path, target="c")
     path = write_parquet(tmp_path, a=[1.0, 2.0], c=pa.array([None, None], pa.string()))
-    with pytest.raises(DataError, match="expected class names in .* got none; give class_names="):
+    with pytest.raises(DataError, match=r"expected class names in .* got none; give class_names="):
         read_table(path, target="c")
 
 
@@ -200,9 +204,13 @@ def test_targets_of_another_type_are_an_error(tmp_path):
 
 def test_missing_columns_list_those_that_are_there(tmp_path):
     path = write_csv(tmp_path, CSV)
-    with pytest.raises(DataError, match=r"'label' of hard targets in a\.csv, got 'length', 'width'"):
+    with pytest.raises(
+        DataError, match=r"'label' of hard targets in a\.csv, got 'length', 'width'"
+    ):
         read_table(path, target="label")
-    with pytest.raises(DataError, match=r"which are 'length', .*, got column 'height'; give inputs"):
+    with pytest.raises(
+        DataError, match=r"which are 'length', .*, got column 'height'; give inputs"
+    ):
         read_table(path, target="species", inputs=["width", "height"])
     for inputs in ([], ["species"]):
         with pytest.raises(DataError, match=r"as inputs, 'species' as target; give inputs="):
@@ -230,7 +238,9 @@ def test_columns_that_come_twice_are_an_error(tmp_path):
 )
 def test_columns_of_another_type_are_named(tmp_path, column, kind):
     path = write_parquet(tmp_path, a=column, c=[0, 1])
-    with pytest.raises(DataError, match=rf"numbers in column 'a' of .*, got {kind}; turn them into"):
+    with pytest.raises(
+        DataError, match=rf"numbers in column 'a' of .*, got {kind}; turn them into"
+    ):
         read_table(path, target="c")
 
 
@@ -307,7 +317,9 @@ def test_inputs_alone_stay_on_disk(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 2), np.float32))
     transfer = read_arrays(tmp_path / "a.npy", target=None, classes=2)
     assert (len(transfer), transfer.hard_targets.tolist()) == (3, [-1, -1, -1])
-    with pytest.raises(DataError, match=r"'hard_targets' in a\.npy, got inputs alone; .*target=None"):
+    with pytest.raises(
+        DataError, match=r"'hard_targets' in a\.npy, got inputs alone; .*target=None"
+    ):
         read_arrays(tmp_path / "a.npy", classes=2)
 
 
