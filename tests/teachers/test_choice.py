@@ -15,7 +15,7 @@ def test_a_teacher_is_answered_as_it_is_if_its_classes_fit():
 
 def test_classes_must_be_known_and_agree(shape_hints_off):
     network = nn.Linear(3, 2)
-    with pytest.raises(AttarError, match="expected class_names= or classes= .* got neither"):
+    with pytest.raises(AttarError, match=r"expected class_names= or classes= .* got neither"):
         as_teacher(network)
     with pytest.raises(AttarError, match="expected 3 class_names, got 2"):
         as_teacher(network, class_names=["cat", "dog"], classes=3)

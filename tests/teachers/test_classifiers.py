@@ -1,3 +1,4 @@
+# ruff: noqa: E402 (what may be absent is imported last)
 import io
 import pickle
 
@@ -28,7 +29,7 @@ NAMES = np.array(["cat", "dog", "bee"])
 def make_models() -> list:
     return [
         RandomForestClassifier(n_estimators=4, random_state=0),
-        HistGradientBoostingClassifier(max_iter=3),
+        HistGradientBoostingClassifier(max_iter=3, random_state=0),
         LogisticRegression(),
         KNeighborsClassifier(3),
         MLPClassifier([4], max_iter=400, tol=1e-2, random_state=0),
@@ -77,7 +78,6 @@ def test_a_class_that_no_tree_votes_for_gets_a_finite_logit():
 
 
 def test_a_binary_decision_function_is_a_difference_of_logits():
-    model = LogisticRegression().fit(INPUTS, CLASSES == 1)
     targets = (CLASSES == 1).astype(int)
     model = LogisticRegression().fit(INPUTS, targets)
     scores = ask(as_teacher(model, classes=2, answers="logits"))
@@ -120,7 +120,9 @@ def test_classes_of_other_names_tell_which_are_missing_and_extra():
     model = LogisticRegression().fit(INPUTS, NAMES[CLASSES])
     with pytest.raises(DataError, match=r"lacks \['cow'\] and has \['dog'\]; fit it on the same"):
         as_teacher(model, class_names=["bee", "cat", "cow"])
-    with pytest.raises(DataError, match=r"classes_ 0\.\.2, got \['bee', 'cat', 'dog'\] .*; give cl"):
+    with pytest.raises(
+        DataError, match=r"classes_ 0\.\.2, got \['bee', 'cat', 'dog'\] .*; give cl"
+    ):
         as_teacher(model, classes=3)
 
 

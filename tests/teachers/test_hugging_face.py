@@ -21,11 +21,10 @@ def make_text_model(labels=None, **changes):
             vocab_size=20,
             hidden_size=8,
             num_hidden_layers=1,
-            num_attention_heads=2,
             intermediate_size=8,
             max_position_embeddings=8,
             pad_token_id=1,
-            **{"num_labels": 3, **changes},
+            **{"num_attention_heads": 2, "num_labels": 3, **changes},
         )
         if labels:
             config.id2label = dict(enumerate(labels))
@@ -50,7 +49,6 @@ def make_image_model():
 def test_padding_is_masked():
     model = make_text_model()
     logits = as_teacher(model, classes=3).logits(make_batch(IDS))
-    assert model.training is False or model.training  # left as it was
     model.eval()
     with torch.no_grad():
         for ids, row in zip(IDS, logits, strict=True):
@@ -108,7 +106,7 @@ def test_images_are_normalized_as_the_folder_says(tmp_path):
 def test_settings_that_decide_the_answers_are_in_the_fingerprint():
     models = [
         make_text_model(),
-        make_text_model(num_attention_heads_=1),
+        make_text_model(num_attention_heads=1),
         make_text_model(layer_norm_eps=1e-3),
     ]
     fingerprints = [as_teacher(model, classes=3).fingerprint() for model in models]
@@ -130,7 +128,7 @@ def test_models_that_do_not_fit_are_errors():
     with pytest.raises(AttarError, match=r"padding token of the model .*; give padding="):
         as_teacher(model, classes=3)
     model.main_input_name = "input_values"
-    with pytest.raises(DataError, match="token ids or images, .* takes input_values; wrap it"):
+    with pytest.raises(DataError, match=r"token ids or images, .* takes input_values; wrap it"):
         as_teacher(model, classes=3)
 
 
@@ -158,5 +156,7 @@ def test_pickled_weights_are_not_loaded(tmp_path):
 def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     make_text_model().save_pretrained(tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(AttarError, match=r"got none of transformers; try .*'attar\[transformers\]'"):
+    with pytest.raises(
+        AttarError, match=r"got none of transformers; try .*'attar\[transformers\]'"
+    ):
         as_teacher(tmp_path, classes=3)

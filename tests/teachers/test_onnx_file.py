@@ -1,3 +1,4 @@
+# ruff: noqa: E402 (what may be absent is imported last)
 import sys
 
 import numpy as np
@@ -100,9 +101,7 @@ def test_the_fingerprint_is_of_the_bytes_even_of_weights_beside_the_file(tmp_pat
     assert one == same != other
     model = onnx.load(paths[0])
     outside = tmp_path / "outside.onnx"
-    onnx.save(
-        model, outside, save_as_external_data=True, location="w.data", size_threshold=0
-    )
+    onnx.save(model, outside, save_as_external_data=True, location="w.data", size_threshold=0)
     before = as_teacher(outside, classes=4)
     torch.testing.assert_close(
         before.logits(make_batch()), as_teacher(paths[0], classes=4).logits(make_batch())
@@ -128,15 +127,15 @@ def test_sizes_that_do_not_fit_are_errors(tmp_path):
 
 
 def test_inputs_and_outputs_that_do_not_fit_are_listed(tmp_path):
-    with pytest.raises(DataError, match=r"expected inputs of .*, got \['x tensor\(bool\)"):
+    with pytest.raises(DataError, match=r'expected inputs of .*, got \["x tensor\(bool\)'):
         as_teacher(save_linear(tmp_path / "a.onnx", kind=TensorProto.BOOL), classes=4)
     path = save_text_model(tmp_path / "a.onnx", ("left", "right", "third"))
-    with pytest.raises(DataError, match=r"expected one input, .* got \['left tensor\(int64\)"):
+    with pytest.raises(DataError, match=r'expected one input, .* got \["left tensor\(int64\)'):
         as_teacher(path, classes=2, padding=0)
     nodes = [helper.make_node("Identity", ["x"], [name]) for name in ("one", "two")]
     outputs = [(name, TensorProto.FLOAT, ["batch", 3]) for name in ("one", "two")]
     save(tmp_path / "b.onnx", nodes, [("x", TensorProto.FLOAT, ["batch", 3])], outputs)
-    with pytest.raises(DataError, match=r"one output of floats \[batch, classes\], got \['one"):
+    with pytest.raises(DataError, match=r'one output of floats \[batch, classes\], got \["one'):
         as_teacher(tmp_path / "b.onnx", classes=3)
 
 

@@ -19,6 +19,7 @@ from attar.teachers.fingerprints import hash_value
 from attar.teachers.protocol import Answers, Examples, check_class_count, to_logits
 
 _KINDS: tuple[Answers, ...] = ("logits", "probabilities")
+_Stored = tuple[NDArray[Any], NDArray[Any] | None, Answers | None]  # scores, index, what they are
 INDEX = "index"  # the array or column of positions in the transfer set
 
 
@@ -124,11 +125,7 @@ def open_stored_teacher(
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if path.suffix == ".npy":
-            scores, index, found = np.lib.format.open_memmap(path, mode="r"), None, None
-        else:
-            read = _read_npz if path.suffix == ".npz" else _read_parquet
-            scores, index, found = read(path)
+        scores, index, found = _READERS[path.suffix.lower()](path)
     except OSError as error:
         raise file_error("read", path, error) from error
     except (zipfile.BadZipFile, pa.ArrowException, ValueError, EOFError) as error:
@@ -147,14 +144,18 @@ def open_stored_teacher(
     )
 
 
-def _read_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, Answers]:
+def _read_npy(path: Path) -> _Stored:
+    return np.lib.format.open_memmap(path, mode="r"), None, None
+
+
+def _read_npz(path: Path) -> _Stored:
     # Opened here, as NumPy leaves a file that is no archive open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         kind = _which(list(arrays), path)
         return arrays[kind], arrays.get(INDEX), kind
 
 
-def _read_parquet(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, Answers | None]:
+def _read_parquet(path: Path) -> _Stored:
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
@@ -219,3 +220,6 @@ def _invert(index: NDArray[Any], rows: int, name: str) -> Tensor:
             f"got {int(positions[twice[0, 0]])} twice"
         )
     return row_of
+
+
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet}

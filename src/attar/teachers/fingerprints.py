@@ -110,7 +110,11 @@ def _feed_array(update: Update, array: NDArray[Any], above: tuple[int, ...]) -> 
         update(np.ascontiguousarray(array).tobytes())
 
 
-def _state(value: object) -> object:
+def _state(value: Any) -> object:  # noqa: ANN401
+    if hasattr(
+        value, "get_tree_stats"
+    ):  # scikit-learn's search trees count how often they are asked
+        return np.asarray(value.data)
     try:
         reduced = value.__reduce_ex__(2)  # what a pickle would hold: class, arguments, state, items
     except (TypeError, ValueError, AttributeError) as error:
