@@ -77,7 +77,7 @@ class ExperimentResult:
     rows: tuple[ResultRow, ...]
     config: dict[str, Any]
     machine: Machine
-    wall_seconds: float  # of training and measuring, over all the runs that it took
+    wall_seconds: float  # of the training steps alone, over all the runs that it took
     details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

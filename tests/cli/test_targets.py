@@ -1,8 +1,7 @@
 import pytest
+from targets.conftest import fill, make_plan
 
 from attar.cli import main
-
-from targets.conftest import fill, make_plan
 
 
 def run(capsys, *arguments):

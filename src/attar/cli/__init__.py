@@ -1,7 +1,9 @@
 """The command line: `attar`. The one part that prints."""
 
+import shlex
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -42,9 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Whatever the user can mend ends in one line on standard error, never in a traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × shows a question mark
     try:
+        words = list(sys.argv[1:] if arguments is None else arguments)
         command = typer.main.get_command(app)
-        code = command.main(args=arguments, prog_name="attar", standalone_mode=False)
+        line = shlex.join(["attar", *words])
+        code = command.main(args=words, prog_name="attar", standalone_mode=False, obj=line)
     except typer.TyperException as error:
         code = _fail(_one_line(error))
     except AttarError as error:
@@ -52,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         code = _fail(str(file_error("use", Path(error.filename or "a file"), error)))
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("attar: interrupted; the same command goes on where it stopped", err=True)
         code = INTERRUPTED
+    if code == INTERRUPTED:  # which is also how typer answers to Ctrl-C
+        typer.echo("attar: interrupted; the same command goes on where it stopped", err=True)
     sys.exit(code)
 
 

@@ -1,8 +1,6 @@
 """`attar reproduce EXPERIMENT`: its options are the fields of the experiment's configuration."""
 
 import inspect
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -46,13 +44,12 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     """Make the function that typer turns into the experiment's command."""
     full, quick = recipe.Config(), recipe.QUICK
 
-    def command(**options: Any) -> None:  # noqa: ANN401  (typer has checked them)
+    def command(context: typer.Context, **options: Any) -> None:  # noqa: ANN401  (typer checked)
         is_quick, out = options.pop("quick"), options.pop("out")
         given = {name: value for name, value in options.items() if value is not None}
         config = replace(quick if is_quick else full, **given)
         folder = out or Path("runs") / (recipe.EXPERIMENT + "-quick" * is_quick)
-        line = shlex.join(["attar", *sys.argv[1:]])
-        follow(recipe.run(config, folder, command=line))
+        follow(recipe.run(config, folder, command=context.obj))
         path = folder / f"{recipe.EXPERIMENT}.json"
         show_result(ExperimentResult.read(path), path)
 
@@ -68,7 +65,9 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     for field in fields(recipe.Config):
         text = f"{field.metadata['help']}  [default: {getattr(full, field.name)}]"
         options[field.name] = (cast(Any, field.type) | None, None, text)
-    parameters = [
+    kind_of_context = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("context", kind_of_context, annotation=typer.Context)]
+    parameters += [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,

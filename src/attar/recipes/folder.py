@@ -54,10 +54,14 @@ def _check_owner(
     if earlier.get("experiment") != experiment:
         found = f"{folder} holds a run of {earlier.get('experiment')}, not of {experiment}"
         raise FolderError(f"{found}; {advice}")
-    then = earlier.get("config", {})
+    then = earlier.get("config")
+    if not isinstance(then, dict):
+        raise FolderError(f"{path} is damaged: expected a config; {advice}")
     for name in sorted({*config, *then}):
         before, now = then.get(name), config.get(name)
-        if before == now or (name == may_grow and before is not None and now > before):
+        if before == now or (
+            name == may_grow and isinstance(before, int) and config[name] > before
+        ):
             continue
         option = f"--{name.replace('_', '-')}"
         raise FolderError(f"{folder} holds a run with {option} {before}, not {now}; {advice}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.data import Batch, Jitter, TransferSet, load_mnist, mix_seed
-from attar.errors import check_not_negative, check_positive
+from attar.errors import AttarError, check_not_negative, check_positive
 from attar.losses import distillation_loss
 from attar.models import mlp
 from attar.recipes.config import option
@@ -19,6 +19,7 @@ from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.training import LossFn, OptimizerName, TrainingSettings
 
 EXPERIMENT = "mnist"
+SIDE = 28  # pixels of an image, each way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +54,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""
-        check_positive(seeds=self.seeds)
-        check_not_negative(jitter=self.jitter, held_out=self.held_out)
+        check_positive(seeds=self.seeds, temperature=self.temperature, soft_weight=self.soft_weight)
+        check_not_negative(jitter=self.jitter, hard_weight=self.hard_weight, held_out=self.held_out)
+        if self.jitter >= SIDE:
+            raise AttarError(f"expected jitter below the images' {SIDE} pixels, got {self.jitter}")
 
 
 QUICK = replace(
@@ -75,13 +78,14 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If the folder cannot be used, the disk is full, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
+    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+        return
+    # What is wrong with the options or the data is told here, before the folder is touched.
+    train_set, test_set = _data(config)
+    stages = [make_stages(config, seed) for seed in range(config.seeds)]
+    flat = [stage for of_seed in stages for stage in of_seed.values()]
+    meter = WorkMeter(sum(stage.work(len(train_set)) for stage in flat))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
-        if path.exists() and ExperimentResult.read(path).config == asdict(config):
-            return
-        train_set, test_set = _data(config)
-        stages = [make_stages(config, seed) for seed in range(config.seeds)]
-        flat = [stage for of_seed in stages for stage in of_seed.values()]
-        meter = WorkMeter(sum(stage.work(len(train_set)) for stage in flat))
         trained = []
         for of_seed in stages:
             results = yield from _one_seed(config, of_seed, folder, train_set, test_set, meter)
@@ -94,7 +98,9 @@ def _data(config: Config) -> tuple[TransferSet, TransferSet]:
     if not config.held_out:
         return mnist.train, mnist.test
     kept = len(mnist.train) - config.held_out
-    check_positive(examples_that_are_not_held_out=kept)
+    if kept < 1:
+        found = f"{len(mnist.train)} training examples, got {config.held_out}"
+        raise AttarError(f"expected held_out below the {found}")
     everything = torch.arange(len(mnist.train))
     return mnist.train.subset(everything[:kept]), mnist.train.subset(everything[kept:])
 
