@@ -231,7 +231,7 @@ def test_columns_that_come_twice_are_an_error(tmp_path):
     ("column", "kind"),
     [
         (["x", "y"], "string"),
-        (pa.array([0, 1], pa.timestamp("s")), r"timestamp\[s\]"),
+        (pa.array([0, 1], pa.timestamp("ms")), r"timestamp\[ms\]"),
         ([{"a": 1}, {"a": 2}], "struct<a: int64>"),
         ([["x"], ["y"]], "string"),
     ],
