@@ -6,16 +6,18 @@ targets against one on hard targets; the whole MNIST job against the same job as
 """
 
 import argparse
+import operator
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from textbook_loop import (
+    make_adamw,
     make_loader,
-    make_optimizer,
+    make_sgd,
     make_student,
     make_teacher,
     train_student_epoch,
@@ -123,31 +125,27 @@ def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
 
 
 def student_epochs(train_set: TransferSet, pairs: int) -> dict[str, float]:
-    """Time a student's epochs, on hard targets and on kept soft targets in turn."""
-    logits = torch.randn(EXAMPLES, 10)
-    losses = {
-        "hard": recipe.hard_loss,
-        "soft": recipe.soft_loss(CONFIG, logits, hard_weight=CONFIG.hard_weight),
+    """Time a student's epochs in turn: each kind as in the job, and hard targets with AdamW too."""
+    stages = recipe.make_stages(CONFIG, seed=0)
+    soft_loss = recipe.soft_loss(CONFIG, torch.randn(EXAMPLES, 10), hard_weight=CONFIG.hard_weight)
+    kinds = {
+        "hard": (stages["hard"].settings, recipe.hard_loss),
+        "hard, as soft": (stages["both"].settings, recipe.hard_loss),
+        "soft": (stages["both"].settings, soft_loss),
     }
-    times: dict[str, list[float]] = {name: [] for name in losses}
+    times: dict[str, list[float]] = {name: [] for name in kinds}
     for pair in range(pairs + 1):
-        for name, loss_fn in losses.items():
-            network = recipe.make_stages(CONFIG, seed=0)["soft"].make_network()
-            settings = TrainingSettings(
-                epochs=1, batch_size=CONFIG.batch_size, learning_rate=0.01, seed=pair
-            )
-            run = TrainingRun(network, train_set, loss_fn, settings)
+        for name, (settings, loss_fn) in kinds.items():
+            one_epoch = replace(settings, epochs=1, learning_rate=1e-3)
+            run = TrainingRun(recipe.make_student(CONFIG, pair), train_set, loss_fn, one_epoch)
             start = time.perf_counter()
             for _ in run:
                 pass
             if pair:  # the first one warms up
                 times[name].append(time.perf_counter() - start)
-    ratios = [soft / hard for soft, hard in zip(times["soft"], times["hard"], strict=True)]
-    return {
-        "hard": statistics.median(times["hard"]),
-        "soft": statistics.median(times["soft"]),
-        "ratio": statistics.median(ratios),
-    }
+    ratios = map(operator.truediv, times["soft"], times["hard, as soft"])
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    return {**medians, "ratio": statistics.median(ratios)}
 
 
 def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict[str, float]:
@@ -158,11 +156,12 @@ def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict
         for pixels in (0, CONFIG.jitter)
     )
     teacher, student = make_teacher(CONFIG.teacher_units), make_student(CONFIG.student_units)
-    teacher_sgd, student_sgd = make_optimizer(teacher, 0.01), make_optimizer(student, 0.01)
+    sgd, adamw = make_sgd(student, 0.01), make_adamw(student, 0.001)
+    teacher_sgd = make_sgd(teacher, 0.01)
     actions: dict[str, Callable[[], None]] = {
         "teacher": lambda: train_teacher_epoch(teacher, jittered, teacher_sgd),
-        "hard": lambda: train_student_epoch(student, plain, student_sgd),
-        "soft": lambda: train_student_epoch(student, plain, student_sgd, teacher),
+        "hard": lambda: train_student_epoch(student, plain, sgd),
+        "soft": lambda: train_student_epoch(student, plain, adamw, teacher),
     }
     scale = EXAMPLES / examples
     return {name: scale * seconds(run, repeats=1, warmup=0) for name, run in actions.items()}
@@ -185,13 +184,9 @@ def main() -> None:
     keep_freed_memory()
     train_set = load_mnist().train
 
-    peak = {
-        name: peak_flops(dtype)
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-    }
+    float32, bfloat16_before = peak_flops(torch.float32), peak_flops(torch.bfloat16)
     step = teacher_step(train_set, steps=200)
-    peak_after = peak_flops(torch.bfloat16)
-    bfloat16 = statistics.fmean((peak["bfloat16"], peak_after))
+    bfloat16 = statistics.fmean((bfloat16_before, peak_flops(torch.bfloat16)))
     fraction = training_flops(CONFIG.teacher_units, CONFIG.batch_size) / step["seconds"] / bfloat16
     students = student_epochs(train_set, pairs=5)
     textbook = min(
@@ -201,7 +196,7 @@ def main() -> None:
     steps = -(-EXAMPLES // CONFIG.batch_size)
     ours = {"teacher": step["seconds"] * steps, "hard": students["hard"], "soft": students["soft"]}
     figures = {
-        "peak float32, GFLOP/s": peak["float32"] / 1e9,
+        "peak float32, GFLOP/s": float32 / 1e9,
         "peak bfloat16, GFLOP/s": bfloat16 / 1e9,
         "teacher's step, fraction of the bfloat16 peak": fraction,
         **{

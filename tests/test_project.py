@@ -1,7 +1,9 @@
 """The project's own promises: sizes, links, result files, versions, nothing private."""
 
+import ast
 import json
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +20,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + [
 ]
 FOLDERS = ("src", "tests", "docs", "results", "benchmarks", ".ci")
 
+DISTRIBUTIONS = metadata.packages_distributions()  # by the name of a module
 RESULT_KEYS = {"experiment", "rows", "config", "machine"}
 ROW_KEYS = {"name", "metric", "paper", "mean", "sd", "seeds"}
 
@@ -58,6 +61,22 @@ def faults_of_result(result: object) -> list[str]:
     for number, row in enumerate(rows):
         faults += [f"row {number} lacks {key}" for key in sorted(ROW_KEYS - row.keys())]
     return faults
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
+
+
+def imported_packages(source: str) -> set[str]:
+    """Distributions that a module imports from, other than Python itself and attar."""
+    modules = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(node.module.partition(".")[0])
+    modules -= sys.stdlib_module_names | {"attar"}
+    return {DISTRIBUTIONS.get(module, [module])[0].lower().replace("_", "-") for module in modules}
 
 
 def private_words(text: str) -> list[str]:
@@ -129,16 +148,27 @@ def test_extras_are_the_documented_ones():
 
 
 def test_extras_stay_out_of_the_core():
-    def name(requirement: str) -> str:
-        return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+    extra = {name for extra in PROJECT["optional-dependencies"].values() for name in names(extra)}
+    assert names(PROJECT["dependencies"]) & extra == set()
 
-    core = {name(requirement) for requirement in PROJECT["dependencies"]}
-    extra = {
-        name(requirement)
-        for requirements in PROJECT["optional-dependencies"].values()
-        for requirement in requirements
+
+def test_imported_packages_are_declared():  # what only comes along with another may stop coming
+    extras = PROJECT["optional-dependencies"]
+    declared = names(PROJECT["dependencies"])
+    declared |= {name for extra in extras.keys() - {"dev"} for name in names(extras[extra])}
+    undeclared = {
+        path.relative_to(ROOT).as_posix(): found - declared
+        for path in (ROOT / "src").rglob("*.py")
+        if (found := imported_packages(path.read_text(encoding="utf-8"))) - declared
     }
-    assert core & extra == set()
+    assert undeclared == {}
+
+
+def test_an_imported_package_is_found():
+    assert imported_packages("import os, torch.nn\nif x:\n    from click import y") == {
+        "torch",
+        "click",
+    }
 
 
 def test_constraints_pin_the_core_and_dev():
@@ -148,7 +178,7 @@ def test_constraints_pin_the_core_and_dev():
         if line and not line.startswith("#")
     )
     wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-    assert {re.split(r"[<>=\[ ]", requirement)[0] for requirement in wanted} - pins.keys() == set()
+    assert names(wanted) - pins.keys() == set()
     assert [version for version in pins.values() if "+" in version] == []  # local builds
 
 

@@ -30,14 +30,15 @@ def compute_logits(
     """Run the network, in evaluation mode, over the plain examples of a set, in their order.
 
     Args:
-        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`; left in its mode.
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`; all its layers are left
+            in their modes.
         transfer_set: The examples.
         precision: Of the products; logits are at least float32 in any case.
 
     Returns:
         Logits, shape `[examples, classes]`.
     """
-    was_training = network.training
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     parts = []
     try:
@@ -46,7 +47,8 @@ def compute_logits(
                 logits = network(transfer_set.batch(indices).inputs)
                 parts.append(logits if logits.dtype == torch.float64 else logits.float())
     finally:
-        network.train(was_training)
+        for module, mode in modes.items():
+            module.training = mode
     return torch.cat(parts).clone()
 
 
@@ -56,13 +58,16 @@ def evaluate(
     """Measure the network on the plain examples of a labelled set.
 
     Raises:
-        DataError: If an example of the set has no hard target.
+        DataError: If an example has no hard target, or one of a class that the network lacks.
     """
     hard_targets = test_set.hard_targets
     if (hard_targets < 0).any():
         first = int((hard_targets < 0).nonzero()[0])
         raise DataError(f"expected a hard target for every test example, example {first} has none")
     logits = compute_logits(network, test_set, precision=precision)
+    classes, largest = logits.shape[1], int(hard_targets.max())
+    if largest >= classes:
+        raise DataError(f"expected hard targets in 0..{classes - 1}, as logits go, got {largest}")
     errors = int(is_error(logits, hard_targets).sum())
     return Evaluation(
         examples=len(test_set),

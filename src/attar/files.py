@@ -1,5 +1,6 @@
 """Writing files so that a reader never sees half of one."""
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -26,7 +27,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         raise file_error("write", path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not there, or its folder is none
+            temporary.unlink()
 
 
 def make_folder(path: Path) -> Path:

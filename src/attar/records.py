@@ -77,7 +77,7 @@ class ExperimentResult:
     rows: tuple[ResultRow, ...]
     config: dict[str, Any]
     machine: Machine
-    wall_seconds: float  # of training and measuring, over all the runs that it took
+    wall_seconds: float  # of the training steps alone, over all the runs that it took
     details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -92,6 +92,8 @@ class ExperimentResult:
             rows = tuple(
                 ResultRow(**row | {"values": tuple(row["values"])}) for row in content.pop("rows")
             )
+            if not rows:
+                raise TypeError("it has no rows")
             return cls(**content | {"rows": rows, "machine": Machine(**content["machine"])})
         except (KeyError, TypeError) as error:
             raise FolderError(f"{path} is no result file of this release ({error})") from error
@@ -118,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise file_error("read", path, error) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{path} is damaged: expected JSON, {error}; remove it") from error
     if not isinstance(content, dict):
         raise FolderError(f"{path} is damaged: expected a JSON object; remove it")
@@ -165,7 +167,7 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        changes = git("status", "--porcelain", "--untracked-files=no", "--", "src")
+        changes = git("status", "--porcelain", "--", "src")
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None

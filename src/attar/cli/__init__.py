@@ -1,16 +1,19 @@
 """The command line: `attar`. The one part that prints."""
 
+import shlex
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from attar import __version__
 from attar.cli.reproduce import reproduce
 from attar.errors import AttarError, file_error
+
+WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
 
 app = typer.Typer(
     name="attar",
@@ -39,27 +42,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Whatever the user can mend ends in one line on standard error, never in a traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without × shows a question mark
     try:
-        code = typer.main.get_command(app).main(
-            args=arguments, prog_name="attar", standalone_mode=False
-        )
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f"; see `{context.command_path} --help`" if context else ""
-        code = _fail(f"{error.format_message().rstrip('.')}{hint}")
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        command = typer.main.get_command(app)
+        line = shlex.join(["attar", *words])
+        code = command.main(args=words, prog_name="attar", standalone_mode=False, obj=line)
+    except typer.TyperException as error:
+        code = _fail(_one_line(error))
     except AttarError as error:
         code = _fail(str(error))
     except OSError as error:
         code = _fail(str(file_error("use", Path(error.filename or "a file"), error)))
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("attar: interrupted; the same command goes on where it stopped", err=True)
-        code = 130
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # which is also how typer answers to Ctrl-C
+        typer.echo("attar: interrupted; the same command goes on where it stopped", err=True)
     sys.exit(code)
 
 
+def _one_line(error: typer.TyperException) -> str:
+    """Say what is wrong with the command line, and where its help is."""
+    message = getattr(error, "format_message", lambda: str(error))().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{message}; see `{context.command_path if context else 'attar'} --help`"
+
+
 def _fail(message: str) -> int:
-    click.echo(f"attar: error: {message}", err=True)
-    return 2
+    typer.echo(f"attar: error: {' '.join(message.split())}", err=True)
+    return WRONG_INPUT

@@ -1,12 +1,10 @@
 """`attar reproduce EXPERIMENT`: its options are the fields of the experiment's configuration."""
 
 import inspect
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import typer
 
@@ -19,11 +17,18 @@ reproduce = typer.Typer(
     name="reproduce",
     help="Run an experiment of Hinton, Vinyals & Dean (2015), and put its numbers beside the "
     "paper's. One that was stopped goes on; one that is finished shows its table at once.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
+@reproduce.callback(invoke_without_command=True)
+def show_experiments(context: typer.Context) -> None:
+    """Show the help where no experiment is named."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@runtime_checkable
 class Recipe(Protocol):
     """What a module of `attar.recipes` offers to the command line."""
 
@@ -39,13 +44,12 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     """Make the function that typer turns into the experiment's command."""
     full, quick = recipe.Config(), recipe.QUICK
 
-    def command(**options: Any) -> None:  # noqa: ANN401  (typer has checked them)
+    def command(context: typer.Context, **options: Any) -> None:  # noqa: ANN401  (typer checked)
         is_quick, out = options.pop("quick"), options.pop("out")
         given = {name: value for name, value in options.items() if value is not None}
         config = replace(quick if is_quick else full, **given)
         folder = out or Path("runs") / (recipe.EXPERIMENT + "-quick" * is_quick)
-        line = shlex.join(["attar", *sys.argv[1:]])
-        follow(recipe.run(config, folder, command=line))
+        follow(recipe.run(config, folder, command=context.obj))
         path = folder / f"{recipe.EXPERIMENT}.json"
         show_result(ExperimentResult.read(path), path)
 
@@ -61,7 +65,9 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     for field in fields(recipe.Config):
         text = f"{field.metadata['help']}  [default: {getattr(full, field.name)}]"
         options[field.name] = (cast(Any, field.type) | None, None, text)
-    parameters = [
+    kind_of_context = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("context", kind_of_context, annotation=typer.Context)]
+    parameters += [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,

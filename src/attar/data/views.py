@@ -26,7 +26,7 @@ class Jitter:
 
     Example:
         >>> jitter = Jitter(pixels=1)
-        >>> jitter(torch.tensor([[[1, 2], [3, 4]]]), torch.tensor([0]), view=1)
+        >>> jitter(torch.tensor([[[1, 2], [3, 4]]]), torch.tensor([2]), view=1)
         tensor([[[0, 1],
                  [0, 3]]])
     """
@@ -98,10 +98,9 @@ def _windows(images: Tensor, corners: Tensor, *, margin: int) -> Tensor:
     padded_shape = (batch, *channels, height + 2 * margin, width + 2 * margin)
     row = padded_shape[-1]
     run = torch.Size(padded_shape[1:]).numel()
-    # The last image's run may start up to 2 * margin rows and columns late.
-    memory = images.new_zeros(batch * run + 2 * margin * (row + 1))
+    memory = images.new_zeros((batch + 1) * run)  # the last run, too, may start late
     padded = memory[: batch * run].view(padded_shape)
     padded[..., margin : margin + height, margin : margin + width] = images
     starts = torch.arange(batch, device=images.device) * run + corners[:, 0] * row + corners[:, 1]
-    runs = memory.as_strided((len(memory) - run + 1, run), (1, 1)).index_select(0, starts)
+    runs = memory.as_strided((batch * run + 1, run), (1, 1)).index_select(0, starts)
     return runs.view(padded_shape)[..., :height, :width].contiguous()

@@ -51,4 +51,4 @@ def _random_bytes(shape: torch.Size) -> UInt8[Tensor, "*shape"]:
     """Draw bytes from NumPy's quickest generator, seeded by torch's default one."""
     seed = int(torch.randint(2**62, ()))
     words = np.random.SFC64(seed).random_raw((shape.numel() + 7) // 8)
-    return torch.from_numpy(words).view(torch.uint8)[: shape.numel()].view(shape)
+    return torch.from_numpy(words.view(np.uint8))[: shape.numel()].view(shape)

@@ -45,6 +45,7 @@ def mlp(
     input_dropout: float = 0.0,
     hidden_dropout: float = 0.0,
     max_norm: float | None = None,
+    initial_scale: float = 1.0,
 ) -> nn.Sequential:
     """Make a network of fully connected layers with rectified linear units.
 
@@ -55,7 +56,10 @@ def mlp(
         generator: Draws the initial weights (He et al. 2015); biases start at zero.
         input_dropout: Probability that an input is dropped.
         hidden_dropout: Probability that a hidden unit is dropped.
-        max_norm: Longest allowed weight vector of a hidden unit; None for no bound.
+        max_norm: Longest allowed weight vector of a unit, hidden or output; None for no bound.
+            To bound the output units too takes a tenth off the errors; see docs/log.md.
+        initial_scale: Factor on the initial weights. Below 1, hidden units have to learn their
+            features, instead of making do with the random ones that they start with.
 
     Returns:
         A network in training mode that maps `[batch, ...]` to logits `[batch, classes]`.
@@ -73,6 +77,7 @@ def mlp(
     sizes = [inputs, *hidden, classes]
     if min(sizes) < 1:
         raise AttarError(f"expected sizes of at least 1, got {sizes} for inputs, hidden, classes")
+    check_positive(initial_scale=initial_scale)
     modules: list[nn.Module] = [nn.Flatten()]
     for layer, (before, after) in enumerate(pairwise(sizes)):
         is_last = layer == len(sizes) - 2
@@ -80,11 +85,12 @@ def mlp(
         if probability:
             modules.append(Dropout(probability))
         with torch.random.fork_rng(devices=[]):  # the layer's own draws, overwritten below
-            if max_norm is None or is_last:
+            if max_norm is None:
                 linear = nn.Linear(before, after)
             else:
                 linear = MaxNormLinear(before, after, max_norm=max_norm)
         nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)
+        linear.weight.detach().mul_(initial_scale)
         nn.init.zeros_(linear.bias)
         modules.append(linear)
         if not is_last:

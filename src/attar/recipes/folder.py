@@ -25,15 +25,19 @@ def claim_folder(
         FolderError: If the folder cannot be written, is in use, or holds anything else.
     """
     make_folder(folder)
+    lock = FileLock(folder / ".lock")
     try:
-        with FileLock(folder / ".lock", timeout=0):
-            _check_owner(folder, experiment, config, may_grow=may_grow)
-            write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise FolderError(f"{folder} is in use by another run; wait for it to end") from error
     except OSError as error:
         raise file_error("use the folder", folder, error) from error
+    try:
+        _check_owner(folder, experiment, config, may_grow=may_grow)
+        write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
+        yield
+    finally:
+        lock.release()
 
 
 def _check_owner(
@@ -50,10 +54,14 @@ def _check_owner(
     if earlier.get("experiment") != experiment:
         found = f"{folder} holds a run of {earlier.get('experiment')}, not of {experiment}"
         raise FolderError(f"{found}; {advice}")
-    then = earlier.get("config", {})
+    then = earlier.get("config")
+    if not isinstance(then, dict):
+        raise FolderError(f"{path} is damaged: expected a config; {advice}")
     for name in sorted({*config, *then}):
         before, now = then.get(name), config.get(name)
-        if before == now or (name == may_grow and before is not None and now > before):
+        if before == now or (
+            name == may_grow and isinstance(before, int) and config[name] > before
+        ):
             continue
         option = f"--{name.replace('_', '-')}"
         raise FolderError(f"{folder} holds a run with {option} {before}, not {now}; {advice}")

@@ -1,24 +1,25 @@
-"""MNIST end to end: Hinton et al. (2015), sec. 3, first two paragraphs."""
+"""MNIST end to end, as in section 3 of Hinton, Vinyals & Dean (2015)."""
 
-import functools
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from attar.data import Batch, Jitter, TransferSet, load_mnist, mix_seed
-from attar.errors import check_not_negative, check_positive
+from attar.errors import AttarError, check_not_negative, check_positive
 from attar.losses import distillation_loss
 from attar.models import mlp
 from attar.recipes.config import option
 from attar.recipes.folder import claim_folder
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, kept_logits, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
-from attar.training import LossFn, TrainingSettings
+from attar.training import LossFn, OptimizerName, TrainingSettings
 
 EXPERIMENT = "mnist"
+SIDE = 28  # pixels of an image, each way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,20 +32,21 @@ class Config:
 
     seeds: int = option(3, "Runs, each with its own random numbers.")
     teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
-    teacher_epochs: int = option(120, "Passes of the teacher over the training set.")
-    teacher_learning_rate: float = option(0.4, "Highest learning rate of the teacher.")
-    teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
-    teacher_hidden_dropout: float = option(0.5, "Probability of dropping a hidden unit.")
-    teacher_max_norm: float = option(3.0, "Longest weight vector of a teacher's hidden unit.")
+    teacher_epochs: int = option(150, "Passes of the teacher over the training set.")
+    teacher_learning_rate: float = option(0.4, "Highest learning rate of the teacher (SGD).")
+    teacher_input_dropout: float = option(0.0, "Probability of dropping an input.")
+    teacher_hidden_dropout: float = option(0.4, "Probability of dropping a hidden unit.")
+    teacher_max_norm: float = option(2.0, "Longest weight vector of a teacher's unit.")
     jitter: int = option(2, "Pixels by which the teacher's images are moved at most.")
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
-    student_epochs: int = option(40, "Passes of the student that has hard targets alone.")
-    student_learning_rate: float = option(0.1, "Its highest learning rate.")
-    distilled_epochs: int = option(100, "Passes of the students that have soft targets.")
-    distilled_learning_rate: float = option(0.04, "Their highest learning rate.")
+    student_epochs: int = option(30, "Passes of the student that has hard targets alone.")
+    student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
+    distilled_epochs: int = option(80, "Passes of the students that have soft targets.")
+    distilled_learning_rate: float = option(0.01, "Their highest learning rate (AdamW).")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
-    hard_weight: float = option(0.1, "Weight of the hard targets' loss, for the one with both.")
+    hard_weight: float = option(4.0, "Weight of the hard targets' loss, for the one with both.")
+    initial_scale: float = option(0.3, "Factor on the initial weights of all networks.")
     batch_size: int = option(512, "Examples in a batch, for all networks.")
     held_out: int = option(
         0, "Train without this many training examples, and measure on them, to choose settings."
@@ -52,8 +54,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""
-        check_positive(seeds=self.seeds)
-        check_not_negative(jitter=self.jitter, held_out=self.held_out)
+        check_positive(seeds=self.seeds, temperature=self.temperature, soft_weight=self.soft_weight)
+        check_not_negative(jitter=self.jitter, hard_weight=self.hard_weight, held_out=self.held_out)
+        if self.jitter >= SIDE:
+            raise AttarError(f"expected jitter below the images' {SIDE} pixels, got {self.jitter}")
 
 
 QUICK = replace(
@@ -74,13 +78,14 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If the folder cannot be used, the disk is full, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
+    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+        return
+    # What is wrong with the options or the data is told here, before the folder is touched.
+    train_set, test_set = _data(config)
+    stages = [make_stages(config, seed) for seed in range(config.seeds)]
+    flat = [stage for of_seed in stages for stage in of_seed.values()]
+    meter = WorkMeter(sum(stage.work(len(train_set)) for stage in flat))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
-        if path.exists() and ExperimentResult.read(path).config == asdict(config):
-            return
-        train_set, test_set = _data(config)
-        stages = [make_stages(config, seed) for seed in range(config.seeds)]
-        flat = [stage for of_seed in stages for stage in of_seed.values()]
-        meter = WorkMeter(sum(stage.work(len(train_set)) for stage in flat))
         trained = []
         for of_seed in stages:
             results = yield from _one_seed(config, of_seed, folder, train_set, test_set, meter)
@@ -93,7 +98,9 @@ def _data(config: Config) -> tuple[TransferSet, TransferSet]:
     if not config.held_out:
         return mnist.train, mnist.test
     kept = len(mnist.train) - config.held_out
-    check_positive(examples_that_are_not_held_out=kept)
+    if kept < 1:
+        found = f"{len(mnist.train)} training examples, got {config.held_out}"
+        raise AttarError(f"expected held_out below the {found}")
     everything = torch.arange(len(mnist.train))
     return mnist.train.subset(everything[:kept]), mnist.train.subset(everything[kept:])
 
@@ -101,50 +108,52 @@ def _data(config: Config) -> tuple[TransferSet, TransferSet]:
 def make_stages(config: Config, seed: int) -> dict[str, Stage]:
     """Describe the four networks of a seed; its three students start from the same weights."""
 
-    def settings(epochs: int, learning_rate: float) -> TrainingSettings:
+    def settings(epochs: int, learning_rate: float, optimizer: OptimizerName) -> TrainingSettings:
         return TrainingSettings(
             epochs=epochs,
             batch_size=config.batch_size,
             learning_rate=learning_rate,
+            optimizer=optimizer,
             warmup_epochs=1,
             seed=seed,
         )
 
-    def teacher() -> nn.Module:
-        return mlp(
-            784,
-            [config.teacher_units] * 2,
-            10,
-            generator=torch.Generator().manual_seed(mix_seed(seed, 0)),
-            input_dropout=config.teacher_input_dropout,
-            hidden_dropout=config.teacher_hidden_dropout,
-            max_norm=config.teacher_max_norm,
-        )
-
-    def student() -> nn.Module:
-        generator = torch.Generator().manual_seed(mix_seed(seed, 1))
-        return mlp(784, [config.student_units] * 2, 10, generator=generator)
-
+    teacher, student = (partial(make, config, seed) for make in (make_teacher, make_student))
+    for_teacher = settings(config.teacher_epochs, config.teacher_learning_rate, "sgd")
+    for_hard = settings(config.student_epochs, config.student_learning_rate, "sgd")
+    distilled = settings(config.distilled_epochs, config.distilled_learning_rate, "adamw")
     of_seed = f"seed {seed + 1} of {config.seeds}"
-    distilled = settings(config.distilled_epochs, config.distilled_learning_rate)
     return {
-        "teacher": Stage(
-            f"teacher-{seed}",
-            f"teacher, {of_seed}",
-            teacher,
-            settings(config.teacher_epochs, config.teacher_learning_rate),
-        ),
-        "hard": Stage(
-            f"student-hard-{seed}",
-            f"student on hard targets, {of_seed}",
-            student,
-            settings(config.student_epochs, config.student_learning_rate),
-        ),
-        "soft": Stage(
-            f"student-soft-{seed}", f"student on soft targets, {of_seed}", student, distilled
-        ),
-        "both": Stage(f"student-both-{seed}", f"student on both, {of_seed}", student, distilled),
+        "teacher": Stage(f"teacher-{seed}", f"teacher, {of_seed}", teacher, for_teacher),
+        "hard": Stage(f"hard-{seed}", f"student on hard targets, {of_seed}", student, for_hard),
+        "soft": Stage(f"soft-{seed}", f"student on soft targets, {of_seed}", student, distilled),
+        "both": Stage(f"both-{seed}", f"student on both, {of_seed}", student, distilled),
     }
+
+
+def make_teacher(config: Config, seed: int) -> nn.Module:
+    """Make the cumbersome network, untrained."""
+    return mlp(
+        784,
+        [config.teacher_units] * 2,
+        10,
+        generator=torch.Generator().manual_seed(mix_seed(seed, 0)),
+        input_dropout=config.teacher_input_dropout,
+        hidden_dropout=config.teacher_hidden_dropout,
+        max_norm=config.teacher_max_norm,
+        initial_scale=config.initial_scale,
+    )
+
+
+def make_student(config: Config, seed: int) -> nn.Module:
+    """Make the small network, untrained and without any regularization."""
+    return mlp(
+        784,
+        [config.student_units] * 2,
+        10,
+        generator=torch.Generator().manual_seed(mix_seed(seed, 1)),
+        initial_scale=config.initial_scale,
+    )
 
 
 def _one_seed(
@@ -155,7 +164,7 @@ def _one_seed(
     test_set: TransferSet,
     meter: WorkMeter,
 ) -> Generator[Progress, None, dict[str, Trained]]:
-    train = functools.partial(train_stage, folder=folder, test_set=test_set, meter=meter)
+    train = partial(train_stage, folder=folder, test_set=test_set, meter=meter)
     seed = stages["teacher"].settings.seed
     jittered = train_set.with_views(Jitter(pixels=config.jitter, seed=seed))
     teacher = yield from train(stages["teacher"], jittered, hard_loss)

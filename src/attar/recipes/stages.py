@@ -1,5 +1,6 @@
 """The steps that experiments are made of: train a network once, keep it, tell how far it is."""
 
+import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError, file_error
+from attar.errors import DivergedError, FolderError, file_error
 from attar.evaluation import Evaluation, compute_logits, evaluate
 from attar.files import write_atomically
 from attar.records import read_json, write_json
@@ -21,6 +22,8 @@ from attar.training import (
     load_weights,
     save_weights,
 )
+
+_FIRST_ESTIMATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +79,11 @@ class WorkMeter:
 
     @property
     def seconds_left(self) -> float | None:
-        """The estimated time to the end."""
-        if not self._here:
+        """The estimated time to the end; None in the first seconds."""
+        seconds = time.monotonic() - self._started
+        if not self._here or seconds < _FIRST_ESTIMATE_SECONDS:
             return None
-        return (self.total - self.done) * (time.monotonic() - self._started) / self._here
+        return (self.total - self.done) * seconds / self._here
 
 
 def train_stage(
@@ -106,9 +110,8 @@ def train_stage(
     record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
     if record.exists():
         load_weights(weights, network)
-        content = read_json(record)
         meter.add(work, by_earlier_run=True)
-        return Trained(network, Evaluation(**content["evaluation"]), content["wall_seconds"])
+        return Trained(network, *_read_record(record))
 
     checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
     run = TrainingRun(
@@ -123,6 +126,9 @@ def train_stage(
     yield from _follow(run, stage, work, meter)
     seconds = sum(epoch.train_seconds for epoch in run.history)
     evaluation = evaluate(network, test_set)
+    if not math.isfinite(evaluation.nll):  # the last step was too much; no other one notices
+        found = f"{stage.title}: the trained network's nll is {evaluation.nll}"
+        raise DivergedError(f"{found}, expected a finite number; try a lower learning rate")
     save_weights(weights, network)
     write_json(
         record,
@@ -135,6 +141,14 @@ def train_stage(
     )
     checkpoint.unlink(missing_ok=True)
     return Trained(network, evaluation, seconds)
+
+
+def _read_record(path: Path) -> tuple[Evaluation, float]:
+    content = read_json(path)
+    try:
+        return Evaluation(**content["evaluation"]), float(content["wall_seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
 
 
 def _follow(

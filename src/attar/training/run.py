@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from attar.data import Batch, TransferSet, mix_seed
-from attar.errors import FolderError
+from attar.errors import check_positive
 from attar.precision import keep_freed_memory
 from attar.training.checkpoints import load_checkpoint, save_checkpoint
 from attar.training.loop import LossFn, fit
@@ -93,8 +92,10 @@ class TrainingRun:
             measurements: About how many times.
 
         Raises:
+            AttarError: If `measurements` is not positive.
             FolderError: If the checkpoint is damaged, or of another run.
         """
+        check_positive(measurements=measurements)
         self.network, self.transfer_set, self.loss_fn = network, transfer_set, loss_fn
         self.settings = settings
         self.steps_per_epoch = math.ceil(len(transfer_set) / settings.batch_size)
@@ -186,23 +187,17 @@ class TrainingRun:
         if self._checkpoint is None:
             return
         state = {
-            "run": self._identity,
             "steps_done": self.steps_done,
             "epoch_losses": self._epoch_losses,
             "epoch_seconds": self._epoch_seconds,
             "history": [asdict(epoch) for epoch in self.history],
         }
-        save_checkpoint(self._checkpoint, self.network, self._optimizer, state)
+        save_checkpoint(
+            self._checkpoint, self.network, self._optimizer, run=self._identity, state=state
+        )
 
     def _restore(self, path: Path) -> None:
-        state = load_checkpoint(path, self.network, self._optimizer)
-        found: dict[str, Any] = state["run"]
-        if found != self._identity:
-            names = sorted(
-                name for name in self._identity if found.get(name) != self._identity[name]
-            )
-            what = f"{path} is the checkpoint of a run with other {' and '.join(names)}"
-            raise FolderError(f"{what}; give another folder, or remove it to start again")
+        state = load_checkpoint(path, self.network, self._optimizer, run=self._identity)
         self.steps_done = state["steps_done"]
         self._epoch_losses, self._epoch_seconds = state["epoch_losses"], state["epoch_seconds"]
         self.history = tuple(Epoch(**epoch) for epoch in state["history"])

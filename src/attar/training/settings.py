@@ -45,6 +45,8 @@ class TrainingSettings:
         check_not_negative(
             seed=self.seed, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs
         )
+        if self.seed >= 2**63:
+            raise AttarError(f"expected seed < 2**63, got {self.seed}")
         if self.clip_norm is not None:
             check_positive(clip_norm=self.clip_norm)
         if not 0 <= self.momentum < 1:
