@@ -6,7 +6,8 @@ import torch
 
 from attar.errors import DataError, FolderError, ShapeError
 from attar.teachers import as_teacher
-from tests.teachers.batches import make_batch
+
+from .batches import make_batch
 
 SCORES = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 PROBABILITIES = np.exp(SCORES) / np.exp(SCORES).sum(axis=1, keepdims=True)

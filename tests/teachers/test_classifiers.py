@@ -8,7 +8,8 @@ import torch
 
 from attar.errors import DataError, ShapeError
 from attar.teachers import ZERO_LOGIT, as_teacher
-from tests.teachers.batches import make_batch
+
+from .batches import make_batch
 
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 

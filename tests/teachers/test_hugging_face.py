@@ -6,7 +6,8 @@ import torch
 
 from attar.errors import AttarError, DataError, ShapeError
 from attar.teachers import as_teacher
-from tests.teachers.batches import make_batch
+
+from .batches import make_batch
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 

@@ -9,7 +9,8 @@ from torch import nn
 from attar.data import TransferSet
 from attar.errors import AttarError, DataError, ShapeError
 from attar.teachers import ZERO_LOGIT, Ensemble, Teacher, as_teacher
-from tests.teachers.batches import INPUTS, make_batch
+
+from .batches import INPUTS, make_batch
 
 
 def make_network(seed: int = 0, classes: int = 4) -> nn.Sequential:

@@ -7,7 +7,8 @@ import torch
 
 from attar.errors import AttarError, DataError, FolderError, ShapeError
 from attar.teachers import as_teacher
-from tests.teachers.batches import INPUTS, make_batch
+
+from .batches import INPUTS, make_batch
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: extra export")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: extra export")

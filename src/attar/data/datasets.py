@@ -132,13 +132,7 @@ def _collect(
     name: str,
 ) -> TransferSet:
     """Ask for each item, and put the inputs into one tensor."""
-    first = _to_tensor(places.split(dataset[0], 0, name)[0], 0, name)
-    again = _to_tensor(places.split(dataset[0], 0, name)[0], 0, name)
-    if first.shape == again.shape and not torch.equal(first.nan_to_num(), again.nan_to_num()):
-        raise DataError(
-            f"expected plain items of {name}, got another item 0 when asked twice; leave out its "
-            "random augmentation, and give the transfer set views"
-        )
+    first = _ask_twice(dataset, places, name)
     stored = first.new_empty(len(dataset), *first.shape)
     loader = DataLoader(
         dataset,
@@ -169,6 +163,18 @@ def _collect(
         classes=classes,
         source=f"{name}, target {places.target!r}",
     )
+
+
+def _ask_twice(dataset: Any, places: _Places, name: str) -> Tensor:  # noqa: ANN401
+    """Answer the inputs of item 0; raise `DataError` if they differ the second time."""
+    first = _to_tensor(places.split(dataset[0], 0, name)[0], 0, name)
+    again = _to_tensor(places.split(dataset[0], 0, name)[0], 0, name)
+    if first.shape == again.shape and not torch.equal(first.nan_to_num(), again.nan_to_num()):
+        raise DataError(
+            f"expected plain items of {name}, got another item 0 when asked twice; leave out its "
+            "random augmentation, and give the transfer set views"
+        )
+    return first
 
 
 def _to_tensor(values: Any, index: int, name: str) -> Tensor:  # noqa: ANN401
