@@ -41,6 +41,10 @@ class MissingExtraError(AttarError):
     """An optional package that is not installed."""
 
 
+class StoreError(FolderError):
+    """A soft-target store that is damaged, incomplete, or made for something else."""
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise `ShapeError` unless all tensors, given by name, have one shape."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

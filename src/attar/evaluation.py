@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from attar.data import TransferSet
 from attar.errors import DataError
 from attar.metrics import is_error, negative_log_likelihood
+from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
 
 _BATCH = 1000
@@ -38,17 +39,11 @@ def compute_logits(
     Returns:
         Logits, shape `[examples, classes]`.
     """
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
     parts = []
-    try:
-        with torch.inference_mode(), autocast(network, precision):
-            for indices in torch.arange(len(transfer_set)).split(_BATCH):
-                logits = network(transfer_set.batch(indices).inputs)
-                parts.append(logits if logits.dtype == torch.float64 else logits.float())
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluation_mode(network), torch.inference_mode(), autocast(network, precision):
+        for indices in torch.arange(len(transfer_set)).split(_BATCH):
+            logits = network(transfer_set.batch(indices).inputs)
+            parts.append(logits if logits.dtype == torch.float64 else logits.float())
     return torch.cat(parts).clone()
 
 

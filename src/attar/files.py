@@ -7,6 +7,8 @@ from pathlib import Path
 
 from attar.errors import file_error
 
+PARTIAL = ".*.partial"  # names of temporary files; one that is left is of a process that was killed
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path`, so that `path` holds all of it or what it held before.

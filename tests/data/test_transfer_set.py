@@ -126,6 +126,19 @@ def test_bytes_are_scaled_and_floats_are_cast(given_as, answered_as):
     transfer.fingerprint()
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_token_ids_are_passed_on_unscaled(dtype):
+    ids = torch.tensor([[101, 7, 102], [101, 102, 0]], dtype=dtype)
+    transfer = make_unlabeled(ids)
+    batch = transfer.batch(torch.tensor([1, 0]))
+    assert batch.inputs.dtype == torch.int64
+    assert batch.inputs.tolist() == [[101, 102, 0], [101, 7, 102]]
+    assert transfer.inputs.dtype == dtype
+    assert transfer.fingerprint() != make_unlabeled(ids.float()).fingerprint()
+    batch.inputs.zero_()
+    assert ids[0, 0] == 101
+
+
 def test_a_batch_is_a_copy():
     inputs = torch.ones(3, 2)
     transfer = make_unlabeled(inputs)

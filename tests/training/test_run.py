@@ -221,6 +221,46 @@ def test_each_epoch_has_an_order_of_its_own(asked):
     assert len(orders) == 4
 
 
+def test_given_views_are_shown_an_epoch_each_over_and_over(tmp_path):
+    recorder, told = Recorder(), []
+
+    def note(logits, batch):
+        told.append(batch.view)
+        return hard_loss(logits, batch)
+
+    for _ in range(3):  # stopped in between
+        run = TrainingRun(
+            make_network(), make_set().with_views(recorder), note, SETTINGS["sgd"],
+            views=(7, 0, 2), checkpoint=tmp_path / "run", checkpoint_seconds=0.0,
+        )  # fmt: skip
+        list(islice(run, 5))
+    assert told == [7, 7, 7, 0, 0, 0, 2, 2, 2, 7, 7, 7]
+    assert [view for view, _ in recorder.asked] == [7, 7, 7, 2, 2, 2, 7, 7, 7]  # 0 is plain
+
+
+@pytest.mark.parametrize("views", [(), (0, -1)])
+def test_views_that_make_no_sense_are_named(views):
+    with pytest.raises(AttarError, match="expected views of one number or more, each >= 0, got"):
+        make_run(views=views)
+
+
+def test_a_checkpoint_of_other_views_or_another_identity_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    options = {"checkpoint": path, "checkpoint_seconds": 0.0}
+    given = {"views": (1, 2), "identity": {"temperature": 4.0, "teacher": "t"}}
+    list(islice(make_run(**options, **given), 5))
+    assert make_run(**options, **given).steps_done == 5
+    for change, names in (
+        ({"views": (2, 1)}, "views"),
+        ({"views": None}, "views"),
+        ({"identity": {"temperature": 5.0, "teacher": "t"}}, "temperature"),
+        ({"identity": {"temperature": 4.0}}, "teacher"),
+        ({"identity": None}, "teacher and temperature"),
+    ):
+        with pytest.raises(FolderError, match=f"checkpoint of a run with other {names}; give"):
+            make_run(**options, **given | change)
+
+
 @pytest.mark.parametrize(
     ("batch_size", "sizes"),
     [(8, [8, 7, 7]), (22, [22]), (100, [22]), (21, [11, 11]), (5, [5, 5, 4, 4, 4]), (1, [1] * 22)],

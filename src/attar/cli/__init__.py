@@ -12,6 +12,7 @@ import typer
 from attar import __version__
 from attar.cli.export import export
 from attar.cli.reproduce import reproduce
+from attar.cli.targets import targets
 from attar.errors import AttarError, file_error
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(reproduce)
 app.command("export")(export)
+app.add_typer(targets)
 
 
 @app.callback(invoke_without_command=True)

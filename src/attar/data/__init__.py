@@ -1,11 +1,13 @@
 """Transfer sets, their seeded views, and MNIST."""
 
 from attar.data.counter import draw_bits, draw_integers, draw_uniform, mix_seed
+from attar.data.datasets import from_dataset
 from attar.data.idx import read_idx
+from attar.data.images import read_image_folder
 from attar.data.mnist import Mnist, load_mnist
-from attar.data.npz import read_npz
+from attar.data.tables import read_arrays, read_table
 from attar.data.transfer_set import Batch, TransferSet, ViewFn
-from attar.data.views import Jitter
+from attar.data.views import Jitter, name_views
 
 __all__ = [
     "Batch",
@@ -16,8 +18,12 @@ __all__ = [
     "draw_bits",
     "draw_integers",
     "draw_uniform",
+    "from_dataset",
     "load_mnist",
     "mix_seed",
+    "name_views",
+    "read_arrays",
     "read_idx",
-    "read_npz",
+    "read_image_folder",
+    "read_table",
 ]

@@ -13,7 +13,15 @@ from attar.errors import DataError, ShapeError
 
 MOST_CLASSES = 1_000_000  # guessed from hard targets; above that, they are likely no classes
 
-INPUT_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+TOKEN_DTYPES = (torch.int32, torch.int64)  # passed on unscaled, as int64
+INPUT_DTYPES = (
+    torch.uint8,
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    *TOKEN_DTYPES,
+)
 
 
 def to_inputs(inputs: Tensor | NDArray[Any]) -> Tensor:
@@ -23,8 +31,8 @@ def to_inputs(inputs: Tensor | NDArray[Any]) -> Tensor:
         raise DataError(f"expected inputs [examples, ...] with one or more, got {_tell(stored)}")
     if stored.dtype not in INPUT_DTYPES:
         raise DataError(
-            f"expected inputs of uint8, to be scaled to [0, 1], or floats, got {_tell(stored)}; "
-            "try float32"
+            "expected inputs of uint8, to be scaled to [0, 1], of floats, or of int32 or int64, "
+            f"to be passed on as they are, got {_tell(stored)}; try float32, for token ids int64"
         )
     return stored
 

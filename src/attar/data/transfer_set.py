@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attar.data.checks import (
+    TOKEN_DTYPES,
     check_finite,
     check_indices,
     check_targets,
@@ -33,9 +34,11 @@ CHUNK_BYTES = 2**24  # what is read at once where the whole set is gone through
 class Batch:
     """Some examples of a transfer set, ready for a network."""
 
-    inputs: Float[Tensor, "batch *shape"]  # float32, or float64 if the set was given so
+    # float32, or float64 if the set was given so; token ids are int64
+    inputs: Float[Tensor, "batch *shape"] | Int64[Tensor, "batch *shape"]
     hard_targets: Int64[Tensor, " batch"]  # -1 where there is none
     indices: Int64[Tensor, " batch"]  # positions in the transfer set
+    view: int = 0  # which view of the examples these are
 
 
 class TransferSet:
@@ -48,7 +51,8 @@ class TransferSet:
     that in all subsets the same view of the same example has the same pixels.
 
     Args:
-        inputs: Shape `[examples, *shape]`, uint8 or floats, all finite. Don't change it afterwards.
+        inputs: Shape `[examples, *shape]`, uint8, floats or token ids, all finite. Don't change it
+            afterwards.
         hard_targets: Class indices `[examples]`, any integer type; -1 where there is none.
         class_names: One for each class, no two alike; by default "0", "1" and so on.
         classes: How many classes there are; by default as many as there are `class_names`, or
@@ -145,7 +149,7 @@ class TransferSet:
         inputs = self._stored.index_select(0, ids)
         if view != 0:
             inputs = self._see(inputs, ids, view)
-        return Batch(_scale(inputs), self._stored_targets[ids], indices)
+        return Batch(_scale(inputs), self._stored_targets[ids], indices, view)
 
     def subset(self, indices: Int64[Tensor, " kept"]) -> "TransferSet":
         """Choose some examples; classes, views and example ids stay, and no input is copied.
@@ -210,6 +214,8 @@ class TransferSet:
 def _scale(inputs: Tensor) -> Tensor:
     if inputs.dtype == torch.uint8:
         return inputs.float().div_(255)
+    if inputs.dtype in TOKEN_DTYPES:
+        return inputs.long()
     return inputs if inputs.dtype == torch.float64 else inputs.float()
 
 

@@ -1,6 +1,8 @@
 """Seeded views: augmentation that belongs to the example, not to the batch it came in."""
 
+import re
 from dataclasses import dataclass
+from types import FunctionType
 
 import torch
 from jaxtyping import Int64, Shaped
@@ -80,6 +82,23 @@ class Jitter:
             raise DataError(
                 f"expected images larger than the jitter of {self.pixels} pixels, got {shape}"
             )
+
+
+def name_views(views: object) -> str:
+    """Say what makes a set's views, in the same words in every process.
+
+    Raises:
+        DataError: If it shows its address instead of what it does.
+    """
+    if isinstance(views, FunctionType) and "<" not in views.__qualname__:
+        return f"{views.__module__}.{views.__qualname__}"
+    name = repr(views)
+    if re.search(r" at 0x[0-9a-fA-F]+", name):
+        raise DataError(
+            f"expected views that say what they do, as a dataclass does, got {name}; "
+            "give their class a __repr__ with all its settings, or the function a name in a module"
+        )
+    return name
 
 
 def _windows(images: Tensor, corners: Tensor, *, margin: int) -> Tensor:

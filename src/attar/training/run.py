@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attar.data import Batch, TransferSet, mix_seed
-from attar.errors import check_positive
+from attar.errors import AttarError, check_positive
 from attar.precision import keep_freed_memory
 from attar.training.checkpoints import load_checkpoint, save_checkpoint
 from attar.training.loop import LossFn, fit
@@ -76,6 +76,8 @@ class TrainingRun:
         *,
         checkpoint: Path | None = None,
         checkpoint_seconds: float = 20.0,
+        identity: Mapping[str, str | float] | None = None,
+        views: Sequence[int] | None = None,
         measure: Measure | None = None,
         measurements: int = 20,
     ) -> None:
@@ -88,11 +90,16 @@ class TrainingRun:
             settings: How long, how fast, with which seed.
             checkpoint: File that takes the state of the run now and then, and at its end.
             checkpoint_seconds: How often: at most this much work is lost when the run is killed.
+            identity: What else decides the weights, such as the loss's temperature, by its name in
+                an error: the checkpoint of a run in which it differed is refused. Settings, data
+                and `views` always count.
+            views: Numbers of the views to show, an epoch each, over and over; by default epoch e
+                shows view e of a set that has views, and the plain examples of one that has none.
             measure: Measures the network at the ends of some epochs, of the last one always.
             measurements: About how many times.
 
         Raises:
-            AttarError: If `measurements` is not positive.
+            AttarError: If `measurements` is not positive, or `views` has no number.
             FolderError: If the checkpoint is damaged, or of another run.
         """
         check_positive(measurements=measurements)
@@ -105,8 +112,14 @@ class TrainingRun:
         self._epoch_losses, self._epoch_seconds = 0.0, 0.0
         self._optimizer = settings.make_optimizer(network.parameters())
         self._checkpoint, self._checkpoint_seconds = checkpoint, checkpoint_seconds
+        self._views = None if views is None else _check_views(views)
         self._measure, self._measure_every = measure, max(1, settings.epochs // measurements)
-        self._identity = {"settings": asdict(settings), "data": transfer_set.fingerprint()}
+        self._identity = {
+            **(identity or {}),
+            **({} if views is None else {"views": list(views)}),
+            "settings": asdict(settings),
+            "data": transfer_set.fingerprint(),
+        }
         if checkpoint is not None and checkpoint.exists():
             self._restore(checkpoint)
 
@@ -158,8 +171,13 @@ class TrainingRun:
                 )
                 order = torch.randperm(len(self.transfer_set), generator=generator)
                 parts = order.tensor_split(self.steps_per_epoch)
-            view = epoch + 1 if self.transfer_set.views else 0
-            yield self.transfer_set.batch(parts[position], view)
+            yield self.transfer_set.batch(parts[position], self._view(epoch))
+
+    def _view(self, epoch: int) -> int:
+        """Return the number of the view that an epoch shows, the first epoch being 0."""
+        if self._views is not None:
+            return self._views[epoch % len(self._views)]
+        return epoch + 1 if self.transfer_set.views else 0
 
     def _set_learning_rate(self) -> float:
         rate = self.settings.learning_rate_at(
@@ -201,3 +219,9 @@ class TrainingRun:
         self.steps_done = state["steps_done"]
         self._epoch_losses, self._epoch_seconds = state["epoch_losses"], state["epoch_seconds"]
         self.history = tuple(Epoch(**epoch) for epoch in state["history"])
+
+
+def _check_views(views: Sequence[int]) -> tuple[int, ...]:
+    if not views or min(views) < 0:
+        raise AttarError(f"expected views of one number or more, each >= 0, got {list(views)}")
+    return tuple(views)

@@ -12,17 +12,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from attar.errors import (
-    AttarError,
-    ShapeError,
-    check_not_negative,
-    check_positive,
-    check_same_shape,
-)
+from attar.errors import AttarError, check_not_negative, check_positive
+from attar.losses.checks import at_least_float32, check_scores, hard_cross_entropy, log_softmax
 
 PerClass = Float[Tensor, "*batch classes"]  # one number per example and class
 PerExample = Float[Tensor, "*batch"]
-UNLABELED = -1  # hard target of an example whose class is unknown
 
 
 def softmax_with_temperature(logits: PerClass, *, temperature: float) -> PerClass:
@@ -45,7 +39,7 @@ def softmax_with_temperature(logits: PerClass, *, temperature: float) -> PerClas
     Source: Hinton et al. (2015), sec. 2, eq. 1.
     """
     _check(temperature=temperature, logits=logits)
-    return torch.softmax(_at_least_float32(logits) / temperature, dim=-1)
+    return torch.softmax(at_least_float32(logits) / temperature, dim=-1)
 
 
 def soft_cross_entropy(
@@ -75,8 +69,8 @@ def soft_cross_entropy(
     Source: Hinton et al. (2015), sec. 2, the first objective function; gradient eq. 2.
     """
     _check(temperature=temperature, logits=logits, soft_targets=soft_targets)
-    log_q = _log_softmax(logits, temperature=temperature)
-    return -_expectation(_at_least_float32(soft_targets.detach()), log_q)
+    log_q = log_softmax(logits, temperature=temperature)
+    return -_expectation(at_least_float32(soft_targets.detach()), log_q)
 
 
 def soft_cross_entropy_with_teacher_logits(
@@ -104,7 +98,7 @@ def soft_cross_entropy_with_teacher_logits(
     """
     _check(temperature=temperature, logits=logits, teacher_logits=teacher_logits)
     p = softmax_with_temperature(teacher_logits.detach(), temperature=temperature)
-    return -_expectation(p, _log_softmax(logits, temperature=temperature))
+    return -_expectation(p, log_softmax(logits, temperature=temperature))
 
 
 def kl_divergence(logits: PerClass, soft_targets: PerClass, *, temperature: float) -> PerExample:
@@ -132,8 +126,8 @@ def kl_divergence(logits: PerClass, soft_targets: PerClass, *, temperature: floa
     Source: Hinton et al. (2015), sec. 5.4, eq. 5.
     """
     _check(temperature=temperature, logits=logits, soft_targets=soft_targets)
-    p = _at_least_float32(soft_targets.detach())
-    return _expectation(p, p.log() - _log_softmax(logits, temperature=temperature))
+    p = at_least_float32(soft_targets.detach())
+    return _expectation(p, p.log() - log_softmax(logits, temperature=temperature))
 
 
 def kl_divergence_with_teacher_logits(
@@ -160,8 +154,8 @@ def kl_divergence_with_teacher_logits(
     Source: Hinton et al. (2015), sec. 5.4, eq. 5.
     """
     _check(temperature=temperature, logits=logits, teacher_logits=teacher_logits)
-    log_p = _log_softmax(teacher_logits.detach(), temperature=temperature)
-    return _expectation(log_p.exp(), log_p - _log_softmax(logits, temperature=temperature))
+    log_p = log_softmax(teacher_logits.detach(), temperature=temperature)
+    return _expectation(log_p.exp(), log_p - log_softmax(logits, temperature=temperature))
 
 
 def logit_matching(logits: PerClass, teacher_logits: PerClass) -> PerExample:
@@ -186,8 +180,8 @@ def logit_matching(logits: PerClass, teacher_logits: PerClass) -> PerExample:
 
     Source: Hinton et al. (2015), sec. 2.1, eq. 4 integrated over z, times T².
     """
-    _check_scores(logits=logits, teacher_logits=teacher_logits)
-    difference = _at_least_float32(logits) - _at_least_float32(teacher_logits.detach())
+    check_scores(logits=logits, teacher_logits=teacher_logits)
+    difference = at_least_float32(logits) - at_least_float32(teacher_logits.detach())
     difference = difference - difference.mean(dim=-1, keepdim=True)  # of the zero-meaned logits
     return difference.square().mean(dim=-1) / 2
 
@@ -234,29 +228,13 @@ def distillation_loss(
     if soft_weight == 0 and hard_weight == 0:
         raise AttarError("expected soft_weight > 0 or hard_weight > 0, got 0 for both; raise one")
     if soft_weight == 0:
-        return hard_weight * _hard_cross_entropy(logits, hard_targets)
+        return hard_weight * hard_cross_entropy(logits, hard_targets)
     soft = soft_cross_entropy_with_teacher_logits(logits, teacher_logits, temperature=temperature)
     # Soft-target gradients shrink as 1/T²; T² brings them back (Hinton et al. 2015, sec. 2).
     soft = soft_weight * temperature**2 * soft
     if hard_weight == 0:
         return soft
-    return soft + hard_weight * _hard_cross_entropy(logits, hard_targets)
-
-
-def _hard_cross_entropy(logits: Tensor, hard_targets: Tensor) -> Tensor:
-    """Return -log q of the true class at temperature 1; 0 for an unlabeled example."""
-    _check_hard_targets(hard_targets, logits)
-    log_q = _log_softmax(logits, temperature=1.0)
-    log_q = log_q.gather(-1, hard_targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [...]
-    return torch.where(hard_targets == UNLABELED, 0.0, -log_q)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _log_softmax(logits: Tensor, *, temperature: float) -> Tensor:
-    return torch.log_softmax(_at_least_float32(logits) / temperature, dim=-1)
+    return soft + hard_weight * hard_cross_entropy(logits, hard_targets)
 
 
 def _expectation(p: Tensor, values: Tensor) -> Tensor:
@@ -269,30 +247,4 @@ def _expectation(p: Tensor, values: Tensor) -> Tensor:
 
 def _check(*, temperature: float, **scores: Tensor) -> None:
     check_positive(temperature=temperature)
-    _check_scores(**scores)
-
-
-def _check_scores(**tensors: Tensor) -> None:
-    check_same_shape(**tensors)
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            found = f"expected floating-point {name}, got {tensor.dtype}"
-            raise AttarError(f"{found}; try {name}.float(), or are these hard targets?")
-        if tensor.ndim == 0 or tensor.shape[-1] == 0:
-            found = f"expected one class at least, got {name} {list(tensor.shape)}"
-            raise ShapeError(f"{found}; classes are the last axis")
-
-
-def _check_hard_targets(hard_targets: Tensor, logits: Tensor) -> None:
-    if hard_targets.dtype != torch.int64:
-        found = f"expected hard_targets of torch.int64, got {hard_targets.dtype}"
-        raise AttarError(f"{found}; try hard_targets.long()")
-    if hard_targets.shape != logits.shape[:-1]:
-        found = f"got hard_targets {list(hard_targets.shape)}, logits {list(logits.shape)}"
-        raise ShapeError(f"expected one hard target per row of logits, {found}; are they one-hot?")
-    if hard_targets.numel() == 0:
-        return
-    lowest, highest = (int(bound) for bound in hard_targets.aminmax())
-    if lowest < UNLABELED or highest >= logits.shape[-1]:
-        found = f"expected hard_targets from 0 to {logits.shape[-1] - 1}, got {lowest} to {highest}"
-        raise AttarError(f"{found}; the mark of an unlabeled example is {UNLABELED}")
+    check_scores(**scores)

@@ -1,0 +1,168 @@
+"""Transfer sets out of Parquet and CSV files, and of NumPy's own."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from attar.data.columns import check_column_names, convert_table
+from attar.data.labels import make_labeled_set
+from attar.data.transfer_set import TransferSet
+from attar.errors import DataError, file_error
+
+_CSV = {".csv": ",", ".tsv": "\t"}
+
+
+def read_table(
+    path: Path | str,
+    *,
+    target: str | None,
+    inputs: str | Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    classes: int | None = None,
+    padding: int | None = None,
+) -> TransferSet:
+    r"""Read a Parquet, CSV or TSV file: a row for each example.
+
+    Columns of numbers are put side by side, as float32 `[examples, columns]`. One column of lists
+    makes inputs of the lists' shape: bytes and floats (as float32), or token ids (as int64).
+
+    Args:
+        path: A `.parquet` file, or a `.csv` or `.tsv` file with the columns' names in its first
+            line, in which an empty field means that there is no value.
+        target: The column of hard targets: class indices, class names or truth values, and no value
+            where there is none; None if the set has no hard targets.
+        inputs: The columns of inputs, in order; by default all others.
+        class_names: Those of the classes, in order; by default the names that come, sorted. Give a
+            test set those of its training set.
+        classes: How many classes there are, where the hard targets are indices.
+        padding: The token id that fills shorter lists up, on the right. An `attention_mask` column,
+            if there is one, must agree with it.
+
+    Raises:
+        FolderError: If the file cannot be read.
+        DataError: If it is damaged or empty; if a column is missing, comes twice, is of the wrong
+            type, ragged, or has gaps; or if the classes do not fit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "irises.csv"
+        ...     _ = path.write_text("length,width,species\n5.1,3.5,setosa\n6.3,3.3,virginica\n")
+        ...     read_table(path, target="species")
+        TransferSet([2, 2] float32, 2 classes, views=None)
+    """
+    path = Path(path)
+    try:
+        table = _read(path)
+    except OSError as error:
+        if not path.is_file():
+            raise file_error("read", path, error) from error
+        raise _damaged(path, error) from error  # pyarrow's, for some of what is damaged
+    except (pa.ArrowException, EOFError) as error:
+        raise _damaged(path, error) from error
+    return convert_table(
+        table,
+        inputs=inputs,
+        target=target,
+        class_names=class_names,
+        classes=classes,
+        padding=padding,
+        source=path.name,
+    )
+
+
+def read_arrays(
+    path: Path | str,
+    *,
+    target: str | None = "hard_targets",
+    inputs: str = "inputs",
+    class_names: Sequence[str] | None = None,
+    classes: int | None = None,
+) -> TransferSet:
+    """Read a `.npz` file of several arrays, or a `.npy` file of inputs alone, which stays on disk.
+
+    Args:
+        path: The file. An array of texts `class_names` in a `.npz` names the classes.
+        target: The array of hard targets in it: class indices, -1 where there is none, or class
+            names; None if the set has no hard targets, as that of a `.npy` file.
+        inputs: The array of inputs in it, as `TransferSet` takes them.
+        class_names: Those of the classes, in order.
+        classes: How many classes there are.
+
+    Raises:
+        FolderError: If the file cannot be read.
+        DataError: If it is damaged, holds Python objects, lacks an array, or the arrays do not fit.
+        ShapeError: If there is not one hard target for each example.
+    """
+    path = Path(path)
+    try:
+        arrays = _load(path, [name for name in (inputs, target, "class_names") if name])
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise _damaged(path, error) from error
+    if path.suffix == ".npy":
+        arrays, inputs = {"inputs": arrays[""]}, "inputs"
+    for name in (inputs, target):
+        if name is not None and name not in arrays:
+            found = ", ".join(map(repr, arrays["names"])) if "names" in arrays else "inputs alone"
+            raise DataError(
+                f"expected an array {name!r} in {path.name}, got {found}; give inputs= and "
+                "target=, or target=None if there are no hard targets"
+            )
+    labels = None if target is None else _to_labels(arrays[target], target, path)
+    if class_names is None and "class_names" in arrays:
+        class_names = [str(name) for name in arrays["class_names"]]
+    return make_labeled_set(
+        arrays[inputs],
+        labels,
+        class_names=class_names,
+        classes=classes,
+        source=path.name if target is None else f"array {target!r} of {path.name}",
+    )
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
+    if path.suffix == ".parquet":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            check_column_names(file.schema_arrow.names, path.name)
+            return file.read()
+    if path.suffix not in _CSV:
+        raise DataError(f"expected a .parquet, .csv or .tsv file, got {path}")
+    return pyarrow.csv.read_csv(
+        path,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=_CSV[path.suffix]),
+        convert_options=pyarrow.csv.ConvertOptions(null_values=[""], strings_can_be_null=True),
+    )
+
+
+def _load(path: Path, wanted: list[str]) -> dict[str, Any]:
+    if path.suffix == ".npy":
+        return {"": np.lib.format.open_memmap(path, mode="r")}
+    if path.suffix != ".npz":
+        raise DataError(f"expected a .npz or .npy file, got {path}")
+    # Opened here, as NumPy leaves a file that is no archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {"names": list(arrays)} | {name: arrays[name] for name in wanted if name in arrays}
+
+
+def _to_labels(labels: np.ndarray, name: str, path: Path) -> Any:  # noqa: ANN401
+    if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
+        raise DataError(
+            f"expected class indices or names [examples] as array {name!r} of {path.name}, "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
+    return pa.array(labels.astype(str) if labels.dtype.kind == "S" else labels)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(f"{path} is damaged, or not what it is called: {reason}")

@@ -1,0 +1,195 @@
+"""`attar.distill`: train students from kept soft targets, without the teacher."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attar.data import Batch, TransferSet, name_views
+from attar.errors import AttarError, StoreError
+from attar.losses import (
+    DenseTargets,
+    SoftTargetBatch,
+    SparseTargets,
+    distillation_loss,
+    sparse_distillation_loss,
+)
+from attar.targets import SoftTargets
+from attar.training import LossFn, OptimizerName, Step, TrainingRun, TrainingSettings
+
+Mean = Literal["arithmetic", "geometric"]
+
+
+def distill(
+    student: nn.Module,
+    transfer_set: TransferSet,
+    targets: SoftTargets | Path | str,
+    *,
+    temperature: float,
+    soft_weight: float,
+    hard_weight: float,
+    epochs: int,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    optimizer: OptimizerName = "adamw",
+    seed: int = 0,
+    mean: Mean = "arithmetic",
+    member_weights: Sequence[float] | None = None,
+    checkpoint: Path | str | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> nn.Module:
+    """Train a student on the soft targets of a store, and on hard targets where there are some.
+
+    Args:
+        student: Maps inputs `[batch, ...]` to logits `[batch, classes]`; trained in place.
+        transfer_set: The examples that were labeled.
+        targets: A finished store, or its folder.
+        temperature: T > 0 of the soft targets; at least 1 for a sparse store.
+        soft_weight: Factor of T² times the soft cross-entropy.
+        hard_weight: Factor of the cross-entropy with the hard targets; an example of hard target
+            -1 has the soft term alone.
+        epochs: Passes over the transfer set. Each shows one of the views that were labeled, in
+            the order in which the store has them, over and over.
+        batch_size: Examples in a batch.
+        learning_rate: At its highest; it climbs for a tenth of the epochs, but no longer than one,
+            then falls as a cosine.
+        optimizer: `adamw`, or `sgd` with Nesterov momentum.
+        seed: Of the order of examples and of dropout.
+        mean: Of an ensemble's members: of their probabilities, or of their logits.
+        member_weights: Of the members in that mean; by default all alike.
+        checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
+        progress: Called after every step.
+
+    Returns:
+        The student, in evaluation mode: ready to be used.
+
+    Raises:
+        StoreError: If the store is unfinished, damaged, or made for other data, classes or views.
+        FolderError: If the checkpoint is damaged, or of another run: other data, store, settings,
+            temperature or weights.
+        AttarError: If an argument is out of range.
+        DivergedError: If a loss or a gradient is not finite.
+
+    Source: Hinton et al. (2015), sec. 2.
+    """
+    store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
+    store.check_made_for(data=transfer_set.fingerprint(), class_names=transfer_set.class_names)
+    _check_views(store, transfer_set)
+    loss_fn = soft_target_loss(
+        store,
+        temperature=temperature,
+        soft_weight=soft_weight,
+        hard_weight=hard_weight,
+        mean=mean,
+        member_weights=member_weights,
+    )
+    run = TrainingRun(
+        student,
+        transfer_set,
+        loss_fn,
+        TrainingSettings(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            warmup_epochs=min(1.0, epochs / 10),
+            seed=seed,
+        ),
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        identity={
+            "store": store.fingerprint(),
+            "temperature": temperature,
+            "soft_weight": soft_weight,
+            "hard_weight": hard_weight,
+            "mean": mean,
+            "member_weights": str(_shares(store, member_weights)),
+        },
+        views=[view.number for view in store.plan.views],
+    )
+    for step in run:
+        if progress:
+            progress(step)
+    return student.eval()
+
+
+def soft_target_loss(
+    store: SoftTargets,
+    *,
+    temperature: float,
+    soft_weight: float,
+    hard_weight: float,
+    mean: Mean = "arithmetic",
+    member_weights: Sequence[float] | None = None,
+) -> LossFn:
+    """Make the loss of a student that learns from a store, for `attar.training`."""
+    shares = _shares(store, member_weights)
+    if mean not in ("arithmetic", "geometric"):
+        raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
+
+    def loss_of(logits: Tensor, soft: SoftTargetBatch, hard_targets: Tensor) -> Tensor:
+        weights = {
+            "temperature": temperature,
+            "soft_weight": soft_weight,
+            "hard_weight": hard_weight,
+        }
+        if isinstance(soft, DenseTargets):
+            return distillation_loss(logits, soft.logits, hard_targets, **weights)
+        return sparse_distillation_loss(logits, soft, hard_targets, **weights)
+
+    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
+        soft = store.batch(batch.indices, batch.view)
+        if len(shares) == 1:
+            return loss_of(logits, soft, batch.hard_targets).mean()
+        if mean == "geometric":
+            soft = _geometric_mean(soft, shares)
+            return loss_of(logits, soft, batch.hard_targets).mean()
+        # The cross-entropy is linear in the soft targets: that with the members' mean is the mean
+        # of those with each.
+        losses = [
+            share * loss_of(logits, _member(soft, place), batch.hard_targets)
+            for place, share in enumerate(shares)
+        ]
+        return torch.stack(losses).sum(dim=0).mean()
+
+    return loss_fn
+
+
+def _member(soft: SoftTargetBatch, place: int) -> SoftTargetBatch:
+    if isinstance(soft, SparseTargets):
+        return soft.member(place)
+    return DenseTargets(soft.logits[place])
+
+
+def _geometric_mean(soft: SoftTargetBatch, shares: Sequence[float]) -> DenseTargets:
+    if isinstance(soft, SparseTargets):
+        raise AttarError(
+            "expected a dense store for the geometric mean: sparse members have different "
+            "classes; label with Dense(), or take the arithmetic mean"
+        )
+    weights = soft.logits.new_tensor(shares)  # [members]
+    return DenseTargets(torch.einsum("m,mbc->bc", weights, soft.logits))
+
+
+def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float, ...]:
+    count = store.plan.member_count
+    given = [1.0] * count if weights is None else list(weights)
+    if len(given) != count or min(given) < 0 or not 0 < sum(given) < float("inf"):
+        raise AttarError(
+            f"expected a weight >= 0 for each of {count} members, not all of them 0, got {given}"
+        )
+    return tuple(weight / sum(given) for weight in given)
+
+
+def _check_views(store: SoftTargets, transfer_set: TransferSet) -> None:
+    """Raise `StoreError` unless the set makes the views that the store was made with."""
+    if not any(view.number for view in store.plan.views):
+        return
+    maker = name_views(transfer_set.views)
+    for view in store.plan.views:
+        if view.number and view.maker != maker:
+            raise StoreError(
+                f"{store.folder} was made for views of {view.maker}, got a transfer set with "
+                f"views of {maker}; give it the views that were labeled"
+            )

@@ -1,0 +1,44 @@
+"""The losses of distillation: on dense soft targets, and on those that a store holds."""
+
+from attar.losses.checks import UNLABELED
+from attar.losses.dense import (
+    PerClass,
+    PerExample,
+    distillation_loss,
+    kl_divergence,
+    kl_divergence_with_teacher_logits,
+    logit_matching,
+    soft_cross_entropy,
+    soft_cross_entropy_with_teacher_logits,
+    softmax_with_temperature,
+)
+from attar.losses.soft_targets import (
+    DenseTargets,
+    SoftTargetBatch,
+    SparseProbabilities,
+    SparseTargets,
+    interpolate_tail,
+    to_probabilities,
+)
+from attar.losses.sparse import sparse_distillation_loss, sparse_soft_cross_entropy
+
+__all__ = [
+    "UNLABELED",
+    "DenseTargets",
+    "PerClass",
+    "PerExample",
+    "SoftTargetBatch",
+    "SparseProbabilities",
+    "SparseTargets",
+    "distillation_loss",
+    "interpolate_tail",
+    "kl_divergence",
+    "kl_divergence_with_teacher_logits",
+    "logit_matching",
+    "soft_cross_entropy",
+    "soft_cross_entropy_with_teacher_logits",
+    "softmax_with_temperature",
+    "sparse_distillation_loss",
+    "sparse_soft_cross_entropy",
+    "to_probabilities",
+]

@@ -1,0 +1,196 @@
+"""How logits become the columns of a shard, and columns soft targets; see docs/format.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attar.errors import AttarError, StoreError
+from attar.losses import DenseTargets, SoftTargetBatch, SparseTargets
+
+Columns = dict[str, NDArray[Any]]  # name -> [rows, width]
+LARGEST_FLOAT16 = 65504.0
+BETAS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Every class: 2 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """The k largest classes and the tail; with 32 of 14,000 classes, 154 bytes an example.
+
+    Args:
+        k: How many classes are written out; with all of them there is no tail.
+        betas: Where the tail is measured: 1/T, ascending, ending in 1. The tail is exact there.
+        draws: How many classes are drawn from the tail besides, with replacement. They make the
+            loss's gradient right on average, at the price of noise.
+        draw_temperature: At which they are drawn; 1 over it is one of the betas.
+        seed: What the draws are seeded with.
+
+    Raises:
+        AttarError: If an argument is out of range.
+    """
+
+    k: int
+    betas: tuple[float, ...] = BETAS
+    draws: int = 0
+    draw_temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.k < 0 or self.draws < 0 or self.k + self.draws < 1:
+            raise AttarError(f"expected k >= 1, or draws, got k {self.k}, draws {self.draws}")
+        betas = self.betas
+        if not betas or betas[0] <= 0 or betas[-1] != 1 or list(betas) != sorted(set(betas)):
+            raise AttarError(f"expected betas above 0, ascending, the last one 1, got {betas}")
+        if self.draws and 1 / self.draw_temperature not in betas:
+            found = f"expected 1 / draw_temperature among the betas {betas}"
+            raise AttarError(f"{found}, got draw_temperature {self.draw_temperature}")
+        if not 0 <= self.seed < 2**63:
+            raise AttarError(f"expected a seed in 0..2**63 - 1, got {self.seed}")
+
+
+Encoding = Dense | Sparse
+
+
+def layout(encoding: Encoding, classes: int) -> dict[str, tuple[np.dtype[Any], int]]:
+    """Return type and width of each column, in the order in which they are stored."""
+    half, single = np.dtype("<f2"), np.dtype("<f4")
+    if isinstance(encoding, Dense):
+        return {"logits": (half, classes)}
+    width = encoding.k + encoding.draws
+    index = np.dtype("<u2") if classes <= 2**16 else np.dtype("<u4")
+    columns: dict[str, tuple[np.dtype[Any], int]] = {
+        "index": (index, width),
+        "logit": (half, width),
+    }
+    if encoding.k < classes:
+        columns["tail"] = (single, len(encoding.betas))
+        columns["tail_slope"] = (half, len(encoding.betas) + 1)
+    return columns
+
+
+def row_bytes(encoding: Encoding, classes: int) -> int:
+    """Return how many bytes one example takes."""
+    return sum(kind.itemsize * width for kind, width in layout(encoding, classes).values())
+
+
+def check_encoding(encoding: Encoding, classes: int) -> None:
+    """Raise `AttarError` if the encoding asks for more classes than there are."""
+    if isinstance(encoding, Sparse) and encoding.k > classes:
+        raise AttarError(f"expected k of at most {classes} classes, got {encoding.k}; use Dense()")
+    if isinstance(encoding, Sparse) and encoding.k == classes and encoding.draws:
+        raise AttarError(f"expected no draws where k is all {classes} classes: no tail is left")
+
+
+def encode(
+    logits: Float[Tensor, "rows classes"], encoding: Encoding, generator: np.random.Generator
+) -> Columns:
+    """Turn logits, all finite, into the columns of a shard; the generator is for the draws."""
+    v = logits.detach().cpu()
+    v = v.to(torch.promote_types(v.dtype, torch.float32))
+    v = v - v.amax(dim=-1, keepdim=True)  # a softmax sees only differences; float16 has most at 0
+    if isinstance(encoding, Dense):
+        return {"logits": _half(v)}
+    classes = v.shape[-1]
+    top = torch.topk(v, encoding.k, dim=-1)
+    index, logit, columns = top.indices, top.values, {}
+    if encoding.k < classes:
+        columns = _measure_tail(v, top.indices, encoding.betas)
+    if encoding.draws:
+        drawn = _draw(v, top.indices, encoding, generator)
+        index, logit = torch.cat([index, drawn], -1), torch.cat([logit, v.gather(-1, drawn)], -1)
+    index_type = layout(encoding, classes)["index"][0]
+    return {"index": index.numpy().astype(index_type), "logit": _half(logit), **columns}
+
+
+def decode(
+    columns: Mapping[str, NDArray[Any]], encoding: Encoding, classes: int
+) -> SoftTargetBatch:
+    """Turn columns, or some of their rows, into soft targets."""
+    floats = {name: _to_float32(column) for name, column in columns.items() if name != "index"}
+    if isinstance(encoding, Dense):
+        return DenseTargets(floats["logits"])
+    none = floats["logit"].new_empty((*floats["logit"].shape[:-1], 0))
+    return SparseTargets(
+        indices=torch.from_numpy(columns["index"].astype(np.int64)),
+        logits=floats["logit"],
+        tail=floats.get("tail", none),
+        tail_slopes=floats.get("tail_slope", none),
+        betas=encoding.betas if "tail" in columns else (),
+        classes=classes,
+        draws=encoding.draws,
+        draw_temperature=encoding.draw_temperature,
+    )
+
+
+def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
+    """Return what the manifest says of an encoding."""
+    if isinstance(encoding, Dense):
+        return {"kind": "dense"}
+    sparse: dict[str, Any] = {"kind": "sparse", "k": encoding.k, "betas": list(encoding.betas)}
+    if encoding.draws:
+        sparse["draws"] = encoding.draws
+        sparse["draw_temperature"] = encoding.draw_temperature
+        sparse["seed"] = encoding.seed
+    return sparse
+
+
+def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
+    """Read what the manifest says of an encoding; raise `StoreError` if this release can't."""
+    fields = dict(content)
+    kind = fields.pop("kind", None)
+    if kind == "dense":
+        return Dense()
+    if kind != "sparse":
+        raise StoreError(f"expected encoding dense or sparse, got {kind!r}; is attar too old?")
+    return Sparse(**fields | {"betas": tuple(fields["betas"])})
+
+
+def _measure_tail(v: Tensor, top: Tensor, betas: tuple[float, ...]) -> Columns:
+    """Return the tail's log-sum-exp at each β, and its slope there and at β = 0."""
+    below = v.scatter(-1, top, -torch.inf).amax(-1, keepdim=True)  # [rows, 1], tail's largest
+    u = (v - below).scatter_(-1, top, 0.0)  # [rows, classes], relative to it, 0 outside the tail
+    count = v.shape[-1] - top.shape[-1]
+    slopes, values, power, last = [_sum(u) / count], [], u, 0.0
+    for beta in betas:
+        # With betas that double, one exponential does for all of them.
+        power = power.square() if beta == 2 * last else (u * beta).exp().scatter_(-1, top, 0.0)
+        total, last = _sum(power), beta
+        values.append(total.log() + beta * below[:, 0])
+        slopes.append(_sum(power * u) / total)
+    slope = torch.stack(slopes, dim=-1) + below  # [rows, betas + 1]
+    return {"tail": torch.stack(values, dim=-1).float().numpy(), "tail_slope": _half(slope)}
+
+
+def _draw(v: Tensor, top: Tensor, encoding: Sparse, generator: np.random.Generator) -> Tensor:
+    """Draw classes from each row's tail by inverting the cumulative distribution."""
+    p = torch.softmax(v.double() / encoding.draw_temperature, dim=-1).scatter_(-1, top, 0.0)
+    cumulative = p.cumsum(-1)  # [rows, classes]
+    uniform = torch.from_numpy(generator.random((len(v), encoding.draws)))
+    drawn = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
+    # Rounding may lead past the last class that has a probability; the largest one has some.
+    impossible = (drawn >= v.shape[-1]) | (p.gather(-1, drawn.clamp(max=v.shape[-1] - 1)) == 0)
+    return torch.where(impossible, p.argmax(-1, keepdim=True), drawn)
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Sum each row, with the same rounding whatever the number of rows and threads: NumPy's."""
+    return torch.from_numpy(values.numpy().sum(axis=-1))
+
+
+def _half(values: Tensor) -> NDArray[Any]:
+    return values.clamp(min=-LARGEST_FLOAT16).half().numpy()
+
+
+def _to_float32(column: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(column).float()

@@ -1,0 +1,265 @@
+"""The manifest: what a store was made from, and what it is made of."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from attar.errors import AttarError, FolderError, StoreError
+from attar.files import sha256
+from attar.records import read_json, write_json
+from attar.targets.encoding import (
+    Encoding,
+    check_encoding,
+    encoding_from_json,
+    encoding_to_json,
+    row_bytes,
+)
+
+FORMAT = "attar soft targets"
+FORMAT_VERSION = 1
+MANIFEST, PLAN = "manifest.json", "plan.json"  # of a finished store, of one in the making
+_SHARD_BYTES, _SHARD_EXAMPLES = 2**25, 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way in which the teacher saw every example."""
+
+    number: int  # as given to `TransferSet.batch`; 0 is the plain example
+    maker: str = ""  # what made it, such as "Jitter(pixels=2)"
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """All that determines a store's bytes, but for the teacher's logits.
+
+    Args:
+        examples: How many the transfer set has.
+        class_names: One for each class, in the order of the logits.
+        encoding: `Dense()` or `Sparse(k=...)`.
+        data: Fingerprint of the transfer set.
+        teacher: Fingerprint of the teacher.
+        members: Fingerprints of an ensemble's members, if each is stored; empty for one teacher.
+        views: Which views of each example are labeled.
+        shard_examples: How many examples a shard has; by default as many as make 32 MiB, and at
+            most 65,536.
+
+    Raises:
+        AttarError: If an argument is out of range.
+    """
+
+    examples: int
+    class_names: tuple[str, ...]
+    encoding: Encoding
+    data: str
+    teacher: str
+    members: tuple[str, ...] = ()
+    views: tuple[View, ...] = (View(0),)
+    shard_examples: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges, and fill in the size of a shard."""
+        if self.examples < 1 or not self.class_names:
+            got = f"{self.examples} examples, {self.classes} classes"
+            raise AttarError(f"expected one example and one class at least, got {got}")
+        check_encoding(self.encoding, self.classes)
+        numbers = [view.number for view in self.views]
+        if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
+            raise AttarError(f"expected views of different numbers, 0 or more, got {numbers}")
+        if self.shard_examples < 0:
+            raise AttarError(f"expected shard_examples > 0, got {self.shard_examples}")
+        if self.shard_examples == 0:
+            fitting = max(1, _SHARD_BYTES // row_bytes(self.encoding, self.classes))
+            object.__setattr__(self, "shard_examples", min(fitting, _SHARD_EXAMPLES))
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def member_count(self) -> int:
+        """How many logits there are for each example and view."""
+        return max(1, len(self.members))
+
+    @property
+    def blocks(self) -> int:
+        """How many shards hold all examples of one view and member."""
+        return -(-self.examples // self.shard_examples)
+
+    @property
+    def shards(self) -> "tuple[Shard, ...]":
+        """All shards, in the order of their numbers."""
+        return tuple(
+            self.shard(number)
+            for number in range(len(self.views) * self.member_count * self.blocks)
+        )
+
+    def shard(self, number: int) -> "Shard":
+        """Say what the shard of a number holds: views outermost, then members, then examples."""
+        series, block = divmod(number, self.blocks)
+        view, member = divmod(series, self.member_count)
+        start = block * self.shard_examples
+        stop = min(start + self.shard_examples, self.examples)
+        return Shard(number, self.views[view].number, member, start, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A range of examples, as one member of the teacher saw one view of them."""
+
+    number: int
+    view: int
+    member: int
+    start: int  # first example
+    stop: int  # one past the last
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        return f"shard-{self.number:05d}.arrow"
+
+    def __str__(self) -> str:
+        """Name it, and say what it holds."""
+        what = f"view {self.view}, member {self.member}, examples {self.start} to {self.stop - 1}"
+        return f"{self.name} ({what})"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the encoding cost, measured against the teacher's logits on some rows of a shard."""
+
+    rows: int
+    temperatures: tuple[float, ...] = ()
+    entropy_nats: tuple[float, ...] = ()  # mean of the teacher's, at each temperature
+    tail_error: tuple[float, ...] = ()  # largest error of the tail's probability
+    error: tuple[float, ...] = ()  # largest total variation, the tail taken as one class
+    lost_nats: tuple[float, ...] = ()  # mean KL(teacher, stored with the tail spread evenly)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """A shard that has been written."""
+
+    number: int
+    view: int
+    member: int
+    start: int
+    stop: int
+    rows: int
+    bytes: int
+    sha256: str
+    measured: Measured = field(default_factory=lambda: Measured(rows=0))
+
+    @property
+    def shard(self) -> Shard:
+        """What it holds."""
+        return Shard(self.number, self.view, self.member, self.start, self.stop)
+
+
+def entry_path(folder: Path, shard: Shard) -> Path:
+    """Return where a shard's entry stands as long as there is no manifest."""
+    return folder / Path(shard.name).with_suffix(".json")
+
+
+def write_plan(folder: Path, plan: StorePlan) -> None:
+    """Write what a store in the making is going to be."""
+    _write(folder / PLAN, _plan_to_json(plan))
+
+
+def write_entry(folder: Path, entry: ShardEntry) -> None:
+    """Write that a shard is finished."""
+    _write(entry_path(folder, entry.shard), asdict(entry))
+
+
+def write_manifest(folder: Path, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
+    """Write what makes a store whole."""
+    _write(folder / MANIFEST, _plan_to_json(plan) | {"shards": [asdict(e) for e in entries]})
+
+
+def read_plan(folder: Path) -> StorePlan:
+    """Read the plan of a store in the making; raise `StoreError` if it is damaged."""
+    return _plan_from_json(folder / PLAN, _read(folder / PLAN))
+
+
+def read_entry(folder: Path, shard: Shard) -> ShardEntry | None:
+    """Read the entry of a shard; None if it isn't finished, or not for sure."""
+    path = entry_path(folder, shard)
+    if not path.exists() or not (folder / shard.name).exists():
+        return None
+    try:
+        entry = _entry_from_json(_read(path))
+    except (FolderError, KeyError, TypeError):
+        return None  # then it is written anew
+    whole = (folder / shard.name).stat().st_size == entry.bytes
+    return entry if whole and entry.shard == shard else None
+
+
+def read_manifest(folder: Path) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
+    """Read the manifest of a finished store; raise `StoreError` if it is damaged or too new."""
+    path = folder / MANIFEST
+    content = _read(path)
+    plan = _plan_from_json(path, content)
+    try:
+        entries = tuple(_entry_from_json(entry) for entry in content["shards"])
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
+    if tuple(entry.shard for entry in entries) != plan.shards:
+        raise StoreError(f"{path} is damaged: its shards don't cover its examples; label again")
+    return plan, entries
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    content = {"format": FORMAT, "version": FORMAT_VERSION, **content}
+    write_json(path, content | {"checksum": _checksum(content)})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except FolderError as error:
+        raise StoreError(f"{error}, or take a copy of the store") from error
+    if content.get("format") != FORMAT:
+        raise StoreError(f"{path} is no part of a soft-target store; expected format {FORMAT!r}")
+    if content.get("version") != FORMAT_VERSION:
+        found = f"{path} has format {content.get('version')}, this release reads {FORMAT_VERSION}"
+        raise StoreError(f"{found}; install a newer attar")
+    checksum = content.pop("checksum", None)
+    if checksum != _checksum(content):
+        raise StoreError(f"{path} is damaged: its checksum differs; label again, or take a copy")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256(text.encode())
+
+
+def _plan_to_json(plan: StorePlan) -> dict[str, Any]:
+    content = asdict(plan) | {"encoding": encoding_to_json(plan.encoding)}
+    return cast(dict[str, Any], json.loads(json.dumps(content)))
+
+
+def _plan_from_json(path: Path, content: Mapping[str, Any]) -> StorePlan:
+    names = StorePlan.__dataclass_fields__
+    try:
+        fields = {name: content[name] for name in names}
+        fields["encoding"] = encoding_from_json(fields["encoding"])
+        fields["views"] = tuple(View(**view) for view in fields["views"])
+        for name in ("class_names", "members"):
+            fields[name] = tuple(fields[name])
+        return StorePlan(**fields)
+    except (KeyError, TypeError, AttarError) as error:
+        raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
+
+
+def _entry_from_json(content: Mapping[str, Any]) -> ShardEntry:
+    fields = {name: content[name] for name in ShardEntry.__dataclass_fields__}
+    measured: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in fields["measured"].items()
+    }
+    return ShardEntry(**fields | {"measured": Measured(**measured)})

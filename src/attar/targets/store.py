@@ -1,0 +1,172 @@
+"""Reading a store: any examples, in any order, straight from the page cache."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attar.errors import DataError, StoreError
+from attar.files import sha256
+from attar.losses import SoftTargetBatch
+from attar.targets.encoding import Columns, decode
+from attar.targets.manifest import (
+    MANIFEST,
+    PLAN,
+    ShardEntry,
+    StorePlan,
+    read_entry,
+    read_manifest,
+    read_plan,
+)
+from attar.targets.shards import check_content, check_size, map_shard
+
+MOST_MAPPED = 256  # shards at once: each keeps a file open
+
+
+class SoftTargets:
+    """A finished store, mapped into memory: it takes no more of it than the batches do."""
+
+    def __init__(self, folder: Path, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
+        """Hold what `open` has read."""
+        self.folder, self.plan, self.entries = folder, plan, entries
+        self._columns = lru_cache(maxsize=MOST_MAPPED)(self._map)
+        self._series = {view.number: place for place, view in enumerate(plan.views)}
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "SoftTargets":
+        """Open a store.
+
+        Raises:
+            StoreError: If it is unfinished, damaged or of a newer format, or a shard is missing or
+                truncated. Whether the shards' bytes are right, `verify` tells.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).exists():
+            raise StoreError(_why_not_finished(folder))
+        plan, entries = read_manifest(folder)
+        for entry in entries:
+            check_size(folder / entry.shard.name, entry)
+        return cls(folder, plan, entries)
+
+    def __len__(self) -> int:
+        """Count the examples."""
+        return self.plan.examples
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return self.plan.classes
+
+    def batch(
+        self, indices: Int64[Tensor, " batch"], view: int = 0, member: int | None = None
+    ) -> SoftTargetBatch:
+        """Fetch the soft targets of some examples.
+
+        Args:
+            indices: Positions in the transfer set; in any order, one may come twice.
+            view: Number of a view that was labeled.
+            member: Position of a member of the ensemble; None for all of them, which then stand
+                along a first axis, unless there is but one.
+
+        Raises:
+            DataError: If an index, the view or the member is not in the store.
+            StoreError: If a shard cannot be read.
+        """
+        rows = self._check_indices(indices)
+        if view not in self._series:
+            known = ", ".join(str(number) for number in self._series)
+            raise DataError(f"expected a view that {self.folder} has, {known}, got {view}")
+        members = self.plan.member_count
+        if member is not None and not 0 <= member < members:
+            raise DataError(f"expected a member in 0..{members - 1}, got {member}")
+        first = self._series[view] * members
+        if member is not None or members == 1:
+            columns = self._gather(first + (member or 0), rows)
+        else:
+            each = [self._gather(first + place, rows) for place in range(members)]
+            columns = {name: np.stack([one[name] for one in each]) for name in each[0]}
+        return decode(columns, self.plan.encoding, self.classes)
+
+    def fingerprint(self) -> str:
+        """Hash the plan and the shards' checksums: stores of the same content have the same."""
+        return sha256(repr((self.plan, [entry.sha256 for entry in self.entries])).encode())
+
+    def check_made_for(self, *, data: str, class_names: Sequence[str]) -> None:
+        """Raise `StoreError`, naming both sides, unless the store is of this data and classes."""
+        if self.plan.data != data:
+            raise StoreError(
+                f"{self.folder} was made for the transfer set {self.plan.data[:12]}…, "
+                f"got {data[:12]}…; label this one, or take the one that it was made for"
+            )
+        names = tuple(class_names)
+        if self.plan.class_names != names:
+            both = zip(self.plan.class_names, names, strict=False)
+            at = next((f": {a!r} and {b!r}" for a, b in both if a != b), "")
+            counts = f"{self.classes} classes in {self.folder}, {len(names)} here"
+            raise StoreError(f"expected the same classes in the same order, got {counts}{at}")
+
+    def verify(self) -> None:
+        """Compare every shard with its checksum.
+
+        Raises:
+            StoreError: If one differs; it names the shard and what to do.
+        """
+        for entry in self.entries:
+            check_content(self.folder / entry.shard.name, entry)
+            self._map(entry.number)
+
+    def _map(self, number: int) -> Columns:
+        entry = self.entries[number]
+        path = self.folder / entry.shard.name
+        return map_shard(path, entry, self.plan.encoding, self.classes)
+
+    def _gather(self, series: int, rows: NDArray[np.int64]) -> Columns:
+        """Copy rows out of the shards of one view and member."""
+        first, size = series * self.plan.blocks, self.plan.shard_examples
+        blocks, places = np.divmod(rows, size)
+        order = np.argsort(blocks, kind="stable")  # so that each shard is gone to once
+        blocks, places = blocks[order], places[order]
+        ends = [*(np.flatnonzero(blocks[1:] != blocks[:-1]) + 1).tolist(), len(rows)]
+        template = self._columns(first + int(blocks[0]))
+        gathered = {
+            name: np.empty((len(rows), column.shape[1]), column.dtype)
+            for name, column in template.items()
+        }
+        start = 0
+        for end in ends:
+            shard, here = self._columns(first + int(blocks[start])), places[start:end]
+            for name, column in shard.items():
+                # Indices are checked already; without "clip" NumPy would copy once more.
+                np.take(column, here, axis=0, out=gathered[name][start:end], mode="clip")
+            start = end
+        if len(ends) == 1:
+            return gathered
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return {name: column.take(back, axis=0) for name, column in gathered.items()}
+
+    def _check_indices(self, indices: Tensor) -> NDArray[np.int64]:
+        if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) == 0:
+            found = f"got {list(indices.shape)} {indices.dtype}"
+            raise DataError(f"expected indices [batch] of int64, one or more, {found}")
+        rows: NDArray[np.int64] = indices.cpu().numpy()
+        if rows.min() < 0 or rows.max() >= len(self):
+            wrong = int(rows[(rows < 0) | (rows >= len(self))][0])
+            raise DataError(f"expected indices in 0..{len(self) - 1}, got {wrong}")
+        return rows
+
+
+def _why_not_finished(folder: Path) -> str:
+    if not (folder / PLAN).exists():
+        return f"{folder} is no soft-target store: it has no {MANIFEST}; is the path right?"
+    plan = read_plan(folder)
+    missing = [shard for shard in plan.shards if read_entry(folder, shard) is None]
+    if not missing:
+        return f"{folder} is unfinished: all shards are there, but no {MANIFEST}; label again"
+    count = f"{len(missing)} of {len(plan.shards)} shards are missing"
+    return f"{folder} is unfinished: {count}, such as {missing[0]}; label again to go on"

@@ -1,0 +1,201 @@
+"""Writing a store, a shard at a time; what is there already is never made again."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attar.errors import DataError, ShapeError, StoreError
+from attar.files import PARTIAL, make_folder, sha256, write_atomically
+from attar.targets.encoding import Columns, encode, layout
+from attar.targets.manifest import (
+    MANIFEST,
+    PLAN,
+    Shard,
+    ShardEntry,
+    StorePlan,
+    entry_path,
+    read_entry,
+    read_manifest,
+    read_plan,
+    write_entry,
+    write_manifest,
+    write_plan,
+)
+from attar.targets.measuring import measure, sample_rows
+from attar.targets.shards import to_arrow
+from attar.targets.store import SoftTargets
+
+
+class TargetWriter:
+    """Fills a folder with soft targets.
+
+    A shard is whole or not there: whoever was killed goes on with `missing()`. Several writers may
+    fill one folder, on one machine or many, as long as each writes other shards. The bytes hang on
+    the plan and the logits alone, not on the order of the shards or the size of the batches.
+
+    Args:
+        folder: Empty, new, or with a store of the same plan.
+        plan: What the store is going to be.
+
+    Raises:
+        StoreError: If the folder holds something else.
+
+    Example:
+        >>> import tempfile
+        >>> from attar.targets import Dense
+        >>> plan = StorePlan(2, ("cat", "dog"), Dense(), data="of the set", teacher="of it")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     writer = TargetWriter(Path(folder), plan)
+        ...     for shard in writer.missing():
+        ...         entry = writer.write(shard, [torch.tensor([[1.0, 3.0], [0.5, 0.0]])])
+        ...     writer.finish().batch(torch.tensor([1, 0])).logits
+        tensor([[ 0.0000, -0.5000],
+                [-2.0000,  0.0000]])
+    """
+
+    def __init__(self, folder: Path, plan: StorePlan) -> None:
+        """Claim the folder."""
+        self.folder, self.plan = make_folder(folder), plan
+        if (folder / MANIFEST).exists():
+            check_same_plan(folder, read_manifest(folder)[0], plan)
+        elif (folder / PLAN).exists():
+            check_same_plan(folder, read_plan(folder), plan)
+        else:
+            others = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
+            if others:
+                found = f"{folder} holds other files ({others[0]}, ...)"
+                raise StoreError(f"expected an empty folder, but {found}; give another")
+            write_plan(folder, plan)
+
+    def missing(self) -> tuple[Shard, ...]:
+        """Tell which shards are still to be written; none of a finished store."""
+        if (self.folder / MANIFEST).exists():
+            return ()
+        return tuple(s for s in self.plan.shards if read_entry(self.folder, s) is None)
+
+    def write(self, shard: Shard, batches: Iterable[Tensor]) -> ShardEntry:
+        """Write a shard; if anything goes wrong, nothing is left of it.
+
+        Args:
+            shard: One of `plan.shards`.
+            batches: The teacher's logits `[rows, classes]` of its examples, in their order.
+
+        Raises:
+            DataError: If a logit is not finite; it names the example.
+            ShapeError: If there are not as many rows, or not as many classes, as there should be.
+            FolderError: If the folder cannot be written, or the disk is full.
+        """
+        columns, sample = self._encode(shard, batches)
+        content = to_arrow(columns)
+        write_atomically(self.folder / shard.name, content)
+        entry = ShardEntry(
+            number=shard.number,
+            view=shard.view,
+            member=shard.member,
+            start=shard.start,
+            stop=shard.stop,
+            rows=shard.stop - shard.start,
+            bytes=len(content),
+            sha256=sha256(content),
+            measured=measure(sample, self.plan.encoding),
+        )
+        write_entry(self.folder, entry)
+        return entry
+
+    def finish(self) -> SoftTargets:
+        """Write the manifest, which makes the store whole, and open it.
+
+        Raises:
+            StoreError: If a shard is still missing.
+        """
+        if not (self.folder / MANIFEST).exists():
+            found = [read_entry(self.folder, shard) for shard in self.plan.shards]
+            entries = tuple(entry for entry in found if entry is not None)
+            if len(entries) < len(found):
+                first = self.missing()[0]
+                count = f"{len(found) - len(entries)} of {len(found)} shards"
+                raise StoreError(f"{self.folder} still lacks {count}, such as {first}; write them")
+            write_manifest(self.folder, self.plan, entries)
+        remove_traces(self.folder, self.plan)
+        return SoftTargets.open(self.folder)
+
+    def _encode(self, shard: Shard, batches: Iterable[Tensor]) -> tuple[Columns, Tensor]:
+        """Return the shard's columns, and the logits of the rows that are measured."""
+        plan, rows = self.plan, shard.stop - shard.start
+        columns = {
+            name: np.empty((rows, width), kind)
+            for name, (kind, width) in layout(plan.encoding, plan.classes).items()
+        }
+        seed = getattr(plan.encoding, "seed", 0)
+        generator = np.random.Generator(np.random.Philox(key=[seed, shard.number]))
+        chosen, sample, done = sample_rows(shard, plan.classes), [], 0
+        for logits in batches:
+            logits = logits.detach().cpu()
+            self._check(shard, logits, done)
+            for name, column in encode(logits, plan.encoding, generator).items():
+                columns[name][done : done + len(logits)] = column
+            here = [row - done for row in chosen if done <= row < done + len(logits)]
+            sample.append(logits[here].float())
+            done += len(logits)
+        if done < rows:
+            raise ShapeError(f"expected {rows} rows of logits for {shard}, got {done}")
+        return columns, torch.cat(sample)
+
+    def _check(self, shard: Shard, logits: Tensor, done: int) -> None:
+        classes, rows = self.plan.classes, shard.stop - shard.start
+        if logits.ndim != 2 or logits.shape[1] != classes or not logits.is_floating_point():
+            found = f"got {list(logits.shape)} {logits.dtype}"
+            raise ShapeError(
+                f"expected logits [rows, {classes}] of floats for {classes} class names, {found}; "
+                "does the teacher use the transfer set's class list?"
+            )
+        if done + len(logits) > rows:
+            raise ShapeError(f"expected {rows} rows of logits for {shard}, got more")
+        if not logits.isfinite().all():
+            row = int((~logits.isfinite()).any(-1).nonzero()[0])
+            value = logits[row][~logits[row].isfinite()][0].item()
+            raise DataError(
+                f"expected finite logits, got {value} for example {shard.start + done + row}, view "
+                f"{shard.view}, member {shard.member}; look at it, or try the teacher in float32"
+            )
+
+
+def check_same_plan(folder: Path, found: StorePlan, wanted: StorePlan) -> None:
+    """Raise `StoreError`, naming both sides, unless two plans are the same."""
+    for name in StorePlan.__dataclass_fields__:
+        there, here = getattr(found, name), getattr(wanted, name)
+        if there != here:
+            what = name.replace("_", " ")
+            if isinstance(there, tuple):  # too long to be shown as a whole
+                what, there, here = _first_difference(what, there, here)
+            raise StoreError(
+                f"{folder} holds soft targets with {what} {_short(there)}, not {_short(here)}; "
+                "give another folder, or remove it"
+            )
+
+
+def remove_traces(folder: Path, plan: StorePlan) -> None:
+    """Remove what only a store in the making needs, and what writers that were killed left."""
+    for shard in plan.shards:
+        entry_path(folder, shard).unlink(missing_ok=True)
+    (folder / PLAN).unlink(missing_ok=True)
+    for partial in folder.glob(PARTIAL):
+        partial.unlink(missing_ok=True)
+
+
+def _first_difference(
+    what: str, there: tuple[object, ...], here: tuple[object, ...]
+) -> tuple[str, object, object]:
+    """Return what differs first in two sequences: the length, or the items at a place."""
+    if len(there) != len(here):
+        return f"a number of {what} of", len(there), len(here)
+    place = next(place for place, item in enumerate(there) if item != here[place])
+    return f"{what} number {place}", there[place], here[place]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

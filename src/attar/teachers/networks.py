@@ -1,0 +1,174 @@
+"""Teachers that are torch modules, plain functions, or several teachers at once."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from attar.errors import AttarError, DataError, ShapeError
+from attar.modes import evaluation_mode
+from attar.precision import Precision, autocast
+from attar.teachers.fingerprints import hash_network
+from attar.teachers.protocol import Answers, Examples, Teacher, to_logits
+
+
+@dataclass(frozen=True)
+class NetworkTeacher:
+    """A torch module, run in evaluation mode on the device of its weights.
+
+    Its fingerprint is made of its architecture's text, weights and buffers; the precision does not
+    count. A model of `transformers` fits: its answer's `logits` are taken.
+    """
+
+    network: nn.Module
+    classes: int
+    answers: Answers = "logits"
+    precision: Precision = "float32"
+    members: None = None
+    reads_inputs: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the errors call it."""
+        return f"the network {type(self.network).__name__}"
+
+    def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
+        """Run the network; it is left in the mode it was in, and the logits on the CPU.
+
+        Raises:
+            ShapeError: If the network answers another shape.
+            DataError: If the answer is no tensor, or not what `answers` says.
+        """
+        first = next(self.network.parameters(), None)
+        inputs = batch.inputs if first is None else batch.inputs.to(first.device)
+        with evaluation_mode(self.network), torch.no_grad(), autocast(self.network, self.precision):
+            answer = self.network(inputs)
+        scores = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
+        return to_logits(
+            to_cpu_tensor(scores, answer, self.name),
+            answers=self.answers,
+            classes=self.classes,
+            indices=batch.indices,
+            name=self.name,
+        )
+
+    def fingerprint(self) -> str:
+        """Hash architecture, weights and buffers."""
+        return hash_network(self.network, self.answers)
+
+
+@dataclass(frozen=True)
+class FunctionTeacher:
+    """A function from inputs `[batch, *shape]` to scores `[batch, classes]`, tensor or array."""
+
+    function: Callable[[Tensor], object]
+    classes: int
+    version: str  # stands for all that decides the answers
+    answers: Answers = "logits"
+    members: None = None
+    reads_inputs: bool = True
+
+    @property
+    def name(self) -> str:
+        """What the errors call it."""
+        kind = getattr(self.function, "__qualname__", type(self.function).__name__)
+        return f"the function {kind}"
+
+    def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
+        """Call the function, without gradient.
+
+        Raises:
+            ShapeError: If it answers another shape.
+            DataError: If the answer is no tensor and no array, or not what `answers` says.
+        """
+        with torch.no_grad():
+            answer = self.function(batch.inputs)
+        return to_logits(
+            to_cpu_tensor(answer, answer, self.name),
+            answers=self.answers,
+            classes=self.classes,
+            indices=batch.indices,
+            name=self.name,
+        )
+
+    def fingerprint(self) -> str:
+        """Hash the version: a function does not show what it computes."""
+        return hash_version(self.version)
+
+
+class Ensemble:
+    """Several teachers of the same classes, whose logits are kept apart.
+
+    Keeping them apart lets a reader take the arithmetic or the geometric mean, at any temperature
+    and with any weights, without asking the teachers again.
+
+    Args:
+        teachers: The members, one or more, none of them an ensemble.
+
+    Raises:
+        AttarError: If there is no member, or one is an ensemble.
+        ShapeError: If the members tell different numbers of classes apart.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        """Check that the members fit together."""
+        if not teachers:
+            raise AttarError("expected one member or more, got an empty ensemble")
+        nested = [index for index, each in enumerate(teachers) if each.members is not None]
+        if nested:
+            raise AttarError(
+                f"expected single teachers as members, got an ensemble at {nested[0]}; "
+                "list all of their members in one"
+            )
+        counts = [each.classes for each in teachers]
+        if len(set(counts)) > 1:
+            raise ShapeError(f"expected members of the same classes, got {counts} classes")
+        self.teachers = tuple(teachers)
+
+    @property
+    def classes(self) -> int:
+        """How many classes each member tells apart."""
+        return self.teachers[0].classes
+
+    @property
+    def members(self) -> int:
+        """How many members there are."""
+        return len(self.teachers)
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether all members look at the inputs."""
+        return all(each.reads_inputs for each in self.teachers)
+
+    def logits(self, batch: Examples) -> Float[Tensor, "members batch classes"]:
+        """Ask each member."""
+        answers = [each.logits(batch) for each in self.teachers]
+        widest = max((each.dtype for each in answers), key=lambda dtype: dtype.itemsize)
+        return torch.stack([each.to(widest) for each in answers])  # [members, batch, classes]
+
+    def fingerprint(self) -> str:
+        """Hash the members' fingerprints, in order."""
+        return hash_version(
+            "\n".join(["ensemble", *(each.fingerprint() for each in self.teachers)])
+        )
+
+
+def to_cpu_tensor(scores: object, answer: object, name: str) -> Tensor:
+    """Make a tensor on the CPU out of scores; `answer` is what they were taken from."""
+    if not isinstance(scores, Tensor):
+        kind = type(answer).__name__
+        if not hasattr(scores, "__array__"):
+            raise DataError(
+                f"expected a tensor [batch, classes] from {name}, got {kind}; "
+                "wrap it in a function that picks the logits"
+            )
+        scores = torch.from_numpy(scores.__array__().copy())
+    return scores.cpu()
+
+
+def hash_version(version: str) -> str:
+    """Hash the text that stands for what decides a teacher's answers."""
+    return hashlib.sha256(f"version:{version}".encode()).hexdigest()

@@ -1,0 +1,186 @@
+"""Teachers that are ONNX files; needs the extra `export`."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.errors import AttarError, DataError, FolderError, file_error
+from attar.teachers.protocol import Answers, Examples, check_class_count, to_logits
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+}
+_TOKENS = ("attention_mask", "token_type_ids")  # inputs beside the token ids
+
+
+class OnnxTeacher:
+    """A network in an ONNX file, run by onnxruntime on the CPU.
+
+    The first input takes the transfer set's inputs, in the type that the file states. Inputs called
+    `attention_mask` and `token_type_ids` are made from token ids: where they are not `padding`, and
+    zeros. The answer is the one output of floats with two axes.
+
+    Args:
+        path: The file; weights beside it, if it refers to such, are read as well.
+        classes: How many classes the transfer set has.
+        answers: What the file answers with.
+        padding: The id of padding tokens.
+
+    Raises:
+        AttarError: If onnx or onnxruntime is missing.
+        FolderError: If the file, or its weights, cannot be read.
+        DataError: If it is no ONNX file, or its inputs or outputs do not fit.
+        ShapeError: If it has another number of classes.
+    """
+
+    members: None = None
+    reads_inputs: bool = True
+
+    def __init__(
+        self, path: Path, *, classes: int, answers: Answers = "logits", padding: int | None = None
+    ) -> None:
+        """Load the file and check its inputs and outputs."""
+        self.classes, self.answers, self.padding = classes, answers, padding
+        self.name = f"the file {path.name}"
+        self._path = path
+        onnx, onnxruntime = _import_onnx(path)
+        self._digest = _hash_files(onnx, path)
+        try:
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors share no other base
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{path} is no ONNX file that onnxruntime can run: {reason}") from error
+        self._session: Any = session
+        self._inputs = self._check_inputs()
+        self._output = self._choose_output()
+
+    def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
+        """Run the network.
+
+        Raises:
+            ShapeError: If it answers another shape.
+            DataError: If it cannot take the inputs, or the answer is not what `answers` says.
+        """
+        first, *others = self._inputs
+        inputs = batch.inputs.cpu().numpy()
+        feed = {first.name: inputs.astype(_DTYPES[first.type], copy=False)}
+        for each in others:
+            mask = inputs != self.padding if each.name == "attention_mask" else inputs * 0
+            feed[each.name] = mask.astype(_DTYPES[each.type])
+        try:
+            (scores,) = self._session.run([self._output], feed)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            shape = list(inputs.shape)
+            raise DataError(
+                f"{self.name} takes {first.shape}, it cannot run on inputs {shape}: {reason}"
+            ) from error
+        return to_logits(
+            torch.from_numpy(scores),
+            answers=self.answers,
+            classes=self.classes,
+            indices=batch.indices,
+            name=self.name,
+        )
+
+    def fingerprint(self) -> str:
+        """Hash the bytes of the file and of the weights beside it."""
+        text = f"{self._digest} {self.answers} {self.padding}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _check_inputs(self) -> list[Any]:
+        inputs = list(self._session.get_inputs())
+        told = [f"{each.name} {each.type} {each.shape}" for each in inputs]
+        if not inputs or any(each.type not in _DTYPES for each in inputs):
+            raise DataError(f"expected inputs of {', '.join(_DTYPES)}, got {told} in {self.name}")
+        if any(each.name not in _TOKENS for each in inputs[1:]):
+            raise DataError(
+                f"expected one input, and for token ids {' and '.join(_TOKENS)}, "
+                f"got {told} in {self.name}; export a network of one input"
+            )
+        if len(inputs) > 1 and self.padding is None:
+            raise DataError(f"expected to learn the padding token of {self.name}; give padding=")
+        if isinstance(inputs[0].shape[0] if inputs[0].shape else 0, int):
+            raise DataError(
+                f"expected an input for batches of any size, got {told[0]} in {self.name}; "
+                "export it with a dynamic first axis"
+            )
+        return inputs
+
+    def _choose_output(self) -> str:
+        outputs = self._session.get_outputs()
+        fitting = [
+            each
+            for each in outputs
+            if each.type in ("tensor(float)", "tensor(double)", "tensor(float16)")
+            and len(each.shape) == 2
+        ]
+        if len(fitting) != 1:
+            told = [f"{each.name} {each.type} {each.shape}" for each in outputs]
+            raise DataError(
+                f"expected one output of floats [batch, classes], got {told} in {self.name}; "
+                "export it with the logits alone"
+            )
+        if isinstance(fitting[0].shape[1], int):
+            check_class_count(fitting[0].shape[1], classes=self.classes, name=self.name)
+        return str(fitting[0].name)
+
+
+def _import_onnx(path: Path) -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise AttarError(
+            f"expected onnx and onnxruntime to read {path}, got none of {error.name}; "
+            "try pip install 'attar[export]'"
+        ) from error
+    return onnx, onnxruntime
+
+
+def _hash_files(onnx: Any, path: Path) -> str:  # noqa: ANN401
+    """Hash the file, and those of its weights that lie in files beside it."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    sha256 = hashlib.sha256(content)
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's own, of a module that is not ours to import
+        raise DataError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
+    for name in sorted({name for graph in _graphs(model.graph) for name in _external(graph)}):
+        beside = path.parent / name
+        try:
+            with beside.open("rb") as file:
+                sha256.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            found = f"cannot read {beside}: {error.strerror}"
+            raise FolderError(f"{found}; {path.name} keeps weights there") from error
+    return sha256.hexdigest()
+
+
+def _graphs(graph: Any) -> Iterator[Any]:  # noqa: ANN401 (protobuf's classes are made at run time)
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g, *attribute.graphs]:
+                if inner.node:
+                    yield from _graphs(inner)
+
+
+def _external(graph: Any) -> Iterator[str]:  # noqa: ANN401
+    for tensor in graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                yield entry.value

@@ -1,0 +1,172 @@
+# ruff: noqa: E402 (what may be absent is imported last)
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from attar.errors import DataError, ShapeError
+from attar.teachers import ZERO_LOGIT, as_teacher
+
+from .batches import make_batch
+
+sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.svm import SVC
+
+GENERATOR = np.random.default_rng(0)
+INPUTS = GENERATOR.normal(size=(60, 4)).astype(np.float32)
+CLASSES = np.argmax(INPUTS[:, :3], axis=1)
+NAMES = np.array(["cat", "dog", "bee"])
+
+
+def make_models() -> list:
+    return [
+        RandomForestClassifier(n_estimators=4, random_state=0),
+        HistGradientBoostingClassifier(max_iter=3, random_state=0),
+        LogisticRegression(),
+        KNeighborsClassifier(3),
+        MLPClassifier([4], max_iter=400, tol=1e-2, random_state=0),
+        make_pipeline(StandardScaler(), SVC()),
+    ]
+
+
+def ask(teacher) -> torch.Tensor:
+    return teacher.logits(make_batch(torch.from_numpy(INPUTS)))
+
+
+@pytest.mark.parametrize("model", make_models(), ids=lambda model: type(model).__name__)
+def test_classifiers_answer_what_they_predict(model):
+    model.fit(INPUTS, CLASSES)
+    teacher = as_teacher(model, classes=3)
+    logits = ask(teacher)
+    assert teacher.reads_inputs
+    assert logits.isfinite().all()
+    if hasattr(model, "predict_proba"):
+        expected = torch.from_numpy(model.predict_proba(INPUTS))
+        torch.testing.assert_close(logits.softmax(dim=1).to(expected), expected)
+    else:
+        torch.testing.assert_close(logits, torch.from_numpy(model.decision_function(INPUTS)))
+
+
+def test_classes_are_found_by_name_whatever_their_order():
+    model = LogisticRegression().fit(INPUTS, NAMES[CLASSES])  # sorted: bee, cat, dog
+    logits = ask(as_teacher(model, class_names=["cat", "dog", "bee"]))
+    numbered = ask(as_teacher(LogisticRegression().fit(INPUTS, CLASSES), classes=3))
+    torch.testing.assert_close(logits, numbered, atol=1e-3, rtol=1e-3)
+
+
+def test_integers_from_zero_are_class_indices_and_others_are_names():
+    model = LogisticRegression().fit(INPUTS, CLASSES)
+    indices = ask(as_teacher(model, class_names=["2", "1", "0"]))
+    torch.testing.assert_close(indices, ask(as_teacher(model, classes=3)))
+    years = LogisticRegression().fit(INPUTS, CLASSES + 1990)
+    reversed_ = ask(as_teacher(years, class_names=["1992", "1991", "1990"]))
+    torch.testing.assert_close(reversed_.flip(1), indices)
+
+
+def test_a_class_that_no_tree_votes_for_gets_a_finite_logit():
+    forest = RandomForestClassifier(n_estimators=3, random_state=0).fit(INPUTS, CLASSES)
+    logits = ask(as_teacher(forest, classes=3))
+    assert logits.min() == ZERO_LOGIT
+
+
+def test_a_binary_decision_function_is_a_difference_of_logits():
+    targets = (CLASSES == 1).astype(int)
+    model = LogisticRegression().fit(INPUTS, targets)
+    scores = ask(as_teacher(model, classes=2, answers="logits"))
+    assert scores[:, 0].eq(0).all()
+    log_probabilities = ask(as_teacher(model, classes=2))
+    torch.testing.assert_close(scores.log_softmax(dim=1), log_probabilities)
+
+
+def test_images_are_flattened():
+    model = LogisticRegression().fit(INPUTS, CLASSES)
+    images = torch.from_numpy(INPUTS).view(-1, 1, 2, 2)
+    teacher = as_teacher(model, classes=3)
+    assert torch.equal(teacher.logits(make_batch(images)), ask(teacher))
+
+
+# Errors
+
+
+def test_a_model_without_the_method_names_it():
+    model = RidgeClassifier().fit(INPUTS, CLASSES)
+    assert ask(as_teacher(model, classes=3)).shape == (60, 3)
+    with pytest.raises(DataError, match=r"expected predict_proba for probabilities, the classif"):
+        as_teacher(model, classes=3, answers="probabilities")
+
+
+def test_models_that_are_not_fitted_are_errors():
+    for model in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
+        with pytest.raises(DataError, match=r"a fitted classifier with classes_, got none in the"):
+            as_teacher(model, classes=3)
+
+
+def test_another_number_of_classes_names_both_sides():
+    model = LogisticRegression().fit(INPUTS, CLASSES)
+    told = "transfer set's 10 classes, got one of 3: the classifier LogisticRegression"
+    with pytest.raises(ShapeError, match=told):
+        as_teacher(model, classes=10)
+
+
+def test_classes_of_other_names_tell_which_are_missing_and_extra():
+    model = LogisticRegression().fit(INPUTS, NAMES[CLASSES])
+    with pytest.raises(DataError, match=r"lacks \['cow'\] and has \['dog'\]; fit it on the same"):
+        as_teacher(model, class_names=["bee", "cat", "cow"])
+    with pytest.raises(
+        DataError, match=r"classes_ 0\.\.2, got \['bee', 'cat', 'dog'\] .*; give cl"
+    ):
+        as_teacher(model, classes=3)
+
+
+def test_several_targets_at_once_are_an_error():
+    forest = RandomForestClassifier(n_estimators=2).fit(INPUTS, np.stack([CLASSES, CLASSES], 1))
+    with pytest.raises(DataError, match="expected one target, got 2 from the classifier"):
+        as_teacher(forest, classes=3)
+
+
+def test_pairwise_decision_functions_are_an_error():
+    targets = np.arange(60) % 4
+    model = SVC(decision_function_shape="ovo").fit(INPUTS, targets)
+    with pytest.raises(ShapeError, match="4 classes, got 6 from the classifier SVC"):
+        ask(as_teacher(model, classes=4))
+
+
+# Fingerprints
+
+
+@pytest.mark.parametrize("index", range(len(make_models())))
+def test_equal_models_have_one_fingerprint_and_others_another(index):
+    fitted, again, other = (make_models()[index].fit(INPUTS, CLASSES) for _ in range(3))
+    other.fit(INPUTS[:50], CLASSES[:50])
+    loaded = pickle.load(io.BytesIO(pickle.dumps(fitted)))
+    before = as_teacher(fitted, classes=3).fingerprint()
+    fitted.predict(INPUTS)
+    same = {as_teacher(each, classes=3).fingerprint() for each in (fitted, again, loaded)}
+    assert same == {before}
+    assert as_teacher(other, classes=3).fingerprint() not in same
+
+
+def test_how_many_processors_predict_does_not_count():
+    one, two = (RandomForestClassifier(2, random_state=0, n_jobs=jobs) for jobs in (1, 2))
+    fingerprints = {
+        as_teacher(each.fit(INPUTS, CLASSES), classes=3).fingerprint() for each in (one, two)
+    }
+    assert len(fingerprints) == 1
+
+
+def test_a_function_inside_a_model_asks_for_a_version():
+    model = make_pipeline(FunctionTransformer(lambda x: 2 * x), LogisticRegression())
+    model.fit(INPUTS, CLASSES)
+    with pytest.raises(DataError, match=r"cannot fingerprint <function .*lambda>.*; give version="):
+        as_teacher(model, classes=3).fingerprint()
+    one, other = (as_teacher(model, classes=3, version=text).fingerprint() for text in "ab")
+    assert one != other

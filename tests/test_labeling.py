@@ -1,0 +1,424 @@
+import gc
+import threading
+import time
+import tracemalloc
+
+import pytest
+import torch
+from labeled import CLASSES, EXAMPLES, Counting, contents, make_jittered, make_network, make_set
+from labeled import make_teacher as as_counted
+from torch import nn
+
+from attar import Dense, Jitter, Sparse, TransferSet, label
+from attar.errors import AttarError, DataError, ShapeError, StoreError
+from attar.targets import SoftTargets, TargetWriter
+from attar.teachers import Ensemble, as_teacher
+
+ALL = torch.arange(EXAMPLES)
+SMALL = {"shard_examples": 4, "batch_size": 3}  # 6 shards, 2 batches in most
+DENSE_SHARDS = -(-EXAMPLES // 4)
+
+
+def plain_logits(network, transfer_set=None, view=0):
+    """What a dense store has to hold: logits relative to the largest, as float16."""
+    inputs = (transfer_set or make_set()).batch(ALL, view).inputs
+    with torch.no_grad():
+        logits = network.eval()(inputs)
+    return (logits - logits.amax(dim=1, keepdim=True)).half().float()
+
+
+# What is stored
+
+
+@pytest.mark.parametrize("encoding", [Dense(), Sparse(k=5), None])
+def test_the_store_holds_the_networks_logits(tmp_path, encoding):
+    network = make_network()
+    store = label(network, make_set(), tmp_path / "store", encoding=encoding, **SMALL)
+    soft = store.batch(ALL)
+    expected = plain_logits(network)
+    if isinstance(encoding, Sparse):
+        expected = expected.gather(1, soft.indices)
+    torch.testing.assert_close(soft.logits, expected, rtol=0, atol=2e-3)
+    store.verify()
+
+
+@pytest.mark.parametrize("encoding", [Dense(), Sparse(k=2), Sparse(k=2, draws=3)])
+def test_the_bytes_do_not_hang_on_the_number_of_workers(tmp_path, encoding):
+    for workers in (1, 2, 5):
+        label(
+            [make_network(1), make_network(2)], make_jittered(), tmp_path / str(workers),
+            views=(0, 2), encoding=encoding, workers=workers, **SMALL,
+        )  # fmt: skip
+    assert contents(tmp_path / "1") == contents(tmp_path / "2") == contents(tmp_path / "5")
+
+
+def test_the_batch_size_changes_at_most_the_last_bit(tmp_path):
+    stores = [
+        label(make_network(units=300), make_set(), tmp_path / str(size), batch_size=size)
+        for size in (1, 7, 256)
+    ]
+    first, *others = [store.batch(ALL).logits for store in stores]
+    for other in others:
+        torch.testing.assert_close(first, other, rtol=2**-10, atol=1e-6)
+
+
+def test_a_sparse_store_has_the_largest_classes_and_the_tail(tmp_path):
+    network = make_network()
+    soft = label(network, make_set(), tmp_path, encoding=Sparse(k=2), **SMALL).batch(ALL)
+    logits = plain_logits(network)
+    assert torch.equal(soft.indices, logits.topk(2).indices)
+    rest = logits.scatter(1, soft.indices, -torch.inf).logsumexp(dim=1)
+    torch.testing.assert_close(soft.tail[:, -1], rest, rtol=0, atol=2e-3)  # at β = 1
+
+
+def test_views_are_those_of_the_set(tmp_path):
+    network, data = make_network(), make_jittered()
+    store = label(network, data, tmp_path, views=(3, 0, 1), **SMALL)
+    for view in (3, 0, 1):
+        expected = plain_logits(network, data, view)
+        torch.testing.assert_close(store.batch(ALL, view).logits, expected, rtol=0, atol=2e-3)
+    assert [view.number for view in store.plan.views] == [3, 0, 1]
+
+
+def test_each_member_is_stored_and_asked_for_its_own_shards_alone(tmp_path):
+    networks = [Counting(1), Counting(2)]
+    store = label(networks, make_set(), tmp_path / "store", workers=3, **SMALL)
+    assert [sum(network.sizes) for network in networks] == [EXAMPLES, EXAMPLES]
+    for place, network in enumerate(networks):
+        found = store.batch(ALL, member=place).logits
+        torch.testing.assert_close(found, plain_logits(network), rtol=0, atol=2e-3)
+    (tmp_path / "half").mkdir()
+    plan = store.plan
+    writer = TargetWriter(tmp_path / "half", plan)
+    for shard in writer.missing()[:DENSE_SHARDS]:  # all of the first member
+        writer.write(shard, [plain_logits(networks[0])[shard.start : shard.stop]])
+    for network in networks:
+        network.sizes.clear()
+    label(networks, make_set(), tmp_path / "half", **SMALL)
+    assert [sum(network.sizes) for network in networks] == [0, EXAMPLES]
+
+
+def test_members_may_share_layers_while_several_threads_ask_them(tmp_path):
+    # Once, the first member to finish a batch woke the dropout of the other's trunk.
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(36, 30), nn.Dropout(0.9))
+    members = [nn.Sequential(trunk, nn.Linear(30, CLASSES)) for _ in range(3)]
+    options = {"shard_examples": 2, "batch_size": 1}
+    label(members, make_set(), tmp_path / "four", workers=4, **options)
+    label(members, make_set(), tmp_path / "one", workers=1, **options)
+    assert contents(tmp_path / "one") == contents(tmp_path / "four")
+    assert all(module.training for member in members for module in member.modules())
+
+
+def test_scores_that_were_stored_elsewhere_are_kept_as_well(tmp_path):
+    scores = torch.randn(EXAMPLES, CLASSES, generator=torch.Generator().manual_seed(0))
+    store = label(scores, make_set(), tmp_path / "store", **SMALL)
+    expected = (scores - scores.amax(dim=1, keepdim=True)).half().float()
+    assert torch.equal(store.batch(ALL).logits, expected)
+    with pytest.raises(DataError, match=r"view 0 alone for stored scores, .*got views \[0, 1\]"):
+        label(scores, make_jittered(), tmp_path / "views", views=(0, 1))
+
+
+def test_one_example_is_enough(tmp_path):
+    one = make_set().subset(torch.tensor([7]))
+    store = label(make_network(), one, tmp_path, workers=5)
+    expected = plain_logits(make_network())[7:8]
+    torch.testing.assert_close(store.batch(torch.tensor([0])).logits, expected, rtol=0, atol=2e-3)
+
+
+# Going on
+
+
+@pytest.mark.parametrize("finished", range(DENSE_SHARDS + 1))
+def test_a_run_stopped_after_any_shard_labels_the_others_alone(tmp_path, finished):
+    undisturbed = label(Counting(), make_set(), tmp_path / "whole", **SMALL)
+
+    class StopError(Exception):
+        pass
+
+    stored = []
+
+    def stop(now):
+        stored.append(now.rows)
+        if len(stored) == finished + 1:
+            raise StopError
+
+    first, second = Counting(), Counting()
+    with pytest.raises(StopError):
+        label(first, make_set(), tmp_path / "store", workers=1, progress=stop, **SMALL)
+    left = TargetWriter(tmp_path / "store", undisturbed.plan).missing()
+    label(second, make_set(), tmp_path / "store", **SMALL)
+    assert sum(second.sizes) == sum(shard.stop - shard.start for shard in left)
+    assert len(left) <= DENSE_SHARDS - finished
+    assert contents(tmp_path / "store") == contents(undisturbed.folder)
+
+
+def test_a_finished_store_is_returned_without_asking_the_teacher(tmp_path):
+    network, told = Counting(), []
+    label(network, make_set(), tmp_path / "store", **SMALL)
+    before = contents(tmp_path / "store")
+    assert sum(network.sizes) == EXAMPLES
+    network.sizes.clear()
+    store = label(network, make_set(), tmp_path / "store", progress=told.append, **SMALL)
+    assert isinstance(store, SoftTargets)
+    assert network.sizes == []
+    assert contents(tmp_path / "store") == before
+    assert [(now.rows, now.total_rows) for now in told] == [(EXAMPLES, EXAMPLES)]
+
+
+def test_what_a_killed_writer_left_goes_away(tmp_path):
+    (tmp_path / ".shard-00001.arrow.4711.partial").write_bytes(b"half of it")
+    label(make_network(), make_set(), tmp_path, **SMALL)
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize(
+    ("change", "both"),
+    [
+        ({"teacher": make_network(5)}, r"teacher '\w+', not '\w+'"),
+        ({"data": make_jittered(seed=4)}, "views number 1 .*seed=3.*, not .*seed=4"),
+        ({"data": make_set(1, views=Jitter(pixels=1, seed=3))}, r"data '\w+', not '\w+'"),
+        ({"data": make_jittered(class_names="abcdf")}, "class names number 4 'e', not 'f'"),
+        ({"encoding": Sparse(k=2)}, r"encoding Dense\(\), not Sparse\(k=2, "),
+        ({"views": (0, 2)}, "views number 1 .*number=1.*, not .*number=2"),
+        ({"shard_examples": 5}, "shard examples 4, not 5"),
+        ({"teacher": [make_network(), make_network(2)]}, "teacher '"),
+    ],
+)
+def test_a_folder_of_another_store_is_refused_and_left_alone(tmp_path, change, both, stopped):
+    options = {"teacher": make_network(), "data": make_jittered(), "views": (0, 1)}
+    run(tmp_path, **options)
+    if stopped:  # back to what a run leaves that was killed
+        store = SoftTargets.open(tmp_path)
+        (tmp_path / "manifest.json").unlink()
+        (tmp_path / "shard-00000.arrow").rename(tmp_path / ".shard")
+        for path in tmp_path.glob("shard*"):
+            path.unlink()
+        TargetWriter(tmp_path, store.plan)
+    before = contents(tmp_path)
+    with pytest.raises(StoreError, match=f"{tmp_path.name} holds soft targets with {both}"):
+        run(tmp_path, **options | change)
+    assert contents(tmp_path) == before
+
+
+def run(folder, *, teacher, data, **options):
+    return label(teacher, data, folder, **SMALL | options)
+
+
+# Errors
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_logits_that_are_not_finite_name_the_example(tmp_path, value, workers):
+    scores = torch.zeros(EXAMPLES, CLASSES)
+    scores[17, 2] = value
+    with pytest.raises(DataError, match=f"got {value} for example 17, view 0, member 0"):
+        label(scores, make_set(), tmp_path, workers=workers, **SMALL)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, workers):
+    data = make_set()
+    network = Counting(fail_at=data.batch(torch.tensor([13])).inputs[0])
+    threads, torch_threads = threading.active_count(), torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="this example is too much"):
+        label(network, data, tmp_path, workers=workers, **SMALL)
+    assert threading.active_count() == threads
+    assert torch.get_num_threads() == torch_threads
+    assert all(module.training for module in network.modules())
+    asked = sum(network.sizes)
+    network.fail_at = None
+    label(network, data, tmp_path, workers=workers, **SMALL)
+    if workers == 1:
+        assert asked == 12 + 3  # three whole shards, and the batch that failed
+        assert sum(network.sizes) == asked + EXAMPLES - 12
+    label(Counting(), data, tmp_path / "whole", **SMALL)
+    whole = contents(tmp_path / "whole")
+    assert files(tmp_path) == whole
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_an_error_stops_the_other_workers_at_their_next_batch(tmp_path):
+    class Slow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, inputs):
+            self.calls += 1
+            if threading.current_thread().name.endswith("_0"):
+                raise RuntimeError("the first worker is out")
+            time.sleep(0.02)
+            return torch.zeros(len(inputs), CLASSES)
+
+    network = Slow()
+    with pytest.raises(RuntimeError, match="the first worker is out"):
+        label(network, make_set(), tmp_path, workers=2, batch_size=1, shard_examples=11)
+    assert network.calls < 11
+
+
+def test_an_error_in_progress_reaches_the_caller(tmp_path):
+    threads = threading.active_count()
+
+    def fail(now):
+        if now.rows:
+            raise KeyError(now.rows)
+
+    with pytest.raises(KeyError):
+        label(make_network(), make_set(), tmp_path, progress=fail, **SMALL)
+    gc.collect()
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("make", [lambda n: n, lambda n: as_teacher(n, classes=4)])
+def test_a_teacher_of_another_number_of_classes_is_refused(tmp_path, make):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 4))
+    with pytest.raises(ShapeError, match=r"the transfer set's 5 classes|5 class"):
+        label(make(network), make_set(), tmp_path)
+
+
+def test_a_given_teacher_of_other_classes_is_refused_before_the_folder_is_claimed(tmp_path):
+    teacher = as_teacher(nn.Linear(36, 4), classes=4)
+    with pytest.raises(ShapeError, match="5 classes, got one of 4"):
+        label(teacher, make_set(), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_views_of_a_set_without_views_are_refused_before_the_folder_is_claimed(tmp_path):
+    with pytest.raises(DataError, match=r"set without views, got views \[1\]; try with_views"):
+        label(make_network(), make_set(), tmp_path / "store", views=(1,))
+    assert not (tmp_path / "store").exists()
+
+
+class Several:
+    """Has members, but cannot be asked for one alone."""
+
+    classes, members, reads_inputs = CLASSES, 2, True
+
+    def logits(self, batch):
+        return torch.zeros(2, len(batch.inputs), CLASSES)
+
+    def fingerprint(self):
+        return "0" * 64
+
+
+def test_members_that_cannot_be_asked_alone_are_refused(tmp_path):
+    with pytest.raises(AttarError, match=r"expected an Ensemble, .* got Several of 2 members"):
+        label(Several(), make_set(), tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["batch_size", "workers"])
+def test_numbers_that_must_be_positive_are_named(tmp_path, name):
+    with pytest.raises(AttarError, match=f"expected {name} > 0 and finite, got 0"):
+        label(make_network(), make_set(), tmp_path, **{name: 0})
+
+
+@pytest.mark.parametrize("views", [(), (0, 0), (-1,)])
+def test_views_that_make_no_sense_are_named(tmp_path, views):
+    with pytest.raises(AttarError, match="expected views of different numbers, 0 or more"):
+        label(make_network(), make_jittered(), tmp_path, views=views)
+
+
+def shift(inputs, example_ids, view):
+    return inputs.roll(view, dims=-1)
+
+
+def test_a_function_makes_views_under_its_name(tmp_path):
+    store = label(make_network(), make_set(views=shift), tmp_path, views=(1,))
+    assert store.plan.views[0].maker == f"{__name__}.shift"
+
+
+def test_views_that_show_only_their_address_are_refused(tmp_path):
+    # Their repr was in the plan, so that another process could neither go on nor distill.
+    with pytest.raises(DataError, match="expected views that say what they do"):
+        label(make_network(), make_set(views=lambda *_: None), tmp_path, views=(1,))
+
+
+# What the caller sees meanwhile
+
+
+def test_progress_counts_up_to_the_total(tmp_path):
+    told, caller = [], []
+
+    def tell(now):
+        told.append(now)
+        caller.append(threading.get_ident())
+
+    teacher = [make_network(1), make_network(2)]
+    label(teacher, make_jittered(), tmp_path, views=(0, 1, 2), progress=tell, **SMALL)
+    total = 3 * 2 * EXAMPLES
+    rows = [now.rows for now in told]
+    assert rows == sorted(set(rows))
+    assert (rows[0], rows[-1]) == (0, total)
+    assert {now.total_rows for now in told} == {total}
+    assert told[0].seconds_left is None
+    assert told[-1].seconds_left == 0
+    for now in told[1:]:
+        assert now.rows_per_second > 0
+        assert now.seconds_left == pytest.approx((total - now.rows) / now.rows_per_second)
+    assert set(caller) == {threading.get_ident()}
+
+
+def test_every_worker_computes_on_one_thread_and_the_callers_count_stays(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        network, seen = Counting(), []
+        label(
+            network, make_set(), tmp_path, workers=2,
+            progress=lambda now: seen.append(torch.get_num_threads()), **SMALL,
+        )  # fmt: skip
+        assert torch.get_num_threads() == 3
+        assert network.torch_threads == {1}
+        assert set(seen) == {3}
+        found = []
+        thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        assert found == [3]  # what new threads start with
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_teacher_is_asked_in_evaluation_mode_and_gets_its_own_back(tmp_path):
+    network = Counting()
+    network.network[1].eval()
+    before = [module.training for module in network.modules()]
+    label(network, make_set(), tmp_path, workers=3, **SMALL)
+    assert network.training_modes == {False}
+    assert [module.training for module in network.modules()] == before
+
+
+def test_the_callers_random_numbers_stay(tmp_path):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    label(make_network(hidden_dropout=0.5), make_jittered(), tmp_path, views=(0, 1))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_memory_does_not_grow_with_the_number_of_examples(tmp_path):
+    def peak(examples):
+        data = TransferSet(torch.zeros(examples, 1), classes=200)
+        teacher = as_teacher(nn.Linear(1, 200), classes=200)
+        tracemalloc.start()
+        label(teacher, data, tmp_path / str(examples), workers=2, shard_examples=500)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1000)  # what is imported and cached at the first time
+    few, many = peak(2000), peak(16000)
+    assert many < 1.5 * few
+    assert many < 16000 * 200  # half of the store
+
+
+def test_an_ensemble_is_the_same_as_a_list(tmp_path):
+    networks = [make_network(1), make_network(2)]
+    label(networks, make_set(), tmp_path / "list")
+    label(Ensemble([as_counted(each) for each in networks]), make_set(), tmp_path / "ensemble")
+    assert contents(tmp_path / "list") == contents(tmp_path / "ensemble")
