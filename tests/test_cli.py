@@ -343,13 +343,20 @@ def test_durations_are_rounded_for_people(seconds, expected):
 # In processes of their own
 
 
-def start(*arguments, **options):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | options.pop("environment", {})
+ON_FULL_DISK = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+runpy.run_module("attar", run_name="__main__")
+"""
+
+
+def start(*arguments, program=None, **options):
+    how = ["-m", "attar"] if program is None else ["-c", program]
     return subprocess.run(
-        [sys.executable, "-m", "attar", *map(str, arguments)],
+        [sys.executable, *how, *map(str, arguments)],
         capture_output=True,
         encoding="utf-8",
-        env=environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         timeout=300,
         check=False,
         **options,
@@ -362,7 +369,7 @@ def test_a_process_is_told_what_is_wrong_without_a_traceback(tmp_path):
 
 
 def test_a_process_shows_results_in_plain_lines_and_keeps_them_on_a_full_disk(folder, folder_bytes):
-    resource = pytest.importorskip("resource", reason="needs setrlimit")
+    pytest.importorskip("resource", reason="needs setrlimit")
     before = folder_bytes(folder)
     shown = start("reproduce", "mnist", *TINY, "--out", folder)
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -370,9 +377,6 @@ def test_a_process_shows_results_in_plain_lines_and_keeps_them_on_a_full_disk(fo
     assert "\x1b" not in shown.stdout
     assert folder_bytes(folder) == before
 
-    full = start(
-        *("reproduce", "mnist", *TINY, "--seeds", 2, "--out", folder),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)),
-    )
+    full = start("reproduce", "mnist", *TINY, "--seeds", 2, "--out", folder, program=ON_FULL_DISK)
     assert_one_line(full, "cannot write .*: File too large")
     assert folder_bytes(folder) == before
