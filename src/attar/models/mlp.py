@@ -57,7 +57,7 @@ def mlp(
         input_dropout: Probability that an input is dropped.
         hidden_dropout: Probability that a hidden unit is dropped.
         max_norm: Longest allowed weight vector of a unit, hidden or output; None for no bound.
-            To bound the output units too takes a tenth off the errors; see docs/log.md.
+            docs/log.md compares it with leaving the output units alone.
         initial_scale: Factor on the initial weights. Below 1, hidden units have to learn their
             features, instead of making do with the random ones that they start with.
 
