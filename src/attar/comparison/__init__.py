@@ -1,0 +1,1 @@
+"""Comparing models on a labelled set: measurements, costs and verdicts."""
