@@ -29,7 +29,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "attar",
     "text.parse_math": False,
-    "font.size": 9.5,
+    "font.size": 10.5,
     "text.color": _INK,
     "axes.edgecolor": _LINE,
     "axes.labelcolor": _INK,
