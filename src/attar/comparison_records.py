@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
@@ -208,7 +208,7 @@ class ComparisonRecord:
         write_atomically(Path(path), (text + "\n").encode())
 
     @classmethod
-    def read(cls, path: Path | str) -> Self:
+    def read(cls, path: Path | str) -> "ComparisonRecord":
         """Read a record that `save` wrote.
 
         Raises:

@@ -8,7 +8,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -16,8 +16,7 @@ from attar.comparison_records import ComparisonRecord, ModelResult, ReliabilityB
 from attar.report.sentences import shorten
 from attar.training import Epoch
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+Axes = Any  # matplotlib's, which is imported late
 
 SIZE = (4.6, 3.0)  # inches, of 72 units: small, so that text is legible on a phone
 COLORS = 6  # --model-1 and so on, in base.css
@@ -63,7 +62,7 @@ def color(place: int) -> str:
 def error_bars(record: ComparisonRecord) -> Markup:
     """Show the errors of every seed, and mean and standard deviation over seeds."""
 
-    def draw(axes: "Axes") -> None:
+    def draw(axes: Axes) -> None:
         for row, model in enumerate(record.models):
             values = model.values("errors") or ()
             style = {"color": _MODEL[row % COLORS]}
@@ -104,7 +103,7 @@ def training_curves(
     if not lines:
         return None
 
-    def draw(axes: "Axes") -> None:
+    def draw(axes: Axes) -> None:
         for place, epochs, errors in lines:
             style = {"color": _MODEL[place % COLORS], "marker": _MARKERS[place % COLORS]}
             axes.plot(epochs, errors, markevery=[-1], alpha=0.85, **style)
@@ -122,7 +121,7 @@ def reliability(record: ComparisonRecord) -> Markup | None:
     if not any(pooled):
         return None
 
-    def draw(axes: "Axes") -> None:
+    def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], linestyle=":", color=_INK, linewidth=1)
         for place, line in enumerate(pooled):
             confidences, accuracies = [each[0] for each in line], [each[1] for each in line]
@@ -162,7 +161,7 @@ def latency(record: ComparisonRecord) -> Markup | None:
     if not timed:
         return None
 
-    def draw(axes: "Axes") -> None:
+    def draw(axes: Axes) -> None:
         for place, model in timed:
             speed, style = model.speeds[0], {"color": _MODEL[place % COLORS]}
             axes.errorbar(
@@ -184,7 +183,7 @@ def latency(record: ComparisonRecord) -> Markup | None:
 
 def _chart(
     name: str,
-    draw: "Callable[[Axes], None]",
+    draw: Callable[[Axes], None],
     *,
     size: tuple[float, float] = SIZE,
     names: Mapping[str, str] | None = None,

@@ -34,6 +34,7 @@ function findExamples(set, wanted, atTemperature) {
 }
 
 function interestOf(v, z, target, wanted, atTemperature) {
+  if (largest(v) < 0) return Infinity; // what gives no number comes first
   let interest = 0;
   if (wanted.order === "entropy") interest = entropy(v, atTemperature);
   if (wanted.order === "divergence") interest = divergence(v, z, atTemperature);
@@ -41,5 +42,5 @@ function interestOf(v, z, target, wanted, atTemperature) {
     const own = target < 0 ? largest(v) : target;
     interest = resemblanceOf(v, own, wanted.like, atTemperature);
   }
-  return Number.isNaN(interest) ? Infinity : interest; // what gives no number comes first
+  return interest;
 }
