@@ -1,13 +1,14 @@
 """`attar explore FOLDER`: the page for looking at what a finished run's teacher knows."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from attar.errors import FolderError
-from attar.explorer import Exploration, make_explorer, serve_page
+from attar.explorer import LOOPBACK, Exploration, make_explorer, open_server
 from attar.files import write_atomically
 from attar.recipes import mnist, mnist_pages
 
@@ -20,7 +21,9 @@ READERS: dict[str, Callable[[Path], Exploration]] = {
 def explore(
     folder: Annotated[
         Path,
-        typer.Argument(help="Of a finished run, as `attar reproduce mnist` leaves it."),
+        typer.Argument(
+            help="Of a finished run, as `attar reproduce mnist` leaves it.", metavar="FOLDER"
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -46,10 +49,9 @@ def explore(
         write_atomically(path, page.encode())
         print(f"{path}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
     if serve:
-        try:
-            serve_page(page, port=port, ready=lambda url: print(f"{url} until Ctrl-C", flush=True))
-        except KeyboardInterrupt:
-            return
+        with open_server(page, port=port) as server, suppress(KeyboardInterrupt):
+            print(f"http://{LOOPBACK}:{server.server_port}/ until Ctrl-C", flush=True)
+            server.serve_forever()
 
 
 def read_folder(folder: Path) -> Exploration:

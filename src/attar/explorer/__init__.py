@@ -2,6 +2,6 @@
 
 from attar.explorer.exploration import ExampleSet, Exploration, Model
 from attar.explorer.page import make_explorer
-from attar.explorer.serving import serve_page
+from attar.explorer.serving import LOOPBACK, open_server
 
-__all__ = ["ExampleSet", "Exploration", "Model", "make_explorer", "serve_page"]
+__all__ = ["LOOPBACK", "ExampleSet", "Exploration", "Model", "make_explorer", "open_server"]

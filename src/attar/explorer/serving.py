@@ -1,6 +1,5 @@
 """Serving a page to this machine alone."""
 
-from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -10,13 +9,12 @@ from attar.errors import AttarError
 LOOPBACK = "127.0.0.1"
 
 
-def serve_page(page: str, *, port: int = 0, ready: Callable[[str], None]) -> None:
-    """Serve the page on the loopback interface until interrupted (`KeyboardInterrupt`).
+def open_server(page: str, *, port: int = 0) -> ThreadingHTTPServer:
+    """Make a server of one page on the loopback interface; its `serve_forever` is up to you.
 
     Args:
         page: HTML.
-        port: 0 takes one that is free.
-        ready: Called with the address as soon as it answers.
+        port: 0 takes one that is free; `server_port` of the server tells which.
 
     Raises:
         AttarError: If the port is taken.
@@ -41,9 +39,6 @@ def serve_page(page: str, *, port: int = 0, ready: Callable[[str], None]) -> Non
             pass
 
     try:
-        server = ThreadingHTTPServer((LOOPBACK, port), Handler)
+        return ThreadingHTTPServer((LOOPBACK, port), Handler)
     except (OSError, OverflowError) as error:
         raise AttarError(f"cannot serve on port {port}: {error}; try --port 0") from error
-    with server:
-        ready(f"http://{LOOPBACK}:{server.server_port}/")
-        server.serve_forever()
