@@ -95,7 +95,9 @@ class TimedBatches:
 
 def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
     """Time the teacher's step, whole and by parts."""
-    settings = TrainingSettings(epochs=1, batch_size=CONFIG.batch_size, learning_rate=0.01, seed=0)
+    settings = TrainingSettings(
+        epochs=1, batch_size=CONFIG.teacher_batch_size, learning_rate=0.01, seed=0
+    )
     stages = recipe.make_stages(CONFIG, seed=0)
     network = stages["teacher"].make_network()
     jittered = train_set.with_views(Jitter(pixels=CONFIG.jitter, seed=0))
@@ -104,7 +106,7 @@ def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
     def batches(count: int) -> Iterator[Batch]:
         for _ in range(count):
             yield jittered.batch(
-                torch.randint(EXAMPLES, (CONFIG.batch_size,), generator=generator), 1
+                torch.randint(EXAMPLES, (CONFIG.teacher_batch_size,), generator=generator), 1
             )
 
     optimizer = TimedOptimizer(settings.make_optimizer(network.parameters()))
@@ -154,7 +156,9 @@ def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict
     """Time the textbook loop's epochs on a part of the examples; return seconds of a whole one."""
     images, labels = train_set.inputs[:examples], train_set.hard_targets[:examples]
     plain, jittered = (
-        make_loader(images, labels, batch_size=CONFIG.batch_size, jitter=pixels, workers=workers)
+        make_loader(
+            images, labels, batch_size=CONFIG.teacher_batch_size, jitter=pixels, workers=workers
+        )
         for pixels in (0, CONFIG.jitter)
     )
     teacher, student = make_teacher(CONFIG.teacher_units), make_student(CONFIG.student_units)
@@ -191,13 +195,15 @@ def main() -> None:
     float32, before = peak_flops("float32"), peak_flops(chosen)
     step = teacher_step(train_set, steps=200)
     peak = statistics.fmean((before, peak_flops(chosen)))
-    fraction = training_flops(CONFIG.teacher_units, CONFIG.batch_size) / step["seconds"] / peak
+    fraction = (
+        training_flops(CONFIG.teacher_units, CONFIG.teacher_batch_size) / step["seconds"] / peak
+    )
     students = student_epochs(train_set, pairs=5)
     textbook = min(
         (textbook_epochs(train_set, workers, examples=20_480) for workers in (0, 2)),
         key=job_seconds,
     )
-    steps = -(-EXAMPLES // CONFIG.batch_size)
+    steps = -(-EXAMPLES // CONFIG.teacher_batch_size)
     ours = {"teacher": step["seconds"] * steps, "hard": students["hard"], "soft": students["soft"]}
     figures = {
         "peak float32, GFLOP/s": float32 / 1e9,
@@ -222,7 +228,7 @@ def main() -> None:
             out,
             {
                 "figures": figures,
-                "batch_size": CONFIG.batch_size,
+                "batch_size": CONFIG.teacher_batch_size,
                 "machine": asdict(this_machine()),
             },
         )
