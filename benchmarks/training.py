@@ -30,7 +30,7 @@ from attar.models import apply_max_norm
 from attar.precision import Precision, cpu_multiplies_bfloat16, keep_freed_memory
 from attar.recipes import mnist as recipe
 from attar.records import this_machine, write_json
-from attar.training import TrainingRun, TrainingSettings, fit
+from attar.training import TrainingRun, fit
 
 CONFIG = recipe.Config()
 EXAMPLES = 60_000
@@ -95,9 +95,6 @@ class TimedBatches:
 
 def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
     """Time the teacher's step, whole and by parts."""
-    settings = TrainingSettings(
-        epochs=1, batch_size=CONFIG.teacher_batch_size, learning_rate=0.01, seed=0
-    )
     stages = recipe.make_stages(CONFIG, seed=0)
     network = stages["teacher"].make_network()
     jittered = train_set.with_views(Jitter(pixels=CONFIG.jitter, seed=0))
@@ -109,7 +106,7 @@ def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
                 torch.randint(EXAMPLES, (CONFIG.teacher_batch_size,), generator=generator), 1
             )
 
-    optimizer = TimedOptimizer(settings.make_optimizer(network.parameters()))
+    optimizer = TimedOptimizer(stages["teacher"].settings.make_optimizer(network.parameters()))
     for _ in fit(network, batches(10), recipe.hard_loss, optimizer, step_seed=int):
         pass
     timed, optimizer.seconds = TimedBatches(batches(steps)), 0.0
@@ -156,18 +153,18 @@ def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict
     """Time the textbook loop's epochs on a part of the examples; return seconds of a whole one."""
     images, labels = train_set.inputs[:examples], train_set.hard_targets[:examples]
     plain, jittered = (
-        make_loader(
-            images, labels, batch_size=CONFIG.teacher_batch_size, jitter=pixels, workers=workers
+        make_loader(images, labels, batch_size=batch_size, jitter=pixels, workers=workers)
+        for pixels, batch_size in (
+            (0, CONFIG.student_batch_size),
+            (CONFIG.jitter, CONFIG.teacher_batch_size),
         )
-        for pixels in (0, CONFIG.jitter)
     )
     teacher, student = make_teacher(CONFIG.teacher_units), make_student(CONFIG.student_units)
-    sgd, adamw = make_sgd(student, 0.01), make_adamw(student, 0.001)
-    teacher_sgd = make_sgd(teacher, 0.01)
+    sgd, adamw = make_sgd(student, 0.01), make_adamw(teacher, 0.001)
     actions: dict[str, Callable[[], None]] = {
-        "teacher": lambda: train_teacher_epoch(teacher, jittered, teacher_sgd),
+        "teacher": lambda: train_teacher_epoch(teacher, jittered, adamw),
         "hard": lambda: train_student_epoch(student, plain, sgd),
-        "soft": lambda: train_student_epoch(student, plain, adamw, teacher),
+        "soft": lambda: train_student_epoch(student, plain, sgd, teacher),
     }
     scale = EXAMPLES / examples
     return {name: scale * seconds(run, repeats=1, warmup=0) for name, run in actions.items()}
@@ -228,7 +225,7 @@ def main() -> None:
             out,
             {
                 "figures": figures,
-                "batch_size": CONFIG.teacher_batch_size,
+                "batch_sizes": [CONFIG.teacher_batch_size, CONFIG.student_batch_size],
                 "machine": asdict(this_machine()),
             },
         )
