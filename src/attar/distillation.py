@@ -16,6 +16,7 @@ from attar.losses import (
     distillation_loss,
     sparse_distillation_loss,
 )
+from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import LossFn, OptimizerName, Step, TrainingRun, TrainingSettings
 
@@ -60,7 +61,8 @@ def distill(
         mean: Of an ensemble's members: of their probabilities, or of their logits.
         member_weights: Of the members in that mean; by default all alike.
         checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
-        progress: Called after every step.
+        progress: Called after every step; `attar.ProgressBar()` shows how far it is,
+            `attar.TensorBoardLog(folder)` writes event files.
 
     Returns:
         The student, in evaluation mode: ready to be used.
@@ -108,9 +110,9 @@ def distill(
         },
         views=[view.number for view in store.plan.views],
     )
-    for step in run:
-        if progress:
-            progress(step)
+    with reporting(progress) as report:
+        for step in run:
+            report(step)
     return student.eval()
 
 
