@@ -51,7 +51,8 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._depth = 0  # of `with`
-        self._restart()
+        self._title, self._shown_at = "", 0.0
+        self._first: tuple[float, float] | None = None  # when, and how far it was
 
     def __enter__(self) -> Self:
         """Show a bar, if it is a terminal."""
@@ -90,7 +91,7 @@ class ProgressBar:
 
     def _restart(self) -> None:
         self._title, self._shown_at = "", 0.0
-        self._first: tuple[float, float] | None = None  # when, and how far it was
+        self._first = None
 
     def _time_left(self, record: ProgressRecord, now: float) -> str:
         seconds = getattr(record, "seconds_left", self._estimate(record.fraction, now))

@@ -11,9 +11,7 @@ from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
 
-def follow(
-    progress: Iterator[Progress], *, log: Callable[[Progress], None] | None = None
-) -> None:
+def follow(progress: Iterator[Progress], *, log: Callable[[Progress], None] | None = None) -> None:
     """Run the experiment to its end and show how far it is.
 
     In a terminal that is a bar on standard error; elsewhere a plain line now and then.

@@ -217,9 +217,7 @@ def _roles(
     teacher: str | None,
     baseline: str | None,
 ) -> dict[str, Role]:
-    roles: dict[str, Role] = {
-        name: "control" if name in controls else "student" for name in names
-    }
+    roles: dict[str, Role] = {name: "control" if name in controls else "student" for name in names}
     if baseline is not None:
         roles[baseline] = "baseline"
     if teacher is not None:

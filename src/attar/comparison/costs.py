@@ -16,7 +16,7 @@ from attar.comparison.candidates import Candidate
 from attar.comparison_records import Speed
 from attar.data import Batch, TransferSet
 from attar.modes import evaluation_mode
-from attar.precision import autocast
+from attar.precision import Precision, autocast
 from attar.teachers import Ensemble, Teacher
 
 BATCH = 256
@@ -136,7 +136,7 @@ def _calls(teacher: Teacher, batch: Batch, threads: int) -> Iterator[Call]:
     if not isinstance(network, nn.Module) or (first is not None and first.device.type != "cpu"):
         yield lambda: teacher.logits(batch)
         return
-    precision = getattr(teacher, "precision", "float32")
+    precision: Precision = getattr(teacher, "precision", "float32")
     with evaluation_mode(network):
 
         def call() -> object:

@@ -73,7 +73,12 @@ def judge(
 
 
 def measure_gap(
-    wrong: Mapping[str, Wrong], name: str, *, teacher: str | None, baseline: str | None, rules: Rules
+    wrong: Mapping[str, Wrong],
+    name: str,
+    *,
+    teacher: str | None,
+    baseline: str | None,
+    rules: Rules,
 ) -> GapClosed | None:
     """Tell which share of the gap between baseline and teacher a model closes, if it can be said.
 

@@ -68,9 +68,7 @@ def ask(
                 by = None if is_teacher else _teacher_of(taught, seed, candidate.networks)
                 parts[candidate.name][seed].append(_answers(logits, hard_targets, by))
         report(int(indices[-1]) + 1)
-    return {
-        name: tuple(_join(of_seed) for of_seed in of_model) for name, of_model in parts.items()
-    }
+    return {name: tuple(_join(of_seed) for of_seed in of_model) for name, of_model in parts.items()}
 
 
 def has_teacher(teacher: Candidate | None, candidate: Candidate) -> bool:
@@ -185,7 +183,9 @@ def _agreement(answers: Answers, teacher: Answers) -> TeacherAgreement:
         count = int(examples.sum())
         if not count:
             return Agreement(0, None, None)
-        return Agreement(count, float(agrees[examples].double().mean()), _mean(answers.kl[examples]))
+        return Agreement(
+            count, float(agrees[examples].double().mean()), _mean(answers.kl[examples])
+        )
 
     return TeacherAgreement(
         everywhere=on(torch.ones_like(agrees)),

@@ -213,7 +213,7 @@ def _degrees_of_freedom(paths: Sequence[_Numbers], variance: float, examples: in
     rest = max(0.0, variance - sum(part for part, _ in parts))
     parts.append((rest, examples - 1))
     total = sum(part for part, _ in parts)
-    return total**2 / sum(part**2 / freedom for part, freedom in parts)
+    return float(total**2 / sum(part**2 / freedom for part, freedom in parts))
 
 
 def _clip(center: float, reach: float) -> Interval:

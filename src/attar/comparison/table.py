@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from io import StringIO
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from attar.comparison_records import ComparisonRecord, ModelResult, Verdict, tell, warn
-from attar.comparison_records.sentences import tell_p_value
+from attar.comparison_records import Agreement, ComparisonRecord, ModelResult, Verdict, tell, warn
+from attar.comparison_records.sentences import tell_errors, tell_p_value
 
 _WIDTH = 110
 
@@ -18,7 +19,10 @@ def write_tables(record: ComparisonRecord) -> str:
     console = Console(file=StringIO(), width=_WIDTH, no_color=True, legacy_windows=False)
     for sentence in (*tell(record), *warn(record)):
         console.print(_plain(sentence, shorten=False))
+    console.print()
     console.print(_results(record))
+    if any(_with_teacher(model, "everywhere", "agreement") for model in record.models):
+        console.print(_agreement(record))
     if record.verdicts:
         console.print(_verdicts(record))
     if any(model.parameters or model.size_bytes or model.speeds for model in record.models):
@@ -30,20 +34,37 @@ def write_tables(record: ComparisonRecord) -> str:
 def _results(record: ComparisonRecord) -> Table:
     models = record.models
     seeds = max(len(model.networks) for model in models)
-    over = "" if seeds == 1 else f", mean ± standard deviation over up to {seeds} seeds"
+    over = "" if seeds == 1 else f", means over up to {seeds} seeds, ± standard deviation"
     table = _table(f"{record.examples:,} test examples{over}", "model")
     columns: list[tuple[str, Callable[[ModelResult], str]]] = [
-        ("errors", lambda model: _mean(model, "errors", ",.0f" if seeds == 1 else ",.1f")),
+        ("errors", _errors),
         ("accuracy", lambda model: _mean(model, "accuracy", ".2%")),
         ("top 5", lambda model: _mean(model, "top5_accuracy", ".2%")),
         ("NLL", lambda model: _mean(model, "nll", ".4f")),
         ("Brier", lambda model: _mean(model, "brier", ".4f")),
         ("ECE", lambda model: _mean(model, "ece", ".2%")),
-        ("agrees", lambda model: _with_teacher(model, "agreement")),
-        ("KL", lambda model: _with_teacher(model, "kl_nats")),
         ("gap closed", _gap_closed),
     ]
     _fill(table, models, columns)
+    return table
+
+
+def _agreement(record: ComparisonRecord) -> Table:
+    table = _table(f"beside {record.teacher}, and where that is right and wrong", "model")
+    columns: list[tuple[str, Callable[[ModelResult], str]]] = []
+    for measure, told in (("agreement", "agrees"), ("kl_nats", "KL")):
+        columns += [
+            (
+                f"{told}{where}",
+                lambda model, split=split, measure=measure: _with_teacher(model, split, measure),  # type: ignore[misc]
+            )
+            for split, where in (
+                ("everywhere", ""),
+                ("teacher_right", ", right"),
+                ("teacher_wrong", ", wrong"),
+            )
+        ]
+    _fill(table, record.models, columns)
     return table
 
 
@@ -53,8 +74,8 @@ def _verdicts(record: ComparisonRecord) -> Table:
     table = _table(f"verdicts at level {record.level:g}{corrected}", "model")
     table.add_column("verdict", no_wrap=True)
     table.add_column("other")
-    for name in ("p", "only it right", "only other right", "difference (interval), points"):
-        table.add_column(name, justify="right")
+    for name in ("p", "only it right", "only other", "difference, points"):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in record.verdicts:
         table.add_row(
             _plain(each.model),
@@ -83,6 +104,7 @@ def _costs(record: ComparisonRecord) -> Table:
         ]
     _fill(table, record.models, columns)
     if threads:
+        table.caption_justify = "left"
         table.caption = "ms: latency of one example, median / 95th percentile; "
         table.caption += f"examples/s: in batches of {_batch_size(record)}"
     return table
@@ -103,16 +125,19 @@ def _fill(
 
 
 def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="")
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)
     table.add_column(first)
     return table
 
 
 def _mean(model: ModelResult, measure: str, form: str) -> str:
-    mean, sd = model.mean(measure), model.sd(measure)
-    if mean is None:
-        return _why_none(model, measure)
-    return format(mean, form) + ("" if sd is None else f" ± {sd:{form.replace('%', '%')}}")
+    mean = model.mean(measure)
+    return _why_none(model, measure) if mean is None else format(mean, form)
+
+
+def _errors(model: ModelResult) -> str:
+    sd = model.sd("errors")
+    return tell_errors(model) + ("" if sd is None else f" ± {sd:,.1f}")
 
 
 def _why_none(model: ModelResult, measure: str) -> str:
@@ -121,10 +146,11 @@ def _why_none(model: ModelResult, measure: str) -> str:
     return "NaN" if any(network.not_a_number for network in model.networks) else "∞"
 
 
-def _with_teacher(model: ModelResult, measure: str) -> str:
+def _with_teacher(model: ModelResult, split: str, measure: str) -> str:
     found = [network.with_teacher for network in model.networks]
-    values = [getattr(each.everywhere, measure) for each in found if each is not None]
-    if len(values) < len(found):
+    parts: list[Agreement] = [getattr(each, split) for each in found if each is not None]
+    values = [getattr(each, measure) for each in parts if each.examples]
+    if not values:
         return ""
     if None in values:
         return _why_none(model, measure)
@@ -138,7 +164,7 @@ def _gap_closed(model: ModelResult) -> str:
         return ""
     if gap.interval is None:
         return f"{gap.share:.0%} (unsure)"
-    return f"{gap.share:.0%} ({gap.interval.low:.0%} to {gap.interval.high:.0%})"
+    return f"{gap.share:.0%}"
 
 
 def _difference(verdict: Verdict) -> str:

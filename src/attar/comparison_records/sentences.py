@@ -27,9 +27,7 @@ def tell_verdict(record: ComparisonRecord, verdict: Verdict) -> str:
     """
     first, second = record.model(verdict.model), record.model(verdict.other)
     counts = f"{tell_errors(first)} and {tell_errors(second)} errors"
-    return (
-        f"{_WORDS[verdict.outcome]} {verdict.other} ({counts}, {tell_p_value(verdict.p_value)})"
-    )
+    return f"{_WORDS[verdict.outcome]} {verdict.other} ({counts}, {tell_p_value(verdict.p_value)})"
 
 
 def warn(record: ComparisonRecord) -> tuple[str, ...]:
