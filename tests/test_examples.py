@@ -19,7 +19,9 @@ def test_a_notebook_runs_and_says_what_it_should(path, tmp_path, monkeypatch):
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.outputs for cell in notebook.cells if cell.cell_type == "code")  # small
     options = {"timeout": 300, "startup_timeout": 300, "kernel_name": "python3"}
-    nbclient.NotebookClient(notebook, resources={"metadata": {"path": tmp_path}}, **options).execute()
+    nbclient.NotebookClient(
+        notebook, resources={"metadata": {"path": tmp_path}}, **options
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     text = "".join(output.get("text", "") for output in outputs)
     assert "T =   500" in text

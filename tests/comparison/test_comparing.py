@@ -101,7 +101,10 @@ def test_agreement_is_split_by_where_the_teacher_is_right():
     models = {"teacher": predict(teacher), "model": predict(student)}
     found = network_of(compare(models, make_set([0, 1, 2, 0]), **QUICK)).with_teacher
     assert (found.everywhere.examples, found.everywhere.agreement) == (4, 0.75)
-    assert (found.teacher_right.examples, found.teacher_right.agreement) == (3, pytest.approx(2 / 3))
+    assert (found.teacher_right.examples, found.teacher_right.agreement) == (
+        3,
+        pytest.approx(2 / 3),
+    )
     assert (found.teacher_wrong.examples, found.teacher_wrong.agreement) == (1, 1)
     p = torch.softmax(torch.tensor([4.0, 0, 0], dtype=torch.float64), dim=0)
     kl = float((p[0] - p[1]) * 4) / 3  # one of three examples; log p - log q = ±4
@@ -124,7 +127,9 @@ def test_costs_are_counted_and_speeds_measured():
     network.train()
     stored = np.zeros((8, 3), dtype=np.float32)
     both = attar.as_teacher([network, network], classes=3)
-    result = compare({"net": network, "both": both, "stored": stored}, make_set(TRUTH), resamples=50)
+    result = compare(
+        {"net": network, "both": both, "stored": stored}, make_set(TRUTH), resamples=50
+    )
     net, both, stored = result.models
     assert (net.parameters, both.parameters, stored.parameters) == (6, 12, None)
     assert 24 < net.size_bytes < 500
@@ -193,7 +198,9 @@ def test_the_first_sentence_tells_the_students_verdicts_and_the_gap():
     assert [model.role for model in result.models] == ["teacher", "baseline", "student"]
     assert (result.teacher, result.baseline) == ("teacher", "hard targets")
     text = str(result)
-    assert text.startswith("distilled: WORSE than teacher (18 and 4 errors, p = 0.0043), BETTER than")
+    assert text.startswith(
+        "distilled: WORSE than teacher (18 and 4 errors, p = 0.0043), BETTER than"
+    )
     assert "closes 75% of the gap between hard targets and teacher" in text.replace("\n", " ")
 
 

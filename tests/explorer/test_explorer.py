@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from pages.browser import opened, serious_violations
 
 from attar.data import TransferSet
 from attar.explorer import make_explorer
 from explorer.explorations import explore_sets, with_class_names
-from pages.browser import opened, serious_violations
 
 HOSTILE = (
     "<script>window.harmed = 1; alert(1)</script>",
@@ -209,7 +209,9 @@ def assert_answered_as_in_python(page, exploration):
         q = softmax(logits.astype(float), 4.0)
         np.testing.assert_allclose(column(page, "#drawing-table", place + 1), q, rtol=0.06)
     answer = int(expected[1].argmax())
-    assert re.search(rf"student says \u2068{answer}\u2069", page.locator("#drawing-says").inner_text())
+    assert re.search(
+        rf"student says \u2068{answer}\u2069", page.locator("#drawing-says").inner_text()
+    )
 
 
 def test_a_digit_drawn_by_mouse_is_answered_as_python_answers_it(page, exploration):

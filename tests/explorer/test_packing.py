@@ -29,7 +29,9 @@ def test_layers_are_found_in_networks_of_ours_alone():
     generator = torch.Generator().manual_seed(0)
     ours = mlp(6, [5, 4], 3, generator=generator, input_dropout=0.1, hidden_dropout=0.2, max_norm=2)
     assert [layer.out_features for layer in linear_layers(ours)] == [5, 4, 3]
-    assert [layer.out_features for layer in linear_layers(mlp(6, [], 3, generator=generator))] == [3]
+    assert [layer.out_features for layer in linear_layers(mlp(6, [], 3, generator=generator))] == [
+        3
+    ]
     for other in (
         None,
         nn.Linear(6, 3),

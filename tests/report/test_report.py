@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 
 import pytest
-from report.comparisons import make_record, make_verdict, without_numbers
 
 from attar.errors import FolderError
 from attar.report import make_report, save_report
 from attar.report.sentences import headline
 from attar.training import Epoch
+from report.comparisons import make_record, make_verdict, without_numbers
 
 HOSTILE = (
     "<script>window.harmed = 1; alert(1)</script>",
@@ -165,4 +165,3 @@ def test_hostile_names_are_text(browser, tmp_path):
         chart = page.locator("figure svg").first.text_content()
         assert "\"><img src=x onerror='window.harmed = 1'>" in chart
         assert page.evaluate("() => document.documentElement.scrollWidth") == 390
-

@@ -1,18 +1,21 @@
 """Looking at a finished MNIST run: what its folder gives to the explorer and the report."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from attar.comparison import compare
 from attar.data import TransferSet
 from attar.errors import AttarError, FolderError
 from attar.evaluation import compute_logits
 from attar.explorer import ExampleSet, Exploration, Model
 from attar.recipes import mnist
-from attar.records import ExperimentResult
-from attar.training import load_weights
+from attar.records import ExperimentResult, read_json
+from attar.report import save_report
+from attar.training import Epoch, load_weights
 
 KINDS = ("teacher", "hard", "soft", "both")
 TRANSFER_EXAMPLES = 1000  # that the explorer shows
@@ -57,6 +60,14 @@ class MnistRun:
         load_weights(self.folder / f"{stage.name}.safetensors", network)
         return network.eval()
 
+    def history(self, kind: str, seed: int) -> list[Epoch]:
+        """Read the epochs of a network's training."""
+        path = self.folder / f"{mnist.make_stages(self.config, seed)[kind].name}.json"
+        try:
+            return [Epoch(**epoch) for epoch in read_json(path)["history"]]
+        except (KeyError, TypeError) as error:
+            raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
+
 
 def explore(folder: Path) -> Exploration:
     """Collect what the explorer shows of a run: the networks of its first seed.
@@ -98,3 +109,34 @@ def facts_of(run: MnistRun) -> dict[str, str]:
         "Commit": machine.commit or "unknown",
         "Processor": f"{machine.processor}, {machine.cores} cores",
     }
+
+
+def report(folder: Path, path: Path) -> None:
+    """Compare the networks of a run on what it measured on, all seeds, and write the report.
+
+    Takes some seconds, for the latencies. The comparison itself goes to `comparison.json` in the
+    folder.
+
+    Raises:
+        FolderError: If the run is not finished, is damaged, or the report cannot be written.
+    """
+    run = MnistRun.open(folder)
+    _, test_set = mnist.load_sets(run.config)
+    seeds = range(run.config.seeds)
+    models: dict[str, Sequence[nn.Module]] = {
+        run.name(kind): [run.network(kind, seed) for seed in seeds] for kind in KINDS
+    }
+    teacher, hard, soft, both = models
+    # What the experiment asks: does a teacher help, and is it reached?
+    pairs = [(soft, teacher), (soft, hard), (both, teacher), (both, hard), (hard, teacher)]
+    compared = compare(models, test_set, teacher=teacher, baseline=hard, pairs=pairs)
+    record = replace(compared, command=run.result.command)
+    record.save(folder / "comparison.json")
+    save_report(
+        record,
+        path,
+        title=f"MNIST: {run.result.rows[0].metric}",
+        histories={run.name(kind): [run.history(kind, seed) for seed in seeds] for kind in KINDS},
+        published={row.name: row.paper for row in run.result.rows if row.paper is not None},
+        settings=run.result.config,
+    )

@@ -24,7 +24,7 @@ _MARKERS, _GLYPHS = "os^Dvp", "●■▲◆▼⬟"
 # Colors that the page replaces: the text's, the grid's, the models'.
 _INK, _LINE = "#010101", "#020202"
 _MODEL = tuple(f"#0a0a{number:02x}" for number in range(1, COLORS + 1))
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "attar",
     "text.parse_math": False,
@@ -90,7 +90,7 @@ def training_curves(
     record: ComparisonRecord, histories: Mapping[str, Sequence[Sequence[Epoch]]]
 ) -> Markup | None:
     """Show the errors after each epoch, a line for every seed; None if none were counted."""
-    lines = []
+    lines: list[tuple[int, tuple[int, ...], tuple[float, ...]]] = []
     for place, model in enumerate(record.models):
         for history in histories.get(model.name, ()):
             measured = [
@@ -99,7 +99,8 @@ def training_curves(
                 if epoch.measurements and "errors" in epoch.measurements
             ]
             if measured:
-                lines.append((place, *zip(*measured, strict=True)))
+                epochs, errors = zip(*measured, strict=True)
+                lines.append((place, epochs, errors))
     if not lines:
         return None
 
@@ -110,6 +111,7 @@ def training_curves(
         axes.set_yscale("symlog" if any(0 in errors for *_, errors in lines) else "log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="epoch", ylabel="errors on the test set")
 
     return _chart("training", draw)
@@ -208,4 +210,4 @@ def _chart(
     svg = svg.replace(_INK, "var(--ink)").replace(_LINE, "var(--line)")
     for token, text in (names or {}).items():
         svg = svg.replace(token, str(escape(text)))
-    return Markup(svg)  # noqa: S704  (matplotlib's own, with names escaped above)
+    return Markup(svg)
