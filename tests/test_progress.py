@@ -2,12 +2,12 @@ import io
 
 import pytest
 import torch
+from labeled import make_network, make_set
 from rich.console import Console
 
 import attar
 from attar import ProgressBar, progress
 from attar.progress import reporting
-from labeled import make_network, make_set
 
 
 class Now:
@@ -44,8 +44,8 @@ def test_elsewhere_than_in_a_terminal_a_plain_line_comes_now_and_then(clock):
         show(Now(1.0, "listing · two"))
     assert file.getvalue().splitlines() == [
         "  0%  counting · one",
-        " 20%  counting · one · 1 min 4 s left",
-        " 40%  counting · one · 48 s left",
+        " 19%  counting · one · 1 min 5 s left",
+        " 38%  counting · one · 50 s left",
         " 60%  listing · two · 27 s left",
         "100%  listing · two",
     ]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from labeled import CLASSES, EXAMPLES, make_network, make_set
 from torch import nn
 
 import attar
@@ -8,7 +9,6 @@ from attar.comparison import CONTROLS, compare
 from attar.comparison.controls import _shuffle
 from attar.errors import AttarError, DataError
 from attar.losses import DenseTargets, to_probabilities
-from labeled import CLASSES, EXAMPLES, make_network, make_set
 
 SETTINGS = {
     "temperature": 2.0, "soft_weight": 1.0, "hard_weight": 0.5, "epochs": 2, "batch_size": 8,
