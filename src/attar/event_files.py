@@ -1,7 +1,7 @@
 """Event files that TensorBoard shows; needs the extra `tensorboard`."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from attar.errors import MissingExtraError, file_error
 from attar.files import make_folder
@@ -36,7 +36,7 @@ class TensorBoardLog:
         self._make_writer: Any = SummaryWriter
         self._writers: dict[str, Any] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TensorBoardLog":
         """Go on writing, by and by."""
         return self
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -13,6 +13,7 @@ _REFRESH_SECONDS, _LINE_SECONDS = 0.2, 15.0
 _FIRST_ESTIMATE_SECONDS = 2.0
 
 
+@runtime_checkable
 class ProgressRecord(Protocol):
     """What is reported: a frozen record whose `str` says in one line what is being done.
 
@@ -54,7 +55,7 @@ class ProgressBar:
         self._title, self._shown_at = "", 0.0
         self._first: tuple[float, float] | None = None  # when, and how far it was
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressBar":
         """Show a bar, if it is a terminal."""
         self._restart()
         self._depth += 1

@@ -94,7 +94,7 @@ def test_a_shuffled_sparse_teacher_keeps_its_probabilities(tmp_path):
         ({"label_smoothing": 1.5}, r"label_smoothing in 0\.\.1"),
     ],
 )
-def test_wrong_options_are_told(options, text, tmp_path):
+def test_wrong_options_are_told(options, text, tmp_path, shape_hints_off):
     with pytest.raises(AttarError, match=text):
         train_controls(make_network, make_set(), tmp_path, **SETTINGS, **options)
 

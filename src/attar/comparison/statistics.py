@@ -12,7 +12,7 @@ from scipy import stats
 
 from attar.comparison_records import GapClosed, Interval
 
-Wrong = Bool[NDArray[Any], "seeds examples"]  # where the networks of a model make errors
+Wrong = Bool[NDArray[Any], "_ examples"]  # [seeds, examples]: where each makes errors
 _Numbers = Float[NDArray[Any], "seeds examples"]
 
 _MOST_NUMBERS = 2**22  # in one block of resamples

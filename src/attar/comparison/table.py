@@ -1,6 +1,6 @@
 """A comparison for the terminal: verdicts first, then the tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 
 from rich import box
@@ -64,7 +64,8 @@ def _agreement(record: ComparisonRecord) -> Table:
                 ("teacher_wrong", ", wrong"),
             )
         ]
-    _fill(table, record.models, columns)
+    held = [each for each in record.models if any(one.with_teacher for one in each.networks)]
+    _fill(table, held, columns)
     return table
 
 
@@ -94,7 +95,7 @@ def _costs(record: ComparisonRecord) -> Table:
     table = _table("costs", "model")
     columns: list[tuple[str, Callable[[ModelResult], str]]] = [
         ("parameters", lambda model: "" if model.parameters is None else f"{model.parameters:,}"),
-        ("MB", lambda model: "" if model.size_bytes is None else f"{model.size_bytes / 1e6:,.2f}"),
+        ("MB", _megabytes),
     ]
     for count in threads:
         told = f"{count} thread" + "s" * (count > 1)
@@ -112,7 +113,7 @@ def _costs(record: ComparisonRecord) -> Table:
 
 def _fill(
     table: Table,
-    models: tuple[ModelResult, ...],
+    models: Sequence[ModelResult],
     columns: list[tuple[str, Callable[[ModelResult], str]]],
 ) -> None:
     """Add the columns in which any model has something to say."""
@@ -170,6 +171,12 @@ def _gap_closed(model: ModelResult) -> str:
 def _difference(verdict: Verdict) -> str:
     low, high = verdict.interval.low, verdict.interval.high
     return f"{100 * verdict.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def _megabytes(model: ModelResult) -> str:
+    if model.size_bytes is None:
+        return ""
+    return f"{model.size_bytes / 1e6:,.{2 if model.size_bytes > 1e5 else 4}f}"
 
 
 def _latency(model: ModelResult, threads: int) -> str:

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -28,6 +28,8 @@ NO_ANSWER = -1  # the prediction where a model's answer is not a number
 Outcome = Literal["better", "no difference", "worse"]
 Role = Literal["teacher", "baseline", "student", "control"]
 Test = Literal["exact McNemar", "paired bootstrap"]
+
+RecordT = TypeVar("RecordT", bound="ComparisonRecord")  # itself, or what extends it
 
 _NUMBERS = re.compile(r"\[\s+(?:-?[\d.eE+-]+|null)(?:,\s+(?:-?[\d.eE+-]+|null))*\s+\]")
 
@@ -208,7 +210,7 @@ class ComparisonRecord:
         write_atomically(Path(path), (text + "\n").encode())
 
     @classmethod
-    def read(cls, path: Path | str) -> "ComparisonRecord":
+    def read(cls: type[RecordT], path: Path | str) -> RecordT:
         """Read a record that `save` wrote.
 
         Raises:
