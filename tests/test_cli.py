@@ -174,7 +174,8 @@ def test_output_to_a_pipe_is_plain_lines(command, tmp_path):
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
     started = [line for line in done.stdout.splitlines() if " · epoch 1/1" in line]
-    assert len(started) == 4  # a line for every network
+    networks = {line.partition("%  ")[2].partition(" · ")[0] for line in started}
+    assert len(networks) == 4  # a line for every network, and one at the end
     assert all(re.match(r" *\d+%  (teacher|student)[ ,]", line) for line in started)
     table = [line for line in done.stdout.splitlines() if line[:1] in ("┏", "┃", "┡", "│", "└")]
     assert max(map(len, table)) <= 100
