@@ -17,6 +17,7 @@ _REASONS = (  # a word of torch's message -> what it means
     ("data-dependent", "the course of its forward depends on the data"),
     ("randomness", "it draws random numbers in a way that torch cannot repeat for each member"),
     ("inplace", "its forward changes a tensor in place that all members share"),
+    ("broadcast shape", "its forward changes a tensor in place that all members share"),
     ("in-place", "its forward changes a tensor in place that all members share"),
     ("running_mean", "its batch normalization keeps running statistics that cannot be stacked"),
     ("vmap", "torch.func.vmap does not take one of its operations"),
