@@ -237,11 +237,11 @@ def distillation_loss(
     return soft + hard_weight * hard_cross_entropy(logits, hard_targets)
 
 
-def expectation(p: Tensor, values: Tensor) -> Tensor:
+def expectation(p: Tensor, values: Tensor, *, dim: int = -1) -> Tensor:
     """Sum p · values over the classes; where p = 0 that is 0, however infinite the value."""
-    total = (p * values).sum(dim=-1)
+    total = (p * values).sum(dim=dim)
     if total.isnan().any():  # 0 · inf; seldom, so the [..., classes] mask waits until it's needed
-        total = (p * values.masked_fill(p == 0, 0.0)).sum(dim=-1)
+        total = (p * values.masked_fill(p == 0, 0.0)).sum(dim=dim)
     return total
 
 
