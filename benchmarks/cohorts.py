@@ -1,8 +1,8 @@
 """What training networks together gains: `python benchmarks/cohorts.py`.
 
 Prints, and with `--out FILE` writes as JSON: students of 30 units, one for each temperature, as a
-cohort against one after another, by attar's own loop and by a textbook loop (a `DataLoader`, and the
-teacher at every step); networks of 800 units as a cohort against one after another, and as a
+cohort against one after another, by attar's own loop and by a textbook loop (a `DataLoader`, and
+the teacher at every step); networks of 800 units as a cohort against one after another, and as a
 fraction of the machine's matrix-product peak. Kinds take turns, so that all see the same machine.
 """
 

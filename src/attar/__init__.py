@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from attar.cohorts import Cohort
 from attar.data import (
     Batch,
     Jitter,
@@ -17,23 +18,28 @@ from attar.errors import AttarError
 from attar.evaluation import Evaluation, compute_logits, evaluate
 from attar.export import Exported, export_student
 from attar.labeling import label
-from attar.losses import distillation_loss
+from attar.losses import MemberWeights, distillation_loss, member_distillation_loss
 from attar.models import mlp
 from attar.targets import Dense, SoftTargets, Sparse
 from attar.teachers import Ensemble, Teacher, as_teacher
+from attar.temperatures import TemperatureChoice, TemperatureSearch
 from attar.training import TrainingRun, TrainingSettings
 
 __all__ = [
     "AttarError",
     "Batch",
+    "Cohort",
     "Dense",
     "Ensemble",
     "Evaluation",
     "Exported",
     "Jitter",
+    "MemberWeights",
     "SoftTargets",
     "Sparse",
     "Teacher",
+    "TemperatureChoice",
+    "TemperatureSearch",
     "TrainingRun",
     "TrainingSettings",
     "TransferSet",
@@ -46,6 +52,7 @@ __all__ = [
     "from_dataset",
     "label",
     "load_mnist",
+    "member_distillation_loss",
     "mlp",
     "read_arrays",
     "read_image_folder",

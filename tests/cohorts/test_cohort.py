@@ -301,7 +301,10 @@ def test_an_error_that_has_nothing_to_do_with_stacking_stays_what_it_is(data):
     ("networks", "message"),
     [
         ([], "got an empty cohort"),
-        ([nn.Linear(2, 3), nn.Linear(2, 4)], "out_features=3.* in the first.*out_features=4.* at 1"),
+        (
+            [nn.Linear(2, 3), nn.Linear(2, 4)],
+            "s=3.* in the first.*out_features=4.* at 1",
+        ),
         ([nn.Linear(2, 3), nn.Linear(2, 3).double()], "float32.*float64"),
         ([nn.Dropout(0.1), nn.Dropout(0.2)], "p=0.1.*p=0.2"),
         ([nn.Linear(2, 3), nn.Linear(2, 3).requires_grad_(False)], "learning.*fixed"),

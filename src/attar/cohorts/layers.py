@@ -61,11 +61,11 @@ class StackedMlp(nn.Module):
         self.members = len(networks)
         self.flattens = isinstance(networks[0][0], nn.Flatten)
         # At the members' own places, so that parameters have the members' own names.
-        self.layers = nn.ModuleList(
-            _stack_layers(layers) for layers in zip(*networks, strict=True)
-        )
+        self.layers = nn.ModuleList(_stack_layers(layers) for layers in zip(*networks, strict=True))
 
-    def forward(self, inputs: Float[Tensor, "batch *shape"]) -> Float[Tensor, "members batch classes"]:
+    def forward(
+        self, inputs: Float[Tensor, "batch *shape"]
+    ) -> Float[Tensor, "members batch classes"]:
         """Show all members the same batch."""
         hidden = (inputs.flatten(1) if self.flattens else inputs).T  # [inputs, batch]
         for layer in self.layers:

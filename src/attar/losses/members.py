@@ -105,14 +105,18 @@ class _MemberLoss(torch.autograd.Function):
         hard_targets: Tensor,  # [batch]
         columns: list[list[float]],  # temperature, soft weight and hard weight of each member
     ) -> Tensor:
-        T, soft_weight, hard_weight = z.new_tensor(columns).T[..., None, None]  # [members, 1, 1]
+        # Each [members, 1, 1].
+        temperature, soft_weight, hard_weight = z.new_tensor(columns).T[..., None, None]
         loss, slope = z.new_zeros(z.shape[0], z.shape[2]), torch.zeros_like(z)
         if soft_weight.any():
-            log_q, p = torch.log_softmax(z / T, dim=1), torch.softmax(v / T, dim=1)
+            log_q, p = (
+                torch.log_softmax(z / temperature, dim=1),
+                torch.softmax(v / temperature, dim=1),
+            )
             # Soft-target gradients shrink as 1/T²; T² brings them back (Hinton 2015, sec. 2).
-            factor = soft_weight * T**2
+            factor = soft_weight * temperature**2
             loss -= factor.squeeze(2) * expectation(p, log_q, dim=1)
-            slope = log_q.exp_().sub_(p).mul_(factor / T)  # eq. 2: (q - p) / T
+            slope = log_q.exp_().sub_(p).mul_(factor / temperature)  # eq. 2: (q - p) / T
         if hard_weight.any():
             log_q = torch.log_softmax(z, dim=1)
             weight = hard_weight * (hard_targets != UNLABELED)  # [members, 1, batch]

@@ -56,12 +56,14 @@ def fit(
             optimizer.zero_grad()
             loss.backward()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norms = nn.utils.get_total_norm(gradients)[None] if members is None else member_norms(gradients)
+        norms = (
+            nn.utils.get_total_norm(gradients)[None] if members is None else member_norms(gradients)
+        )
         _check_finite(step, loss.item(), norms.tolist(), optimizer)
-        if clip_norm is not None and members is None:
-            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norms[0])
-        elif clip_norm is not None:
+        if clip_norm is not None and members:
             clip_members(gradients, clip_norm=clip_norm, norms=norms)
+        elif clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norms[0])
         optimizer.step()
         apply_max_norm(network)
         yield loss.item()
