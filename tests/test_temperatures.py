@@ -192,17 +192,17 @@ def test_what_was_chosen_is_not_chosen_again(data, store, tmp_path):
 
 
 def test_a_search_that_was_stopped_goes_on(data, store, tmp_path):
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(step):
         if step.index == 9:
-            raise Stop
+            raise StopError
 
     whole = []
     distill(make_network(4), data, store, **OPTIONS, on_choice=whole.append)
     path = tmp_path / "student"
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         distill(make_network(4), data, store, **OPTIONS, checkpoint=path, progress=stop)
     parts = []
     distill(make_network(4), data, store, **OPTIONS, checkpoint=path, on_choice=parts.append)
@@ -255,5 +255,5 @@ def test_a_wrong_search_is_refused(options, message):
 def test_without_hard_targets_there_is_nothing_to_judge_by(tmp_path):
     some = make_set(unlabeled=22)
     store = label(make_network(), some, tmp_path / "store")
-    with pytest.raises(DataError, match="hold out, got 0 .* give the temperature as a number"):
+    with pytest.raises(DataError, match=r"hold out, got 0 .* give the temperature as a number"):
         distill(make_network(4), some, store, **OPTIONS)

@@ -14,6 +14,7 @@ from attar.data import (
     read_table,
 )
 from attar.distillation import distill
+from attar.ensembles import load_ensemble, save_ensemble, train
 from attar.errors import AttarError
 from attar.evaluation import Evaluation, compute_logits, evaluate
 from attar.export import Exported, export_student
@@ -21,7 +22,7 @@ from attar.labeling import label
 from attar.losses import MemberWeights, distillation_loss, member_distillation_loss
 from attar.models import mlp
 from attar.targets import Dense, SoftTargets, Sparse
-from attar.teachers import Ensemble, Teacher, as_teacher
+from attar.teachers import Ensemble, EnsembleNetwork, Teacher, as_teacher
 from attar.temperatures import TemperatureChoice, TemperatureSearch
 from attar.training import TrainingRun, TrainingSettings
 
@@ -31,6 +32,7 @@ __all__ = [
     "Cohort",
     "Dense",
     "Ensemble",
+    "EnsembleNetwork",
     "Evaluation",
     "Exported",
     "Jitter",
@@ -51,11 +53,14 @@ __all__ = [
     "export_student",
     "from_dataset",
     "label",
+    "load_ensemble",
     "load_mnist",
     "member_distillation_loss",
     "mlp",
     "read_arrays",
     "read_image_folder",
     "read_table",
+    "save_ensemble",
+    "train",
 ]
 __version__ = version("attar")

@@ -61,6 +61,17 @@ def test_value_and_gradient_are_those_of_the_distillation_loss(members, seed):
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
+def test_each_member_may_have_a_teacher_of_its_own():
+    logits, teacher_logits = draw(0, 3, 6, 4), draw(1, 3, 6, 4)
+    hard_targets = torch.tensor([0, 1, 2, 3, -1, 0])
+    found = member_distillation_loss(logits, teacher_logits, hard_targets, MEMBERS)
+    alone = [
+        one_by_one(logits[k : k + 1], teacher_logits[k], hard_targets, MEMBERS[k : k + 1])
+        for k in range(3)
+    ]
+    torch.testing.assert_close(found, torch.cat(alone))
+
+
 def test_a_class_that_the_teacher_rules_out_costs_nothing():
     logits, teacher_logits = torch.tensor([[[0.0, -math.inf]]]), torch.tensor([[1.0, -math.inf]])
     loss = member_distillation_loss(logits, teacher_logits, torch.tensor([-1]), MEMBERS[:1])

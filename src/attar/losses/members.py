@@ -36,17 +36,18 @@ class MemberWeights:
 
 def member_distillation_loss(
     logits: Float[Tensor, "members batch classes"],
-    teacher_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "*members batch classes"],
     hard_targets: Int64[Tensor, " batch"],
     members: Sequence[MemberWeights],
 ) -> Float[Tensor, "members batch"]:
-    """Weigh, for each member of a cohort, agreement with one teacher against the true classes.
+    """Weigh, for each member of a cohort, agreement with a teacher against the true classes.
 
     Each row is the `distillation_loss` of that member; a term that no member needs is skipped.
 
     Args:
         logits: The students', shape `[members, batch, classes]`, in nats, as a cohort gives them.
-        teacher_logits: The teacher's, shape `[batch, classes]`, not yet divided by a temperature.
+        teacher_logits: Not yet divided by a temperature: those of one teacher for all, shape
+            `[batch, classes]`, or of one for each member, `[members, batch, classes]`.
         hard_targets: True class indices, shape `[batch]`; -1 for an unlabeled example.
         members: Temperature and weights of each.
 
@@ -64,25 +65,26 @@ def member_distillation_loss(
         >>> both = [MemberWeights(temperature=T, **options) for T in (2.0, 4.0)]
         >>> member_distillation_loss(logits, teacher_logits, torch.tensor([1]), both)
         tensor([[ 3.4006],
-                [11.8373]])
+                [11.7391]])
 
     Source: Hinton et al. (2015), sec. 2, the weighted average of two objective functions.
     """
     check_scores(logits=logits)
     check_scores(teacher_logits=teacher_logits)
-    if logits.shape != (len(members), *teacher_logits.shape):
+    batch = teacher_logits.shape[-2:]
+    if logits.shape != (len(members), *batch) or teacher_logits.shape not in (batch, logits.shape):
         raise ShapeError(
             f"expected logits [members, batch, classes] of {len(members)} members and "
-            f"teacher_logits [batch, classes], got {list(logits.shape)} and "
+            f"teacher_logits of as many or of one, got {list(logits.shape)} and "
             f"{list(teacher_logits.shape)}; do both use one class list?"
         )
 
     if any(member.hard_weight for member in members):
-        check_hard_targets(hard_targets, teacher_logits)
+        check_hard_targets(hard_targets, logits[0])
     columns = [[each.temperature, each.soft_weight, each.hard_weight] for each in members]
     loss: Tensor = _MemberLoss.apply(
         at_least_float32(logits).transpose(1, 2).contiguous(),
-        at_least_float32(teacher_logits.detach()).T.contiguous(),
+        at_least_float32(teacher_logits.detach()).mT.contiguous(),
         hard_targets,
         columns,
     )
@@ -101,7 +103,7 @@ class _MemberLoss(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx,
         z: Tensor,  # [members, classes, batch]
-        v: Tensor,  # [classes, batch]
+        v: Tensor,  # [classes, batch], or of each member
         hard_targets: Tensor,  # [batch]
         columns: list[list[float]],  # temperature, soft weight and hard weight of each member
     ) -> Tensor:
@@ -109,10 +111,8 @@ class _MemberLoss(torch.autograd.Function):
         temperature, soft_weight, hard_weight = z.new_tensor(columns).T[..., None, None]
         loss, slope = z.new_zeros(z.shape[0], z.shape[2]), torch.zeros_like(z)
         if soft_weight.any():
-            log_q, p = (
-                torch.log_softmax(z / temperature, dim=1),
-                torch.softmax(v / temperature, dim=1),
-            )
+            log_q = torch.log_softmax(z / temperature, dim=1)
+            p = torch.softmax(v / temperature, dim=1)
             # Soft-target gradients shrink as 1/T²; T² brings them back (Hinton 2015, sec. 2).
             factor = soft_weight * temperature**2
             loss -= factor.squeeze(2) * expectation(p, log_q, dim=1)
