@@ -39,10 +39,10 @@ class StackedLinear(nn.Module):
             return torch.baddbmm(self.bias.unsqueeze(2), self.weight, hidden)
         wide = self.weight.flatten(0, 1)  # [members * outputs, inputs]
         if self.bias is None:
-            products = wide @ hidden
+            products = torch.mm(wide, hidden)
         else:
             products = torch.addmm(self.bias.reshape(-1, 1), wide, hidden)
-        return products.unflatten(0, self.weight.shape[:2])
+        return products.view(*self.weight.shape[:2], -1)
 
     @torch.no_grad()
     def project(self) -> None:

@@ -82,7 +82,7 @@ def member_distillation_loss(
     if any(member.hard_weight for member in members):
         check_hard_targets(hard_targets, logits[0])
     columns = [[each.temperature, each.soft_weight, each.hard_weight] for each in members]
-    loss: Tensor = _MemberLoss.apply(
+    loss: Tensor = _MemberLoss.apply(  # type: ignore[no-untyped-call]
         at_least_float32(logits).transpose(1, 2).contiguous(),
         at_least_float32(teacher_logits.detach()).mT.contiguous(),
         hard_targets,

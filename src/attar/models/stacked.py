@@ -32,7 +32,8 @@ def member_norms(gradients: Sequence[Tensor]) -> Float[Tensor, " members"]:
         gradients: Of all parameters, each `[members, ...]`.
     """
     norms = [torch.linalg.vector_norm(each.flatten(1), dim=1) for each in gradients]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    lengths: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return lengths
 
 
 def clip_members(

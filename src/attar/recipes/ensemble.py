@@ -67,7 +67,7 @@ class Config:
     hard_weight: float = option(0.0, "Weight of the hard targets' loss.")
     views: int = option(
         0,
-        "Jittered views of the transfer set that students see, an epoch each, beside the plain one.",
+        "Jittered views of the transfer set that students see, an epoch each, and the plain one.",
     )
 
     def __post_init__(self) -> None:

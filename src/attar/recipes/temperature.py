@@ -13,7 +13,7 @@ from attar.errors import AttarError, check_not_negative, check_positive
 from attar.figures import Curve, check_can_draw, draw_curves
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.recipes import mnist
-from attar.recipes.config import option
+from attar.recipes.config import option, parse_numbers
 from attar.recipes.folder import claim_folder
 from attar.recipes.stages import (
     Progress,
@@ -65,23 +65,14 @@ class Config:
             numbers = parse_numbers(name, getattr(self, name))
             if list(numbers) != sorted(set(numbers)):
                 raise AttarError(f"expected {name} in ascending order, got {getattr(self, name)}")
+        if any(units % 1 for units in parse_numbers("student_units", self.student_units)):
+            raise AttarError(f"expected whole numbers of student_units, got {self.student_units}")
 
 
 QUICK = replace(
     Config(), seeds=2, teacher_epochs=8, student_units="30", temperatures="1,3,8,20",
     distilled_epochs=6,
 )  # fmt: skip
-
-
-def parse_numbers(name: str, text: str) -> tuple[float, ...]:
-    """Read a list of numbers above zero, with commas between them."""
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise AttarError(f"expected {name} as numbers, such as 1,2.5,4; got {text!r}") from error
-    for number in numbers:
-        check_positive(**{name: number})
-    return numbers
 
 
 def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:

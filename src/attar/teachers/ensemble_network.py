@@ -1,7 +1,7 @@
 """Networks that answer together, as one network."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
@@ -53,7 +53,7 @@ class EnsembleNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Float[Tensor, "batch classes"]:
         """Ask all members, and answer with the logits of the mean."""
-        return mean_logits([network(inputs) for network in self.networks], mean=self.mean)
+        return mean_logits(torch.stack([each(inputs) for each in self.networks]), mean=self.mean)
 
     def extra_repr(self) -> str:
         """Show the mean when the module is printed."""
@@ -67,21 +67,19 @@ def check_mean(mean: str) -> None:
 
 
 def mean_logits(
-    logits: Sequence[Float[Tensor, "*batch classes"]], *, mean: Mean
+    logits: Float[Tensor, "members *batch classes"], *, mean: Mean
 ) -> Float[Tensor, "*batch classes"]:
     """Return logits whose softmax is a mean of the members' probabilities.
 
     Args:
-        logits: Of each member, shape `[..., classes]`, in nats; or one tensor
-            `[members, ..., classes]`.
+        logits: Of each member, shape `[members, ..., classes]`, in nats.
         mean: Arithmetic, or geometric and made to sum to 1.
 
     Example:
         >>> both = torch.tensor([[0.25, 0.75], [0.75, 0.25]]).log()
-        >>> mean_logits(list(both), mean="arithmetic").softmax(0)
+        >>> mean_logits(both, mean="arithmetic").softmax(0)
         tensor([0.5000, 0.5000])
     """
-    stacked = logits if isinstance(logits, Tensor) else torch.stack(list(logits))
     if mean == "geometric":
-        return stacked.mean(dim=0)
-    return torch.logsumexp(torch.log_softmax(stacked, dim=-1), dim=0) - math.log(len(stacked))
+        return logits.mean(dim=0)
+    return torch.logsumexp(torch.log_softmax(logits, dim=-1), dim=0) - math.log(len(logits))

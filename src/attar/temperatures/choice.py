@@ -158,10 +158,12 @@ def cohort_soft_target_loss(
             losses = member_distillation_loss(logits, v, batch.hard_targets, weights)
         else:
             # The cross-entropy is linear in the soft targets: see distill.
-            losses = sum(
-                share * loss_of(logits, store.batch(places, batch.view, k), batch.hard_targets)
-                for k, share in enumerate(shares)
-            )
+            losses = torch.stack(
+                [
+                    share * loss_of(logits, store.batch(places, batch.view, k), batch.hard_targets)
+                    for k, share in enumerate(shares)
+                ]
+            ).sum(dim=0)
         return losses.mean(dim=1).sum()
 
     return loss_fn
