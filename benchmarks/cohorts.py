@@ -29,7 +29,7 @@ from attar.training import LossFn, TrainingRun, TrainingSettings
 TEMPERATURES = (1.0, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 30.0)
 SMALL, LARGE, LARGE_MEMBERS = 30, 800, 10
 SMALL_BATCH, LARGE_BATCH = 128, 512
-SMALL_EXAMPLES, LARGE_EXAMPLES = 12_800, 5_120  # of an epoch, here
+SMALL_EXAMPLES, LARGE_EXAMPLES = 6_400, 2_560  # of an epoch, here
 TEACHER_UNITS = 1200
 HARD_WEIGHT = 0.1
 
