@@ -24,10 +24,8 @@ from attar.recipes.stages import (
     train_cohort_stage,
 )
 from attar.recipes.teachers import TEACHERS_HELP, load_teachers, teacher_stage, train_teacher
-from attar.recipes.temperature_checks import (
-    check_best_temperatures,
-    check_high_temperatures,
-)
+from attar.recipes.temperature_checks import PAPER as PAPER  # beside ours, as in every recipe
+from attar.recipes.temperature_checks import check_best_temperatures, check_high_temperatures
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.training import LossFn, TrainingSettings
 
