@@ -7,6 +7,7 @@ from labeled import CLASSES, make_network, make_set
 from torch import nn
 
 from attar import (
+    Cohort,
     EnsembleNetwork,
     TrainingRun,
     TrainingSettings,
@@ -21,7 +22,7 @@ from attar import (
 )
 from attar.data import mix_seed
 from attar.ensembles import hard_target_loss
-from attar.errors import AttarError, DataError, FolderError
+from attar.errors import AttarError, DataError, FolderError, ShapeError
 from attar.evaluation import evaluate_members, measure_logits
 
 OPTIONS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "seed": 7}
@@ -97,10 +98,10 @@ def test_an_ensemble_is_evaluated_and_asked_as_any_network(ensemble):
     assert evaluate(ensemble, some) == measure_logits(logits, some.hard_targets)
 
 
-def test_a_cohorts_members_are_evaluated_each():
-    from attar import Cohort
-
+def test_a_cohorts_members_are_evaluated_each(shape_hints_off):
     some, networks = make_set(), [make_network(seed) for seed in range(3)]
+    with pytest.raises(ShapeError, match=r"got \[3, 22, 5\]; try attar\.evaluate_members"):
+        evaluate(Cohort(networks), some)
     found = evaluate_members(Cohort(networks), some)
     for network, one in zip(networks, found, strict=True):
         alone = evaluate(network, some)

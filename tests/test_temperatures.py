@@ -252,6 +252,11 @@ def test_a_wrong_search_is_refused(options, message):
         TemperatureSearch(**options)
 
 
+def test_another_word_for_the_temperature_is_refused(shape_hints_off, data, store):
+    with pytest.raises(AttarError, match=r"expected a temperature > 0, \"auto\" or .*got 'hot'"):
+        distill(make_network(4), data, store, **OPTIONS | {"temperature": "hot"})
+
+
 def test_without_hard_targets_there_is_nothing_to_judge_by(tmp_path):
     some = make_set(unlabeled=22)
     store = label(make_network(), some, tmp_path / "store")

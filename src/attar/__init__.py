@@ -16,7 +16,7 @@ from attar.data import (
 from attar.distillation import distill
 from attar.ensembles import load_ensemble, save_ensemble, train
 from attar.errors import AttarError
-from attar.evaluation import Evaluation, compute_logits, evaluate
+from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
 from attar.export import Exported, export_student
 from attar.labeling import label
 from attar.losses import MemberWeights, distillation_loss, member_distillation_loss
@@ -50,6 +50,7 @@ __all__ = [
     "distill",
     "distillation_loss",
     "evaluate",
+    "evaluate_members",
     "export_student",
     "from_dataset",
     "label",

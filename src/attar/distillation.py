@@ -65,7 +65,7 @@ def distill(
         mean: Of an ensemble's members: of their probabilities, or of their logits.
         member_weights: Of the members in that mean; by default all alike.
         checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
-        progress: Called after every step.
+        progress: Called after every step, of the search for a temperature as well.
         on_choice: Called with what "auto" chose, and the curve behind it, before the student is
             trained. With a checkpoint it is also kept beside it, as `<checkpoint>.choice.json`.
 
@@ -92,6 +92,9 @@ def distill(
         warmup_epochs=min(1.0, epochs / 10),
         seed=seed,
     )
+    if isinstance(temperature, str) and temperature != "auto":
+        expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
+        raise AttarError(f"expected {expected}, got {temperature!r}")
     if temperature == "auto" or isinstance(temperature, TemperatureSearch):
         choice = choose_temperature(
             student,

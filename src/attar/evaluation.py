@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from attar.data import TransferSet
-from attar.errors import DataError
+from attar.errors import DataError, ShapeError
 from attar.metrics import is_error, negative_log_likelihood
 from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
@@ -80,7 +80,11 @@ def measure_logits(
 
     Raises:
         DataError: If there is a hard target of a class that the logits lack.
+        ShapeError: If the logits are those of several networks.
     """
+    if logits.ndim != 2:
+        found = f"expected logits [examples, classes], got {list(logits.shape)}"
+        raise ShapeError(f"{found}; try attar.evaluate_members for a cohort")
     classes, largest = logits.shape[1], int(hard_targets.max())
     if largest >= classes:
         raise DataError(f"expected hard targets in 0..{classes - 1}, as logits go, got {largest}")

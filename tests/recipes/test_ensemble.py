@@ -57,6 +57,9 @@ def test_members_means_and_students_have_their_rows(finished):
     ]
     assert [row.paper for row in result.rows] == [None] * 5 + [74]
     assert result.config == asdict(TINY)
+    first, second = result.details["notes"]
+    assert first.startswith("students of the arithmetic mean make ")
+    assert second.startswith("students of the geometric mean make ")
 
 
 def test_the_numbers_are_those_of_the_networks_that_are_left(finished, few_digits):

@@ -68,6 +68,10 @@ def test_there_is_a_row_for_each_size_and_temperature(finished):
 
 def test_both_statements_are_checked_and_both_figures_drawn(finished):
     checks = read(finished).details["checks"]
+    assert all(
+        str(check["units"]) in note
+        for check, note in zip(checks, read(finished).details["notes"], strict=True)
+    )
     assert [check["units"] for check in checks] == [5, 7]
     assert {check["statement"] for check in checks} == {temperature.PAPER["b"]}
     assert (finished / "temperature.png").read_bytes().startswith(b"\x89PNG")

@@ -26,7 +26,8 @@ class Cohort(nn.Module):
 
     Networks as `attar.mlp` makes them are multiplied with their first layers as one wide product;
     all others run under `torch.func.vmap`, which refuses some: those whose course hangs on the
-    data, that keep what they see, or change shared tensors in place.
+    data, that keep what they see, or change shared tensors in place. Their random numbers have to
+    come from torch, or all members get the same.
 
     Args:
         networks: The members, two or more of them or one; they are copied. Their layers must be

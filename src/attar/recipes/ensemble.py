@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 import safetensors.torch
 import torch
@@ -246,10 +247,19 @@ def _result(
             "members": [asdict(each) for each in members],
             "means": {mean: asdict(one) for mean, one in means.items()},
             "students": {kind: [asdict(one) for one in each] for kind, each in students.items()},
-            "p of a difference to the single teacher's student": {
-                mean: paired_p(students[mean], students["single"]) for mean in means
-            },
+            "notes": [_compare(mean, students[mean], students["single"]) for mean in means],
         },
+    )
+
+
+def _compare(mean: str, ours: list[Evaluation], theirs: list[Evaluation]) -> str:
+    """Say how the students of a mean do against those of a single teacher."""
+    difference = fmean(one.errors - other.errors for one, other in zip(ours, theirs, strict=True))
+    p = paired_p(ours, theirs)
+    by_chance = "one seed or no spread: not tested" if p is None else f"paired t-test, p = {p:.2g}"
+    return (
+        f"students of the {mean} mean make {difference:+.1f} errors against those of one teacher "
+        f"({by_chance})"
     )
 
 

@@ -191,6 +191,7 @@ def _result(config: Config, trained: dict[str, TrainedCohort], command: str) -> 
         machine=this_machine(),
         wall_seconds=sum(each.wall_seconds for each in trained.values()),
         details={
+            "notes": [str(check) for check in checks],
             "checks": [asdict(check) for check in checks],
             "nll": {
                 name: [evaluation.nll for evaluation in each.evaluations]

@@ -28,6 +28,11 @@ class Check:
     p: float | None  # of the test; None where there are too few seeds or temperatures
     finding: str  # the numbers, in words
 
+    def __str__(self) -> str:
+        verdict = "not tested" if self.p is None else "holds" if self.holds else "does not hold"
+        by_chance = "" if self.p is None else f" (p = {self.p:.2g})"
+        return f"2×{self.units}, {self.statement}: {verdict}{by_chance}; {self.finding}"
+
 
 def check_high_temperatures(errors: Mapping[float, Sequence[float]], units: int) -> Check:
     """Test statement (a): are students above T = 8 alike? Friedman's test over seeds as blocks.
