@@ -163,13 +163,13 @@ def test_the_sign_test_by_hand():
     hard_targets = torch.zeros(20).long()
     right, wrong = [1.0, 0.0], [0.0, 1.0]
     good = torch.tensor([right] * 20)
-    worse = torch.tensor([wrong] * 6 + [right] * 14)  # 6 : 0 -> 2 / 2⁶, times 2 others, Holm
+    worse = torch.tensor([wrong] * 6 + [right] * 14)  # 6 : 0 -> 2 / 2⁶, times 3 pairs
     bit = torch.tensor([wrong] * 1 + [right] * 19)  # 1 : 0 -> 1
     weights = [MemberWeights(temperature=t, soft_weight=1.0, hard_weight=0.0) for t in (1, 2, 3)]
     choice = _judge(torch.stack([worse, good, bit]), hard_targets, weights)
     assert choice.temperature == 2
     by_chance = [each.worse_by_chance for each in choice.candidates]
-    assert by_chance == [pytest.approx(2 * 2 / 64), 1, 1]
+    assert by_chance == [pytest.approx(3 * 2 / 64), 1, 1]
 
 
 def test_what_was_chosen_is_not_chosen_again(data, store, tmp_path):

@@ -1,6 +1,7 @@
 """Choosing the temperature: students of several, trained together, compared on held-out data."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -54,7 +55,7 @@ def choose_temperature(
     All candidates start from the student's weights and see the same batches, so they differ by
     temperature and hard weight alone. The fewest errors win; of equals, the smaller negative
     log-likelihood. Each other candidate is held against the winner by a paired sign test (the
-    exact McNemar test) with Holm's correction for their number.
+    exact McNemar test) with Bonferroni's correction for all pairs of candidates.
 
     Args:
         student: Is copied, and stays as it is.
@@ -194,13 +195,9 @@ def _judge(
     nll = [measure_logits(each, hard_targets).nll for each in logits]
     errors: list[int] = wrong.sum(dim=1).tolist()
     chosen = min(range(len(weights)), key=lambda place: (errors[place], nll[place]))
-    others = [place for place in range(len(weights)) if place != chosen]
-    by_chance = dict.fromkeys(range(len(weights)), 1.0)
-    raw = {place: _sign_test(wrong[place], wrong[chosen]) for place in others}
-    largest = 0.0
-    for rank, place in enumerate(sorted(others, key=raw.__getitem__)):  # Holm (1979)
-        largest = max(largest, min(1.0, raw[place] * (len(others) - rank)))
-        by_chance[place] = largest
+    # The winner was found by looking at all of them, so all pairs count (Bonferroni).
+    pairs = max(1, math.comb(len(weights), 2))
+    by_chance = [min(1.0, pairs * _sign_test(each, wrong[chosen])) for each in wrong]
     return TemperatureChoice(
         temperature=weights[chosen].temperature,
         hard_weight=weights[chosen].hard_weight,
@@ -215,7 +212,7 @@ def _judge(
             for place, each in enumerate(weights)
         ),
         examples=len(hard_targets),
-        matters=min(by_chance.values()) < SIGNIFICANT,
+        matters=min(by_chance) < SIGNIFICANT,
     )
 
 
