@@ -204,7 +204,7 @@ def _interaction(path: _Numbers) -> float:
     """Return the part of the mean's variance that is peculiar to a seed and an example together."""
     seeds, examples = path.shape
     rest = path - path.mean(axis=0) - path.mean(axis=1, keepdims=True) + path.mean()
-    return float((rest**2).sum()) / ((seeds - 1) * (examples - 1)) / path.size
+    return float((rest**2).sum() / ((seeds - 1) * (examples - 1)) / path.size)
 
 
 def _degrees_of_freedom(paths: Sequence[_Numbers], variance: float, examples: int) -> float:
