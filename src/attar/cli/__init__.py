@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from attar import __version__
+from attar.cli.explore import explore
 from attar.cli.export import export
 from attar.cli.reproduce import reproduce
 from attar.cli.targets import targets
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(reproduce)
+app.command("explore")(explore)
 app.command("export")(export)
 app.add_typer(targets)
 

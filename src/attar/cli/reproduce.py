@@ -12,11 +12,13 @@ import typer
 from attar.cli.terminal import follow, show_result
 from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
-from attar.recipes import ensemble, missing_digits, mnist, temperature
+from attar.recipes import ensemble, missing_digits, mnist, mnist_pages, temperature
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
 TENSORBOARD = "tensorboard"
+# What compares an experiment's networks and writes the report, where something does.
+REPORTS: dict[str, Callable[[Path, Path], None]] = {mnist.EXPERIMENT: mnist_pages.report}
 
 reproduce = typer.Typer(
     name="reproduce",
@@ -63,6 +65,7 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
                 follow(progress, log=partial(log_step, events))
         path = folder / f"{recipe.EXPERIMENT}.json"
         show_result(ExperimentResult.read(path), path)
+        write_report(recipe.EXPERIMENT, folder)
 
     differences = [
         f"{name.replace('_', ' ')} {value}"
@@ -96,6 +99,17 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = recipe.__doc__
     return command
+
+
+def write_report(experiment: str, folder: Path) -> None:
+    """Write the run's report, unless it is there already and no older than the result."""
+    if experiment not in REPORTS:
+        return
+    path, result = folder / "report.html", folder / f"{experiment}.json"
+    if not path.exists() or path.stat().st_mtime < result.stat().st_mtime:
+        print("comparing the networks, for the report", flush=True)
+        REPORTS[experiment](folder, path)
+    print(f"{path} tells whether it helped; `attar explore {folder}` shows what the teacher knows")
 
 
 def check_log(log: str | None) -> None:
