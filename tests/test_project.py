@@ -152,7 +152,7 @@ def test_extras_are_the_documented_ones():
         "transformers",
         "timm",
         "vision",
-        "plots",
+        "tensorboard",
     }
     assert set(PROJECT["optional-dependencies"]) == extras
 

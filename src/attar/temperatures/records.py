@@ -66,7 +66,6 @@ class TemperatureChoice:
         """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file.
 
         Raises:
-            MissingExtraError: If matplotlib is not installed.
         """
         curves = []
         for hard_weight in sorted({each.hard_weight for each in self.candidates}):
