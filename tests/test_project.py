@@ -153,6 +153,7 @@ def test_extras_are_the_documented_ones():
         "tensorboard",
         "timm",
         "vision",
+        "plots",
     }
     assert set(PROJECT["optional-dependencies"]) == extras
 

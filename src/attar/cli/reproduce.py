@@ -12,7 +12,7 @@ import typer
 from attar.cli.terminal import follow, show_result
 from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
-from attar.recipes import missing_digits, mnist
+from attar.recipes import ensemble, missing_digits, mnist, temperature
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -110,5 +110,5 @@ def log_step(events: TensorBoardLog, progress: Progress) -> None:
         events(progress.step, run=progress.stage)
 
 
-for _recipe in (mnist, missing_digits):
+for _recipe in (mnist, temperature, missing_digits, ensemble):
     reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))
