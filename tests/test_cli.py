@@ -169,7 +169,8 @@ def test_output_to_a_pipe_is_plain_lines(command, tmp_path):
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
     started = [line for line in done.stdout.splitlines() if " · epoch 1/1" in line]
-    assert len(started) == 4  # a line for every network
+    assert len(started) == 5  # a line for every network, and one at the end
+    assert started[-1].startswith("100%")
     assert all(re.match(r" *\d+%  (teacher|student)[ ,]", line) for line in started)
     assert max(len(line) for line in done.stdout.splitlines()[len(started) : -1]) <= 100
 
