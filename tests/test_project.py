@@ -150,6 +150,7 @@ def test_extras_are_the_documented_ones():
         "ray",
         "datasets",
         "transformers",
+        "tensorboard",
         "timm",
         "vision",
         "tensorboard",
