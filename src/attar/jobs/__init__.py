@@ -1,0 +1,1 @@
+"""The job file: a whole distillation, step by step, from `job.toml`."""
