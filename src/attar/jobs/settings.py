@@ -44,36 +44,40 @@ class SetTable(Table):
         "that makes one",
         examples=["mnist"],
     )
-    examples: Count | None = Field(None, description="take the first so many", examples=[1000])
+    examples: Count | None = Field(
+        default=None, description="take the first so many", examples=[1000]
+    )
     inputs: OneOrMore[str] | None = Field(
-        None,
+        default=None,
         description="the columns of inputs in a table, or the array in an .npz file; by default "
         "all other columns, or `inputs`",
         examples=[["length", "width"]],
     )
     target: str = Field(
-        "hard_targets",
+        default="hard_targets",
         description="the column, or the array, of hard targets: class indices or names",
         examples=["species"],
     )
-    unlabeled: bool = Field(False, description="there are no hard targets", examples=[True])
+    unlabeled: bool = Field(default=False, description="there are no hard targets", examples=[True])
     class_names: Several[str] | None = Field(
-        None,
+        default=None,
         description="names of the classes, in order; by default those that come, sorted, and for "
         "the test set those of the transfer set",
         examples=[["cat", "dog"]],
     )
     classes: Count | None = Field(
-        None, description="how many classes, where the data does not tell", examples=[10]
+        default=None, description="how many classes, where the data does not tell", examples=[10]
     )
     padding: int | None = Field(
-        None, description="the token id that fills up short lists of token ids", examples=[0]
+        default=None,
+        description="the token id that fills up short lists of token ids",
+        examples=[0],
     )
     size: Size | None = Field(
-        None, description="height and width that images are brought to", examples=[[32, 32]]
+        default=None, description="height and width that images are brought to", examples=[[32, 32]]
     )
     colors: Literal["RGB", "L"] = Field(
-        "RGB", description="of images: three channels, or L, one of gray", examples=["L"]
+        default="RGB", description="of images: three channels, or L, one of gray", examples=["L"]
     )
 
 
@@ -81,32 +85,40 @@ class TransferTable(SetTable):
     """Inputs on which the students see soft targets."""
 
     jitter: Annotated[int, Field(ge=0)] = Field(
-        0,
+        default=0,
         description="views 1 and above show each image shifted by up to so many pixels; a teacher "
         "that is trained sees another view every epoch",
         examples=[2],
     )
-    jitter_seed: Seed = Field(0, description="another seed gives other shifts", examples=[1])
+    jitter_seed: Seed = Field(
+        default=0, description="another seed gives other shifts", examples=[1]
+    )
 
 
 class TrainTable(Table):
     """How a teacher is trained on the hard targets of the transfer set."""
 
     epochs: Count = Field(description="passes over the transfer set", examples=[10])
-    batch_size: Count = Field(256, description="examples in a batch", examples=[128])
-    learning_rate: Positive = Field(1e-3, description="at its highest", examples=[1e-3])
+    batch_size: Count = Field(default=256, description="examples in a batch", examples=[128])
+    learning_rate: Positive = Field(default=1e-3, description="at its highest", examples=[1e-3])
     optimizer: OptimizerName = Field(
-        "adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
+        default="adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
     )
-    weight_decay: NotNegative = Field(0.0, description="of the optimizer", examples=[0.01])
+    weight_decay: NotNegative = Field(default=0.0, description="of the optimizer", examples=[0.01])
     schedule: ScheduleName = Field(
-        "cosine", description="how the learning rate falls", examples=["linear"]
+        default="cosine", description="how the learning rate falls", examples=["linear"]
     )
     warmup_epochs: NotNegative = Field(
-        0.0, description="epochs in which the learning rate climbs from zero", examples=[1.0]
+        default=0.0,
+        description="epochs in which the learning rate climbs from zero",
+        examples=[1.0],
     )
-    clip_norm: Positive | None = Field(None, description="longest allowed gradient", examples=[1.0])
-    seed: Seed = Field(0, description="of first weights, order, views and dropout", examples=[1])
+    clip_norm: Positive | None = Field(
+        default=None, description="longest allowed gradient", examples=[1.0]
+    )
+    seed: Seed = Field(
+        default=0, description="of first weights, order, views and dropout", examples=[1]
+    )
 
 
 class TeacherTable(Table):
@@ -119,19 +131,21 @@ class TeacherTable(Table):
         examples=["networks.py:make_teacher"],
     )
     weights: str | None = Field(
-        None, description="a safetensors file with the weights", examples=["teacher.safetensors"]
+        default=None,
+        description="a safetensors file with the weights",
+        examples=["teacher.safetensors"],
     )
     answers: Answers | None = Field(
-        None,
+        default=None,
         description="what it answers with: logits, or probabilities; by default what a file says, "
         "else logits",
         examples=["probabilities"],
     )
     padding: int | None = Field(
-        None, description="the token id of padding, for an attention mask", examples=[0]
+        default=None, description="the token id of padding, for an attention mask", examples=[0]
     )
     train: TrainTable | None = Field(
-        None, description="the table [teacher.train], if the teacher is to be trained"
+        default=None, description="the table [teacher.train], if the teacher is to be trained"
     )
 
     @model_validator(mode="after")
@@ -145,18 +159,22 @@ class SoftTargetsTable(Table):
     """What is kept of the teacher's answers."""
 
     encoding: Literal["dense", "sparse"] = Field(
-        "dense", description="dense: every logit; sparse: the k largest and the tail"
+        default="dense", description="dense: every logit; sparse: the k largest and the tail"
     )
-    k: Count | None = Field(None, description="how many logits a sparse one keeps", examples=[32])
+    k: Count | None = Field(
+        default=None, description="how many logits a sparse one keeps", examples=[32]
+    )
     views: Several[Annotated[int, Field(ge=0)]] = Field(
-        (0,),
+        default=(0,),
         description="numbers of the views to label; 0 is the plain example, others need jitter or "
         "a set with views. The student sees them in turn, an epoch each",
         examples=[[0, 1, 2, 3]],
     )
-    batch_size: Count = Field(256, description="examples the teacher sees at once", examples=[64])
+    batch_size: Count = Field(
+        default=256, description="examples the teacher sees at once", examples=[64]
+    )
     workers: Count | None = Field(
-        None, description="threads that label; by default one for each core", examples=[1]
+        default=None, description="threads that label; by default one for each core", examples=[1]
     )
 
     @model_validator(mode="after")
@@ -186,24 +204,26 @@ class DistillTable(Table):
     soft_weight: NotNegative = Field(description="factor of the soft term", examples=[1.0])
     hard_weight: NotNegative = Field(description="factor of the hard term", examples=[0.1])
     epochs: Count = Field(description="passes over the transfer set", examples=[10])
-    batch_size: Count = Field(256, description="examples in a batch", examples=[128])
-    learning_rate: Positive = Field(1e-3, description="at its highest", examples=[1e-3])
+    batch_size: Count = Field(default=256, description="examples in a batch", examples=[128])
+    learning_rate: Positive = Field(default=1e-3, description="at its highest", examples=[1e-3])
     optimizer: OptimizerName = Field(
-        "adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
+        default="adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
     )
     seeds: Several[Seed] = Field(
-        (0,),
+        default=(0,),
         description="a student for each: of first weights, order and dropout",
         examples=[[0, 1, 2]],
     )
     mean: Mean = Field(
-        "arithmetic",
+        default="arithmetic",
         description="of an ensemble's members: of their probabilities, or geometric, of their "
         "logits",
         examples=["geometric"],
     )
     member_weights: Several[NotNegative] | None = Field(
-        None, description="of the members in that mean; by default all alike", examples=[[2, 1]]
+        default=None,
+        description="of the members in that mean; by default all alike",
+        examples=[[2, 1]],
     )
 
     @field_validator("seeds")
@@ -218,37 +238,39 @@ class BaselineTable(Table):
     """The same students, trained on hard targets alone: what distillation is held against."""
 
     epochs: Count | None = Field(
-        None,
+        default=None,
         description="passes over the examples that have a hard target; by default as many as make "
         "the updates of the distilled students",
         examples=[20],
     )
     learning_rate: Positive | None = Field(
-        None, description="at its highest; by default that of distill", examples=[1e-3]
+        default=None, description="at its highest; by default that of distill", examples=[1e-3]
     )
 
 
 class CompareTable(Table):
     """How the models are compared on the test set."""
 
-    report: bool = Field(True, description="write a report, a page for a browser", examples=[False])
+    report: bool = Field(
+        default=True, description="write a report, a page for a browser", examples=[False]
+    )
 
 
 class JobSettings(Table):
     """The whole job file."""
 
     folder: str | None = Field(
-        None,
+        default=None,
         description="where results go, relative to the job file; by default its name without .toml",
         examples=["runs/first"],
     )
     transfer_set: TransferTable
-    test_set: SetTable | None = Field(None, description="without it, nothing is compared")
+    test_set: SetTable | None = Field(default=None, description="without it, nothing is compared")
     teacher: OneOrMore[TeacherTable]
     soft_targets: SoftTargetsTable = SoftTargetsTable()
     student: StudentTable
     distill: DistillTable
-    baseline: BaselineTable | None = Field(None, description="without it, none is trained")
+    baseline: BaselineTable | None = Field(default=None, description="without it, none is trained")
     compare: CompareTable = CompareTable()
 
 
