@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
-from attar.cli.terminal import showing
+from attar.cli.terminal import duration, showing
 from attar.jobs import PARTS, Part, read_job, run_job
-from attar.jobs.planning import plan_job
+from attar.jobs.planning import JobPlan, plan_job
 from attar.jobs.template import write_template
 
 JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.TOML")]
@@ -40,7 +42,7 @@ def plan(job: JobFile) -> None:
 
     It measures a few batches, in seconds, and writes nothing.
     """
-    plan_job(read_job(job)).show()
+    show_plan(job, plan_job(read_job(job)))
 
 
 def run(job: JobFile) -> None:
@@ -72,3 +74,45 @@ def _do(path: Path, parts: Collection[Part]) -> None:
     with showing() as show:
         run_job(job, parts, show)
     print(f"results are in {job.folder}")
+
+
+def show_plan(path: Path, plan: JobPlan) -> None:
+    """Print what a job will take."""
+    print(
+        f"{path}: {plan.examples:,} examples of {plan.classes:,} classes, {plan.views} view(s), "
+        f"{plan.members} teacher(s)"
+    )
+    lost = f"; lost, in nats, of {plan.measured_examples:,} examples" * bool(plan.measured_examples)
+    table = Table(title=f"soft targets{lost}")
+    table.add_column("encoding")
+    names = [f"T = {each:g}" for each in plan.temperatures] if lost else []
+    for name in ("bytes", "an example", *names):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in plan.encodings:
+        table.add_row(
+            each.name + " (chosen)" * each.is_chosen,
+            size(each.total_bytes),
+            f"{each.example_bytes:,}",
+            *(f"{nats:.4f}" for nats in each.lost_nats),
+        )
+    Console(width=None if Console().is_terminal else 100).print(table)
+    for step in plan.durations:
+        print(f"{step.name}: about {duration(step.seconds)} ({step.detail})")
+    print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
+    if plan.memory_bytes is not None:
+        print(f"memory at its highest: about {size(plan.memory_bytes)}")
+    for note in plan.notes:
+        print(note)
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people.
+
+    Example:
+        >>> size(400), size(12_345), size(7_000_000_000)
+        ('400 B', '12.3 kB', '7.0 GB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
+        count, _ = count / 1000, units.pop(0)
+    return f"{count:.0f} B" if units[0] == "B" else f"{count:.1f} {units[0]}"

@@ -1,7 +1,9 @@
 """What people see in the terminal: a bar while something runs, a table at its end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +11,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from attar.jobs import JobProgress
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -20,36 +23,67 @@ def follow(progress: Iterator[Progress]) -> None:
 
     In a terminal that is a bar; elsewhere a plain line now and then.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        _follow_in_lines(progress)
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
-    with Bar(*columns, console=console, transient=True) as bar:
-        task, shown_at = bar.add_task("starting", total=1.0), 0.0
+    with _bar() as show:
         for now in progress:
-            if time.monotonic() - shown_at < _REFRESH_SECONDS:
-                continue
-            bar.update(task, completed=now.fraction, description=describe(now))
-            shown_at = time.monotonic()
+            show(now.title, now.fraction, partial(describe, now))
 
 
-def _follow_in_lines(progress: Iterator[Progress]) -> None:
+@contextmanager
+def showing() -> Iterator[Callable[[JobProgress | str], None]]:
+    """Give what shows how far a job is, the same way, and prints the lines it has to say."""
+    with _bar() as show:
+
+        def tell(now: JobProgress | str) -> None:
+            if isinstance(now, str):
+                print(now, flush=True)
+            else:
+                show(now.title, now.fraction, lambda: f"{now}{_left(now.seconds_left)}")
+
+        yield tell
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, float, Callable[[], str]], None]]:
+    """Give what takes a title, how far it is, and what makes the line to be shown."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
     title, shown_at = "", 0.0
-    for now in progress:
-        if now.title != title or time.monotonic() - shown_at > _LINE_SECONDS:
-            print(f"{now.fraction:4.0%}  {describe(now)}", flush=True)
-            title, shown_at = now.title, time.monotonic()
+
+    def is_due(new_title: str, seconds: float) -> bool:
+        nonlocal title, shown_at
+        if new_title == title and time.monotonic() - shown_at < seconds:
+            return False
+        title, shown_at = new_title, time.monotonic()
+        return True
+
+    def print_line(title: str, fraction: float, describe: Callable[[], str]) -> None:
+        if is_due(title, _LINE_SECONDS):
+            print(f"{fraction:4.0%}  {describe()}", flush=True)
+
+    if not console.is_terminal:
+        yield print_line
+        return
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+
+        def update(title: str, fraction: float, describe: Callable[[], str]) -> None:
+            if is_due(title, _REFRESH_SECONDS):
+                bar.update(task, completed=fraction, description=describe())
+
+        yield update
 
 
 def describe(progress: Progress) -> str:
     """Put the progress into one line."""
     errors = "" if progress.errors is None else f" · {progress.errors} errors"
-    left = "" if progress.seconds_left is None else f" · {duration(progress.seconds_left)} left"
     return (
         f"{progress.title} · epoch {progress.epoch}/{progress.epochs}{errors}"
-        f" · {progress.examples_per_second:,.0f} examples/s{left}"
+        f" · {progress.examples_per_second:,.0f} examples/s{_left(progress.seconds_left)}"
     )
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f" · {duration(seconds)} left"
 
 
 def duration(seconds: float) -> str:

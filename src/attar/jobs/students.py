@@ -4,7 +4,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-
 from torch import Tensor, nn
 
 from attar.data import Batch, TransferSet, name_views

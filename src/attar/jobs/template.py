@@ -11,7 +11,7 @@ JOB = """\
 #   attar plan {name}    what it will take: bytes, time, memory; writes nothing
 #   attar run {name}     all of it; stopped and started again, it goes on where it was
 #
-# Steps whose inputs have not changed are skipped. Results go to the folder {stem}/, beside this file.
+# Steps whose inputs have not changed are skipped. Results go to {stem}/, beside this file.
 # Paths and file.py:name are relative to this file; docs/job.md explains every key.
 
 [transfer_set]               # the inputs that the teacher labels and the students learn from
@@ -27,9 +27,9 @@ source = "mnist"
 
 [teacher]                    # write [[teacher]], several times, for an ensemble
 source = "networks.py:make_teacher"  # or "teacher.onnx", or scores made elsewhere: "scores.npy"
-# weights = "teacher.safetensors"    # of a teacher that is trained already, instead of the following
+# weights = "teacher.safetensors"    # of one that is trained already, instead of what follows
 
-[teacher.train]              # trains it on the hard targets; leave the table out if there are weights
+[teacher.train]              # trains it on the hard targets; leave it out if there are weights
 epochs = 5
 batch_size = 256
 learning_rate = 0.2
@@ -53,7 +53,7 @@ learning_rate = 0.001
 optimizer = "adamw"
 seeds = [0]                  # a student for each; several tell what is chance
 
-[baseline]                   # the same students on hard targets alone; leave it out to save the time
+[baseline]                   # the same students on hard targets alone; leave it out to save time
 
 [compare]
 report = true                # a page for your browser
@@ -75,7 +75,7 @@ def make_teacher() -> torch.nn.Module:
 
 
 def make_student() -> torch.nn.Module:
-    """Make the small one; the job seeds torch's default generator, so each seed has other weights."""
+    """Make the small one, with first weights by the seed: the job seeds the default generator."""
     return attar.mlp(784, [300, 300], 10, generator=torch.default_generator)
 '''
 FILE = "networks.py"
