@@ -51,12 +51,12 @@ class Job:
         return JobError(f"{self.place(*key)}: {message}")
 
     @contextmanager
-    def blaming(self, *key: str | int) -> Iterator[None]:
-        """Begin the errors of the body with the place of the key that led to them."""
+    def blaming(self, *key: str | int, but: type[AttarError] = JobError) -> Iterator[None]:
+        """Begin the errors of the body, but those of a kind, with the place of the key to blame."""
         try:
             yield
-        except JobError:
-            raise  # it has a place
+        except (JobError, but):
+            raise
         except AttarError as error:
             raise self.error(str(error), *key) from error
 

@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,8 @@ from attar.data import Batch, TransferSet
 from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
 from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
-from attar.jobs.students import hard_loss, labeled, plan_baseline
+from attar.jobs.steps import Step
+from attar.jobs.students import TEACHER, hard_loss, labeled, plan_baseline, teacher_step
 from attar.labeling import make_plan
 from attar.losses import distillation_loss
 from attar.targets import Dense, Encoding, Sparse, StorePlan
@@ -83,17 +84,27 @@ def _plan(job: Job) -> JobPlan:
     transfer_set = load_transfer_set(job, cache=False)
     student = make_network(job, "student", seed=job.settings.distill.seeds[0])
     check_network(job, student, transfer_set, "student")
-    trained = [each.train is None for each in job.settings.teacher]
-    teacher = load_teacher(job, transfer_set, lambda position: None)
+    steps = {
+        position: teacher_step(job, transfer_set, position)
+        for position, each in enumerate(job.settings.teacher)
+        if each.train is not None
+    }
+    done = {position for position, step in steps.items() if step.is_done()}
+    teacher = load_teacher(
+        job,
+        transfer_set,
+        lambda position: steps[position].place / TEACHER if position in done else None,
+    )
+    is_trained = done == set(steps)
     with job.blaming("soft_targets"):
         chosen = choose_encoding(job)
         store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
         logits, seconds = _ask(job, teacher, transfer_set)
     temperatures = _temperatures(job)
     notes = []
-    if not all(trained):
+    if not is_trained:
         notes.append(
-            "the teacher is not trained yet: what is lost can be told when it is; give its weights"
+            "the teacher is not trained yet: what sparse soft targets lose can be told when it is"
         )
     workers = job.settings.soft_targets.workers or os.cpu_count() or 1
     rows = store.examples * len(store.views)
@@ -108,10 +119,10 @@ def _plan(job: Job) -> JobPlan:
         views=len(store.views),
         members=store.member_count,
         temperatures=temperatures,
-        measured_examples=logits.shape[1] if all(trained) else 0,
-        encodings=_cost_encodings(store, chosen, logits if all(trained) else None, temperatures),
+        measured_examples=logits.shape[1] if is_trained else 0,
+        encodings=_cost_encodings(store, chosen, logits if is_trained else None, temperatures),
         durations=(
-            *_time_teachers(job, transfer_set),
+            *_time_teachers(job, transfer_set, steps, done),
             labeling,
             *_time_students(job, transfer_set, student, logits),
         ),
@@ -178,17 +189,21 @@ def _cost_encodings(
     return tuple(costs)
 
 
-def _time_teachers(job: Job, transfer_set: TransferSet) -> tuple[Duration, ...]:
+def _time_teachers(
+    job: Job, transfer_set: TransferSet, steps: Mapping[int, Step], done: Collection[int]
+) -> tuple[Duration, ...]:
     durations = []
-    for position, table in enumerate(job.settings.teacher):
-        if table.train is None:
+    for position, step in steps.items():
+        if position in done:
+            durations.append(Duration(step.title, 0.0, "done already"))
             continue
-        network = make_network(job, "teacher", position, seed=table.train.seed)
-        check_network(job, network, transfer_set, "teacher", position)
+        table = job.settings.teacher[position].train
+        assert table is not None
+        network = make_network(job, "teacher", position, seed=table.seed)
         examples = labeled(job, transfer_set, "teacher", position, "train")
-        settings = TrainingSettings(**table.train.model_dump())
+        settings = TrainingSettings(**table.model_dump())
         seconds = _time_update(network, examples, hard_loss, settings)
-        durations.append(_duration(f"train teacher {position}", settings, len(examples), seconds))
+        durations.append(_duration(step.title, settings, len(examples), seconds))
     return tuple(durations)
 
 

@@ -1,8 +1,9 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,14 @@ class _Run:
         if "compare" in self.parts:
             self.compare()
 
+    def once(self, step: Step, make: Callable[[Step, Tell], None]) -> None:
+        """Do a step, unless it is done."""
+        if step.begin(self.tell):
+            return
+        started = time.monotonic()
+        make(step, self.tell)
+        self.tell(f"{step.title}: done in {time.monotonic() - started:,.1f} s")
+
     def train(self) -> None:
         trainable = [
             position for position, each in enumerate(self.job.settings.teacher) if each.train
@@ -111,8 +120,7 @@ class _Run:
             self.tell("nothing to train: the job file has no [teacher.train]")
         for position in trainable:
             step = teacher_step(self.job, self.transfer_set, position)
-            if not step.begin(self.tell):
-                train_teacher(self.job, self.transfer_set, position, step, self.tell)
+            self.once(step, partial(train_teacher, self.job, self.transfer_set, position))
 
     def trained(self, position: int) -> Path | None:
         """Return the weights of a teacher that the job trains, made sure that they are current."""
@@ -123,26 +131,28 @@ class _Run:
         return step.place / TEACHER
 
     def label(self) -> None:
-        table = self.job.settings.soft_targets
-        encoding = choose_encoding(self.job)
+        views = self.job.settings.soft_targets.views
         with self.job.blaming("soft_targets"):
-            plan = make_plan(self.teacher, self.transfer_set, encoding, table.views, 0)
+            encoding = choose_encoding(self.job)
+            plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
         codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
         step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
-        if step.begin(self.tell):
-            return
-        with self.job.blaming("soft_targets"):
-            store = label(
+        self.once(step, self.write_targets)
+
+    def write_targets(self, step: Step, tell: Tell) -> None:
+        table = self.job.settings.soft_targets
+        with self.job.blaming("soft_targets", but=FolderError):
+            label(
                 self.teacher,
                 self.transfer_set,
                 step.place / TARGETS,
-                encoding=encoding,
+                encoding=choose_encoding(self.job),
                 views=table.views,
                 batch_size=table.batch_size,
                 workers=table.workers,
-                progress=lambda now: self.tell(_show_labeling(step, now)),
+                progress=lambda now: tell(_show_labeling(step, now)),
             )
-        step.finish(f"{TARGETS}/manifest.json", store=store.fingerprint())
+        step.finish(f"{TARGETS}/manifest.json")
 
     def label_step(self, more: dict[str, Any]) -> Step:
         """Say what decides the soft targets; without `more`, what is known without the teacher."""
@@ -172,16 +182,14 @@ class _Run:
         for seed in settings.distill.seeds:
             network = make_network(self.job, "student", seed=seed)
             step = distill_step(self.job, network, store, self.transfer_set, seed)
-            if not step.begin(self.tell):
-                distill_student(self.job, network, store, self.transfer_set, step, self.tell)
+            self.once(step, partial(distill_student, self.job, network, store, self.transfer_set))
         if settings.baseline is None:
             return
         for seed in settings.distill.seeds:
             network = make_network(self.job, "student", seed=seed)
             plan = plan_baseline(self.job, self.transfer_set, seed)
             step = baseline_step(self.job, network, plan, self.transfer_set)
-            if not step.begin(self.tell):
-                train_baseline(network, self.job, plan, step, self.tell)
+            self.once(step, partial(train_baseline, self.job, network, plan))
 
     def compare(self) -> None:
         """Compare the teacher and the students on the test set."""
@@ -201,7 +209,7 @@ class _Run:
                 network = make_network(self.job, "student", seed=step.inputs["seed"])
                 load_weights(step.place / STUDENT, network)
                 networks.append(network.eval())
-                weights[f"{name}, seed {step.inputs['seed']}"] = hash_network(network)
+                weights[f"{name} {step.place.name}"] = hash_network(network)
             models[name] = networks
         inputs = {
             **weights,
@@ -210,8 +218,7 @@ class _Run:
             "report": self.job.settings.compare.report,
         }
         step = Step(self.job.folder, "compare", inputs)
-        if not step.begin(self.tell):
-            compare_models(models, self.test_set, step, self.tell)
+        self.once(step, partial(compare_models, models, self.test_set))
         show_comparison(step, self.tell)
 
     def student_steps(self) -> dict[str, list[Step]]:

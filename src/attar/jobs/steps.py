@@ -5,6 +5,7 @@ fingerprints. A step whose inputs have changed starts in an empty folder; the on
 moves to `earlier/`, unharmed, and moves back if the inputs become what they were.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from attar.files import make_folder, sha256
 from attar.records import read_json, this_machine, write_json
 
 RECORD, EARLIER = "step.json", "earlier"
+_MOST_CHANGES = 4  # told in one line
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,35 +70,37 @@ class Step:
         Raises:
             FolderError: If the folder cannot be read or written, or its record is damaged.
         """
-        found = self._read()
-        if found is None or found["inputs"] != self.inputs:
-            why = self._put_aside(found)
-            found = self._take_back()
-            if found is None:
-                make_folder(self.place)
-                self._write(done=False, outputs={})
-                if why:
-                    tell(f"{self.title} again: {why}")
+        found, why = self._read(), ""
+        if found is not None and found["inputs"] == self.inputs:
+            changed = _changed(self.place, found)
+            if found["done"] and not changed:
+                tell(f"{self.title}: nothing has changed, skipped")
+                return True
+            if not changed:
+                tell(f"{self.title}: goes on where it stopped")
                 return False
-            tell(f"{self.title}: {why}; these inputs were met before, taken from {EARLIER}/")
-        changed = [] if not found["done"] else self._changed(found["outputs"])
-        if found["done"] and not changed:
-            tell(f"{self.title}: nothing has changed, skipped")
-            return True
-        if changed:
-            self._put_aside(None)
+            why = f"{changed[0]} is not as it was written"
+        elif found is not None:
+            why = describe_changes(found["inputs"], self.inputs)
+        aside = self._put_aside(found)
+        found = self._take_back()
+        if found is None:
             make_folder(self.place)
             self._write(done=False, outputs={})
-            tell(f"{self.title} again: {changed[0]} is not as it was written")
-        else:
-            tell(f"{self.title}: goes on where it stopped")
-        return False
+            if why:
+                tell(f"{self.title} again: {why}{aside}")
+            return False
+        tell(f"{self.title}: {why or 'it is gone'}; so it was once before, taken from {EARLIER}/")
+        return bool(found["done"])
+
+    def is_done(self) -> bool:
+        """Tell whether it is done, with these inputs."""
+        found = self._read()
+        return found is not None and found["done"] and found["inputs"] == self.inputs
 
     def finish(self, *outputs: str, **more: Any) -> None:  # noqa: ANN401 (what JSON can hold)
         """Write that the step is done; `outputs` are its files, by name, `more` is for people."""
-        self._write(
-            done=True, outputs={name: sha256(self._content(name)) for name in outputs}, **more
-        )
+        self._write(done=True, outputs={name: _hash(self.place / name) for name in outputs}, **more)
 
     def check_done(self, command: str) -> None:
         """Raise `JobError` unless the step is done, with these inputs among its own."""
@@ -108,23 +112,9 @@ class Step:
         why = describe_changes(found["inputs"], found["inputs"] | self.inputs)
         if why:
             raise JobError(f"expected the step {self.title} as it was done, got {why}; {try_it}")
-        changed = self._changed(found["outputs"])
+        changed = _changed(self.place, found)
         if changed:
             raise JobError(f"{self.place / changed[0]} is not as it was written; {try_it}")
-
-    def _changed(self, outputs: Mapping[str, str]) -> list[str]:
-        """Return which files are not those that were written."""
-        return [
-            name
-            for name, checksum in outputs.items()
-            if not (self.place / name).is_file() or sha256(self._content(name)) != checksum
-        ]
-
-    def _content(self, name: str) -> bytes:
-        try:
-            return (self.place / name).read_bytes()
-        except OSError as error:
-            raise file_error("read", self.place / name, error) from error
 
     def _read(self) -> dict[str, Any] | None:
         return _read_record(self.place / RECORD)
@@ -134,30 +124,46 @@ class Step:
         write_json(self.place / RECORD, inputs | content | {"machine": asdict(this_machine())})
 
     def _put_aside(self, found: dict[str, Any] | None) -> str:
-        """Move what is there to `earlier`; return what has changed, nothing if there was none."""
+        """Move what is there to `earlier`; say where it is now, nothing if there was none."""
         if not self.place.exists() or not any(self.place.iterdir()):
             return ""
         digest = "unknown" if found is None else _digest(found["inputs"])
+        if found is not None and found["inputs"] == self.inputs:
+            digest += "-changed"  # not to be taken back
         target = self.folder / EARLIER / f"{self.name}-{digest}"
         number = 1
         while target.exists():
             number += 1
             target = target.with_name(f"{Path(self.name).name}-{digest}-{number}")
         _move(self.place, target)
-        where = f"what was there is now {target}"
-        if found is None:
-            return where
-        return f"{describe_changes(found['inputs'], self.inputs)} ({where})"
+        return f" (what was there is now {target})"
 
     def _take_back(self) -> dict[str, Any] | None:
         source = self.folder / EARLIER / f"{self.name}-{_digest(self.inputs)}"
         found = _read_record(source / RECORD)
-        if found is None or found["inputs"] != self.inputs:
+        if found is None or found["inputs"] != self.inputs or _changed(source, found):
             return None
         if self.place.exists():
             self.place.rmdir()  # empty
         _move(source, self.place)
         return found
+
+
+def _changed(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return which outputs of a step are not those that were written."""
+    return [
+        name
+        for name, checksum in record["outputs"].items()
+        if not (folder / name).is_file() or _hash(folder / name) != checksum
+    ]
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise file_error("read", path, error) from error
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -168,7 +174,9 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         'temperature 4.0 -> 2.0'
     """
     names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-    return ", ".join(_describe(name, before.get(name), now.get(name)) for name in names)
+    told = [_describe(name, before.get(name), now.get(name)) for name in names[:_MOST_CHANGES]]
+    more = [f"{len(names) - len(told)} more"] * (len(names) > len(told))
+    return ", ".join(told + more)
 
 
 def _describe(name: str, before: object, now: object) -> str:

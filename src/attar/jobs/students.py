@@ -2,12 +2,12 @@
 
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from torch import Tensor, nn
 
 from attar.data import Batch, TransferSet, name_views
 from attar.distillation import distill
+from attar.errors import FolderError
 from attar.jobs.file import Job
 from attar.jobs.sources import check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
@@ -63,7 +63,7 @@ def train_teacher(
     assert table is not None
     examples = labeled(job, transfer_set, *key, "train")
     network = make_network(job, *key, seed=table.seed)
-    with job.blaming(*key, "train"):
+    with job.blaming(*key, "train", but=FolderError):
         run = TrainingRun(
             network,
             examples,
@@ -100,7 +100,7 @@ def distill_student(
     """Train a student on soft targets, and keep its weights."""
     table, seed = job.settings.distill, step.inputs["seed"]
     steps = table.epochs * -(-len(transfer_set) // table.batch_size)
-    with job.blaming("distill"):
+    with job.blaming("distill", but=FolderError):
         distill(
             network,
             transfer_set,
@@ -151,10 +151,10 @@ def baseline_step(
 
 
 def train_baseline(
-    network: nn.Module, job: Job, baseline: Baseline, step: Step, tell: Tell
+    job: Job, network: nn.Module, baseline: Baseline, step: Step, tell: Tell
 ) -> None:
     """Train a student on hard targets, and keep its weights."""
-    with job.blaming("baseline"):
+    with job.blaming("baseline", but=FolderError):
         run = TrainingRun(
             network,
             baseline.examples,
@@ -182,7 +182,7 @@ def _of_student(job: Job, network: nn.Module, transfer_set: TransferSet) -> dict
 def _keep(step: Step, name: str, network: nn.Module) -> None:
     save_weights(step.place / name, network)
     step.finish(name)
-    Path(step.place / _CHECKPOINT).unlink(missing_ok=True)
+    (step.place / _CHECKPOINT).unlink(missing_ok=True)
 
 
 class _Meter:
