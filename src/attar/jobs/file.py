@@ -83,10 +83,32 @@ def read_job(path: Path | str) -> Job:
         job = Job(path, text, validate(content))
     except ValidationError as error:
         raise JobError(_explain(path, text, content, error)) from error
+    _check_together(job)
     if job.folder.resolve() in (job.root.resolve(), path.resolve()):
         hint = f'try folder = "runs/{path.stem}"'
         raise job.error(f"expected a folder of the job's own, got {job.folder}; {hint}", "folder")
     return job
+
+
+def _check_together(job: Job) -> None:
+    """Raise `JobError` if tables contradict each other: before anything is spent."""
+    settings = job.settings
+    soft_targets, distill, teachers = settings.soft_targets, settings.distill, settings.teacher
+    if soft_targets.encoding == "sparse":
+        if distill.temperature < 1:
+            found = f"expected 1 or more with sparse soft targets, got {distill.temperature}"
+            raise job.error(f'{found}; or keep "dense" ones', "distill", "temperature")
+        if distill.mean == "geometric" and len(teachers) > 1:
+            found = "expected arithmetic with the sparse soft targets of an ensemble, got geometric"
+            raise job.error(f'{found}; or keep "dense" ones', "distill", "mean")
+    weights = distill.member_weights
+    if weights is not None and len(weights) != len(teachers):
+        found = f"expected a weight for each of {len(teachers)} teachers, got {list(weights)}"
+        raise job.error(f"{found}; or leave it out", "distill", "member_weights")
+    seen = settings.transfer_set
+    if any(soft_targets.views) and not seen.jitter and ":" not in seen.source:
+        found = f"expected [0], as the transfer set has no views, got {list(soft_targets.views)}"
+        raise job.error(f"{found}; say jitter = 2 there", "soft_targets", "views")
 
 
 def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
