@@ -109,5 +109,5 @@ def test_a_file_that_cannot_be_read_is_named(folder):
 
 def test_lines_may_end_as_on_windows(folder):
     folder.path.write_bytes(folder.path.read_bytes().replace(b"\n", b"\r\n").replace(b"4.0", b"0"))
-    with pytest.raises(JobError, match="line 19, distill.temperature"):
+    with pytest.raises(JobError, match=r"line 19, distill\.temperature"):
         read_job(folder.path)

@@ -102,9 +102,7 @@ def test_a_file_that_is_not_as_it_was_written_is_kept_and_made_again(done):
     path = done.root / "job/distill/seed-0/student.safetensors"
     whole = path.read_bytes()
     path.write_bytes(b"something else")
-    with pytest.raises(
-        JobError, match=r"student\.safetensors is not as it was written; try `attar"
-    ):
+    with pytest.raises(JobError, match=r"student\.safetensors is not as it was written; try"):
         done.run("compare")
     assert "distill seed-0 again: student.safetensors is not as it was written" in done.run()
     assert path.read_bytes() == whole
@@ -142,9 +140,7 @@ def test_other_soft_targets_are_not_taken_for_those_asked_for(done):
 def test_a_folder_of_something_else_is_left_alone(folder):
     (folder.root / "job").mkdir()
     (folder.root / "job" / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(
-        FolderError, match=r'holds other files \(thesis\.txt, .*folder = "runs/job"'
-    ):
+    with pytest.raises(FolderError, match=r'holds other files \(thesis\.txt, .*"runs/job"'):
         folder.run()
     assert [path.name for path in (folder.root / "job").iterdir() if path.name[0] != "."] == [
         "thesis.txt"

@@ -1,4 +1,4 @@
-"""What a job file may name: sets, teachers and students of all kinds, and errors with their line."""
+"""What a job file may name: sets, teachers and students of all kinds; errors have their line."""
 
 import numpy as np
 import pytest
@@ -150,7 +150,7 @@ def test_what_cannot_be_loaded_is_told_with_its_line(
     objects.edit(before, after)
     job = read_job("job.toml")
     with pytest.raises(JobError) as caught:
-        teacher, transfer_set = teacher_of(job)
+        _, transfer_set = teacher_of(job)
         load_test_set(job, transfer_set)
         make_network(job, "student", seed=0)
     assert str(caught.value).startswith("job.toml, line ")
