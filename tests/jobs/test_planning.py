@@ -2,7 +2,7 @@
 
 import pytest
 
-from attar.jobs import read_job
+from attar.jobs import planning, read_job
 from attar.jobs.planning import plan_job
 
 
@@ -38,3 +38,17 @@ def test_what_sparse_soft_targets_lose_is_told_once_there_is_a_teacher(done):
     assert all(lost < 1e-4 for lost in dense.lost_nats)
     assert all(more > less for more, less in zip(sparse.lost_nats, dense.lost_nats, strict=True))
     assert sparse.lost_nats[-1] == pytest.approx(0, abs=0.01)  # nearly uniform at T = 20
+
+
+def test_what_torch_loads_at_the_first_update_is_not_taken_for_its_time(folder, monkeypatch):
+    clock, run = [0.0], planning.TrainingRun
+
+    def updates(*given):
+        for step in run(*given):
+            clock[0] += 60.0 if step.index == 1 else 0.25
+            yield step
+
+    monkeypatch.setattr(planning, "TrainingRun", updates)
+    monkeypatch.setattr(planning.time, "monotonic", lambda: clock[0])
+    plan = plan_job(read_job(folder.path))
+    assert [each.seconds for each in plan.durations if "updates" in each.detail] == [1.5] * 3

@@ -97,7 +97,8 @@ def show_plan(path: Path, plan: JobPlan) -> None:
         )
     Console(width=None if Console().is_terminal else 100).print(table)
     for step in plan.durations:
-        print(f"{step.name}: about {duration(step.seconds)} ({step.detail})")
+        about = f"about {duration(step.seconds)} ({step.detail})" if step.seconds else step.detail
+        print(f"{step.name}: {about}")
     print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
     if plan.memory_bytes is not None:
         print(f"memory at its highest: about {size(plan.memory_bytes)}")

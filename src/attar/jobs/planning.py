@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -248,18 +248,23 @@ def _time_students(
 def _time_update(
     network: nn.Module, examples: TransferSet, loss_fn: LossFn, settings: TrainingSettings
 ) -> float:
-    """Return the seconds that an update of a network takes: the median of some."""
+    """Return the seconds that an update of a network takes: the median of some.
+
+    The first does not count, in which torch loads and allocates what it needs.
+    """
     few = examples.subset(torch.arange(min(len(examples), _MOST_UPDATES * settings.batch_size)))
     times: list[float] = []
     before = started = time.monotonic()
-    for _ in TrainingRun(network, few, loss_fn, settings):
+    for step in TrainingRun(network, few, loss_fn, replace(settings, epochs=settings.epochs + 1)):
         now = time.monotonic()
-        times.append(now - before)
+        if step.index == 1:
+            started = now
+        else:
+            times.append(now - before)
         before = now
-        if now - started > _SECONDS or len(times) > _MOST_UPDATES:
+        if times and (now - started > _SECONDS or len(times) == _MOST_UPDATES):
             break
-    later = sorted(times[1:] or times)  # the first one warms up
-    return later[len(later) // 2]
+    return sorted(times)[len(times) // 2]
 
 
 def _duration(
