@@ -19,7 +19,7 @@ def test_bytes_and_updates_add_up(folder):
     assert updates["baseline"] == "30"
     assert all(each.seconds > 0 for each in plan.durations)
     assert plan.measured_examples == 0
-    assert "not trained yet" in plan.notes[0]
+    assert "not trained yet" in plan.note
 
 
 def test_nothing_is_written(folder):

@@ -102,8 +102,8 @@ def show_plan(path: Path, plan: JobPlan) -> None:
     print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
     if plan.memory_bytes is not None:
         print(f"memory at its highest: about {size(plan.memory_bytes)}")
-    for note in plan.notes:
-        print(note)
+    if plan.note:
+        print(plan.note)
 
 
 def size(count: float) -> str:

@@ -26,6 +26,9 @@ from attar.training import LossFn, TrainingRun, TrainingSettings
 
 SPARSE = (8, 32, 128)  # values of k
 TEMPERATURES = (1.0, 2.0, 4.0, 10.0, 20.0)
+_NOT_TRAINED = (
+    "the teacher is not trained yet: what sparse soft targets lose can be told when it is"
+)
 _SECONDS = 2.0  # for each thing that is measured
 _MOST_LOGITS = 2**22  # that information is measured on
 _MOST_UPDATES = 20
@@ -64,7 +67,7 @@ class JobPlan:
     encodings: tuple[EncodingCost, ...]
     durations: tuple[Duration, ...]
     memory_bytes: int | None  # at its highest; None if this system does not tell
-    notes: tuple[str, ...]
+    note: str  # what could not be told, and why; mostly nothing
 
 
 def plan_job(job: Job) -> JobPlan:
@@ -90,27 +93,18 @@ def _plan(job: Job) -> JobPlan:
         if each.train is not None
     }
     done = {position for position, step in steps.items() if step.is_done()}
-    teacher = load_teacher(
-        job,
-        transfer_set,
-        lambda position: steps[position].place / TEACHER if position in done else None,
-    )
+    weights = {position: steps[position].place / TEACHER for position in done}
+    teacher = load_teacher(job, transfer_set, weights.get)
     is_trained = done == set(steps)
     with job.blaming("soft_targets"):
         chosen = choose_encoding(job)
         store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
         logits, seconds = _ask(job, teacher, transfer_set)
     temperatures = _temperatures(job)
-    notes = []
-    if not is_trained:
-        notes.append(
-            "the teacher is not trained yet: what sparse soft targets lose can be told when it is"
-        )
     workers = job.settings.soft_targets.workers or os.cpu_count() or 1
-    rows = store.examples * len(store.views)
     labeling = Duration(
         "label",
-        rows * seconds / workers,
+        store.examples * len(store.views) * seconds / workers,
         f"{seconds * 1000:.3g} ms an example on one thread, {workers} worker(s)",
     )
     return JobPlan(
@@ -127,7 +121,7 @@ def _plan(job: Job) -> JobPlan:
             *_time_students(job, transfer_set, student, logits),
         ),
         memory_bytes=_memory(store, workers),
-        notes=tuple(notes),
+        note="" if is_trained else _NOT_TRAINED,
     )
 
 
