@@ -50,17 +50,14 @@ def test_students_know_digits_that_they_never_saw(monkeypatch, tmp_path):
     real = load_mnist()
     some = Mnist(real.train.subset(torch.arange(2000)), real.test.subset(torch.arange(1000)))
     monkeypatch.setattr(missing_digits, "load_mnist", lambda: some)
-    sizes = {"teacher_units": 100, "student_units": 100, "distilled_epochs": 30}
+    monkeypatch.setattr(missing_digits, "CASES", missing_digits.CASES[:1])
+    sizes = {"teacher_units": 60, "student_units": 60, "distilled_epochs": 30}
     config = replace(TINY, seeds=1, validation=500, batch_size=50, **sizes)
     rows = {(row.name, row.metric): row.mean for row in run(tmp_path, config).rows}
     first = "no 3 in the transfer set"
     assert rows[first, "test errors on threes"] > 50
     threes = rows[f"{first}, biases shifted as validation says", "test errors on threes"]
     assert threes < 0.75 * rows[first, "test errors on threes"]
-    other = "only 7 and 8 in it"
-    assert rows[other, "test errors"] > 400
-    shifted = rows[f"{other}, biases shifted as validation says", "test errors"]
-    assert shifted < rows[other, "test errors"]
 
 
 def test_papers_numbers_stand_beside_ours(finished):
@@ -125,7 +122,7 @@ def test_a_folder_without_teachers_is_refused(tmp_path, content):
 def test_a_run_whose_teachers_are_not_finished_is_refused(tmp_path):
     content = {"experiment": "mnist", "config": {"seeds": 2}}
     (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(FolderError, match="expected a finished teacher"):
+    with pytest.raises(FolderError, match=r"expected 2 finished teachers in .*, found 0"):
         run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
 
 

@@ -103,7 +103,7 @@ def duration(seconds: float) -> str:
 
 def show_result(result: ExperimentResult, path: Path) -> None:
     """Print the closing table: each number of the paper, and ours beside it."""
-    seeds = max(row.seeds for row in result.rows)
+    seeds = result.config.get("seeds") or max(row.seeds for row in result.rows)
     metrics = {row.metric for row in result.rows}
     about = metrics.pop() if len(metrics) == 1 else ""  # one for all: said once, in the title
     table = Table(title=f"{result.experiment}: {about}{', ' * bool(about)}{seeds} seed(s)")
@@ -122,4 +122,6 @@ def show_result(result: ExperimentResult, path: Path) -> None:
             f"{row.mean:.1f}{spread}" if row.sd is not None else f"{row.mean:g}",
         )
     Console(width=None if Console().is_terminal else 100).print(table)
+    for note in result.details.get("notes", ()):  # what the recipe says of its numbers
+        print(note)
     print(f"{duration(result.wall_seconds)} of training on {result.machine.cores} cores; {path}")

@@ -38,9 +38,9 @@ class Config:
         mnist.Config().teacher_epochs, "Passes of a teacher, if it is trained here."
     )
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
-    distilled_epochs: int = option(30, "Passes of the students.")
-    learning_rate: float = option(0.006, "Their highest learning rate (AdamW).")
-    batch_size: int = option(512, "Examples in a batch.")
+    distilled_epochs: int = option(20, "Passes of the students.")
+    learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
+    batch_size: int = option(128, "Examples in a batch.")
     temperature: float = option(20.0, "Of the soft targets.")
     validation: int = option(10_000, "Training examples that choose the shift of the biases.")
 
@@ -174,7 +174,6 @@ def student_stage(config: Config, case: Case, seed: int) -> Stage:
         epochs=config.distilled_epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
-        optimizer="adamw",
         warmup_epochs=1,
         seed=seed,
     )

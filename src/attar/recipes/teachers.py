@@ -39,10 +39,10 @@ def train_teacher(
 
 
 def load_teachers(folder: Path) -> list[nn.Module]:
-    """Load all finished teachers of a run of `attar reproduce mnist`, in evaluation mode.
+    """Load the teachers of a run of `attar reproduce mnist`, in evaluation mode.
 
     Raises:
-        FolderError: If the folder holds no such run, or none of its teachers is finished.
+        FolderError: If the folder holds no such run, or one of its teachers is not finished.
     """
     advice = "name the folder of an `attar reproduce mnist`, or leave --teachers out"
     path = folder / "run.json"
@@ -58,10 +58,9 @@ def load_teachers(folder: Path) -> list[nn.Module]:
     for seed in range(config.seeds):
         weights = folder / f"teacher-{seed}.safetensors"
         if not weights.exists():
-            break
+            found = f"expected {config.seeds} finished teachers in {folder}, found {seed}"
+            raise FolderError(f"{found}; let that run end first, or leave --teachers out")
         network = mnist.make_teacher(config, seed)
         load_weights(weights, network)
         teachers.append(network.eval())
-    if not teachers:
-        raise FolderError(f"expected a finished teacher in {folder}, found none; {advice}")
     return teachers
