@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic_core import PydanticUndefined
 
 from attar.jobs.settings import TABLES
 
@@ -24,7 +23,7 @@ def rows(path):
     for name, field in TABLES[path].model_fields.items():
         if (*path, name) in TABLES:
             continue
-        default = "required" if field.default is PydanticUndefined else ""
+        default = "required" if field.is_required() else ""
         if not default and field.default is not None:
             default = f"`{toml(field.default)}`"
         example = f"`{toml(field.examples[0])}`" if field.examples else ""

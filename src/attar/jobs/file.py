@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from attar.errors import AttarError, JobError, file_error
 from attar.jobs.lines import Key, find_line, show_key
 from attar.jobs.settings import TABLES, JobSettings, Table, validate
+
+Details = Mapping[str, Any]  # pydantic's, of an error: type, loc, msg, input
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,13 @@ def _explain(path: Path, text: str, content: dict[str, Any], error: ValidationEr
     return f"{place}: {_tell(key, details)}{more}"
 
 
-def _tell(key: Key, details: ErrorDetails) -> str:
+def _tell(key: Key, details: Details) -> str:
     """Say what was expected, what came and what to try."""
     kind, value = details["type"], details["input"]
     names = [part for part in key if isinstance(part, str)]
     name = names[-1] if names else ""
     if kind == "value_error":
-        return details["msg"].removeprefix("Value error, ")
+        return str(details["msg"]).removeprefix("Value error, ")
     table = TABLES.get(tuple(names[:-1]), Table)
     if kind == "extra_forbidden":
         return _unknown(name, table)
@@ -159,8 +160,8 @@ def _tell(key: Key, details: ErrorDetails) -> str:
     return f"expected {_expectation(details, is_table)}, got {_toml(value)}{hint}"
 
 
-def _expectation(details: ErrorDetails, is_table: bool) -> str:
-    kind, message = details["type"], details["msg"].removeprefix("Input should be ")
+def _expectation(details: Details, is_table: bool) -> str:
+    kind, message = details["type"], str(details["msg"]).removeprefix("Input should be ")
     if kind in ("tuple_type", "model_type"):
         return "a table" if is_table else "an array in [brackets]"
     if kind in ("missing", "too_short"):
