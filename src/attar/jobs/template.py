@@ -47,9 +47,9 @@ source = "networks.py:make_student"
 temperature = 4.0
 soft_weight = 1.0
 hard_weight = 0.1
-epochs = 10
-batch_size = 256
-learning_rate = 0.001
+epochs = 20
+batch_size = 128
+learning_rate = 0.002
 optimizer = "adamw"
 seeds = [0]                  # a student for each; several tell what is chance
 
