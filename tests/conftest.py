@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import shutil
 import signal
 from contextlib import contextmanager
 
@@ -75,3 +76,21 @@ def folder_bytes():
         }
 
     return read
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A Chromium that is there, for pages; the tests that need it skip without."""
+    driver = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs chromium: apt-get install chromium")
+    from pages.browser import ARGUMENTS, TIMEOUT_MS
+
+    with driver.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=program, args=ARGUMENTS, timeout=TIMEOUT_MS
+        )
+        yield started
+        started.close()

@@ -44,6 +44,9 @@ epochs = 2
 batch_size = 16
 
 [baseline]
+
+[compare]
+latency = false
 """
 
 

@@ -15,7 +15,7 @@ import attar
 from attar import cli
 from attar.cli import terminal
 from attar.data import load_mnist
-from attar.recipes import mnist
+from attar.recipes import mnist, mnist_pages
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -54,11 +54,12 @@ def command(monkeypatch, few_digits, capsys, shape_hints_off):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, few_digits):
-    """The folder of a finished run; tests copy it."""
+    """The folder of a finished run with its report; tests copy it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mnist, "load_mnist", lambda: few_digits)
         list(mnist.run(CONFIG, folder, command="attar reproduce mnist"))
+        mnist_pages.report(folder, folder / "report.html")
     return folder
 
 
@@ -146,6 +147,10 @@ def test_a_run_ends_with_its_table(command, tmp_path):
         line = next(line for line in done.stdout.splitlines() if row.name in line)
         assert re.search(rf"\b{row.parameters:,}\b.*\b{row.paper:g}\b.*\b{row.mean:g}\b", line)
     assert str(tmp_path / "run" / "mnist.json") in done.stdout
+    assert str(tmp_path / "run" / "report.html") in done.stdout
+    report = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert [row.name for row in result.rows if row.name not in report] == []
+    assert "attar reproduce mnist --seeds 1" in report
 
 
 def test_the_result_tells_the_command_that_made_it(command, tmp_path):
@@ -169,9 +174,11 @@ def test_output_to_a_pipe_is_plain_lines(command, tmp_path):
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
     started = [line for line in done.stdout.splitlines() if " · epoch 1/1" in line]
-    assert len(started) == 4  # a line for every network
+    networks = {line.partition("%  ")[2].partition(" · ")[0] for line in started}
+    assert len(networks) == 4  # a line for every network, and one at the end
     assert all(re.match(r" *\d+%  (teacher|student)[ ,]", line) for line in started)
-    assert max(len(line) for line in done.stdout.splitlines()[len(started) : -1]) <= 100
+    table = [line for line in done.stdout.splitlines() if line[:1] in ("┏", "┃", "┡", "│", "└")]
+    assert max(map(len, table)) <= 100
 
 
 def test_a_terminal_without_our_characters_gets_others(command, folder, monkeypatch):
@@ -311,6 +318,21 @@ def test_a_mistake_of_ours_is_not_hidden(command, tmp_path, monkeypatch):
         cli.main(["reproduce", "mnist", "--out", str(tmp_path / "run")])
 
 
+def test_event_files_are_written_where_they_are_asked_for(command, tmp_path):
+    pytest.importorskip("tensorboard")
+    folder = tmp_path / "run"
+    done = command("reproduce", "mnist", *TINY, "--out", folder, "--log", "tensorboard")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = {path.parent.name for path in (folder / "tensorboard").rglob("events.*")}
+    assert written == {"teacher-0", "hard-0", "soft-0", "both-0"}
+
+
+def test_another_log_is_refused(command, tmp_path):
+    done = command("reproduce", "mnist", "--out", tmp_path / "run", "--log", "wandb")
+    assert_one_line(done, "expected --log tensorboard, got --log wandb")
+    assert not (tmp_path / "run").exists()
+
+
 def test_progress_is_one_line():
     now = Progress(
         title="teacher",
@@ -321,8 +343,7 @@ def test_progress_is_one_line():
         examples_per_second=12345.6,
         seconds_left=754.0,
     )
-    expected = "teacher · epoch 2/9 · 71 errors · 12,346 examples/s · 12 min 34 s left"
-    assert terminal.describe(now) == expected
+    assert str(now) == "teacher · epoch 2/9 · 71 errors · 12,346 examples/s"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + [
     path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))
 ]
-FOLDERS = ("src", "tests", "docs", "results", "benchmarks", ".ci")
+FOLDERS = ("src", "tests", "docs", "results", "benchmarks", "examples", ".ci")
 
 DISTRIBUTIONS = metadata.packages_distributions()  # by the name of a module
 RESULT_KEYS = {"experiment", "rows", "config", "machine"}
@@ -152,7 +152,7 @@ def test_extras_are_the_documented_ones():
         "transformers",
         "timm",
         "vision",
-        "plots",
+        "tensorboard",
     }
     assert set(PROJECT["optional-dependencies"]) == extras
 

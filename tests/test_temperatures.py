@@ -222,7 +222,6 @@ def test_a_damaged_record_is_named(tmp_path, content):
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
 def test_the_curve_is_drawn_with_the_same_bytes_each_time(data, store, tmp_path, suffix):
-    pytest.importorskip("matplotlib")
     choice = choose(data, store)
     paths = [tmp_path / f"{name}.{suffix}" for name in "ab"]
     for path in paths:

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from attar.cohorts import Cohort
+from attar.comparison import Comparison, compare, train_controls
 from attar.data import (
     Batch,
     Jitter,
@@ -17,10 +18,12 @@ from attar.distillation import distill
 from attar.ensembles import load_ensemble, save_ensemble, train
 from attar.errors import AttarError
 from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
+from attar.event_files import TensorBoardLog
 from attar.export import Exported, export_student
 from attar.labeling import label
 from attar.losses import MemberWeights, distillation_loss, member_distillation_loss
 from attar.models import mlp
+from attar.progress import ProgressBar
 from attar.targets import Dense, SoftTargets, Sparse
 from attar.teachers import Ensemble, EnsembleNetwork, Teacher, as_teacher
 from attar.temperatures import TemperatureChoice, TemperatureSearch
@@ -30,6 +33,7 @@ __all__ = [
     "AttarError",
     "Batch",
     "Cohort",
+    "Comparison",
     "Dense",
     "Ensemble",
     "EnsembleNetwork",
@@ -37,15 +41,18 @@ __all__ = [
     "Exported",
     "Jitter",
     "MemberWeights",
+    "ProgressBar",
     "SoftTargets",
     "Sparse",
     "Teacher",
     "TemperatureChoice",
     "TemperatureSearch",
+    "TensorBoardLog",
     "TrainingRun",
     "TrainingSettings",
     "TransferSet",
     "as_teacher",
+    "compare",
     "compute_logits",
     "distill",
     "distillation_loss",
@@ -63,5 +70,6 @@ __all__ = [
     "read_table",
     "save_ensemble",
     "train",
+    "train_controls",
 ]
 __version__ = version("attar")

@@ -16,11 +16,13 @@ from attar.losses import (
     distillation_loss,
     sparse_distillation_loss,
 )
+from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
 from attar.training import LossFn, OptimizerName, Step, TrainingRun, TrainingSettings
 
 Mean = Literal["arithmetic", "geometric"]
+ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
 
 
 def distill(
@@ -65,7 +67,9 @@ def distill(
         mean: Of an ensemble's members: of their probabilities, or of their logits.
         member_weights: Of the members in that mean; by default all alike.
         checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
-        progress: Called after every step, of the search for a temperature as well.
+        progress: Called after every step, of the search for a temperature as well;
+            `attar.ProgressBar()` shows how far it is, `attar.TensorBoardLog(folder)` writes event
+            files.
         on_choice: Called with what "auto" chose, and the curve behind it, before the student is
             trained. With a checkpoint it is also kept beside it, as `<checkpoint>.choice.json`.
 
@@ -82,33 +86,26 @@ def distill(
     Source: Hinton et al. (2015), sec. 2.
     """
     store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
-    store.check_made_for(data=transfer_set.fingerprint(), class_names=transfer_set.class_names)
-    _check_views(store, transfer_set)
-    settings = TrainingSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        warmup_epochs=min(1.0, epochs / 10),
-        seed=seed,
-    )
+    check_fits(store, transfer_set)
+    settings = make_settings(epochs, batch_size, learning_rate, optimizer, seed)
     if isinstance(temperature, str) and temperature != "auto":
         expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
         raise AttarError(f"expected {expected}, got {temperature!r}")
     if temperature == "auto" or isinstance(temperature, TemperatureSearch):
-        choice = choose_temperature(
-            student,
-            transfer_set,
-            store,
-            settings,
-            search=TemperatureSearch() if temperature == "auto" else temperature,
-            soft_weight=soft_weight,
-            hard_weight=hard_weight,
-            mean=mean,
-            shares=_shares(store, member_weights),
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-            progress=progress,
-        )
+        with reporting(progress) as report:
+            choice = choose_temperature(
+                student,
+                transfer_set,
+                store,
+                settings,
+                search=TemperatureSearch() if temperature == "auto" else temperature,
+                soft_weight=soft_weight,
+                hard_weight=hard_weight,
+                mean=mean,
+                shares=_shares(store, member_weights),
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+                progress=report,
+            )
         temperature, hard_weight = choice.temperature, choice.hard_weight
         if on_choice:
             on_choice(choice)
@@ -136,9 +133,9 @@ def distill(
         },
         views=[view.number for view in store.plan.views],
     )
-    for step in run:
-        if progress:
-            progress(step)
+    with reporting(progress) as report:
+        for step in run:
+            report(step)
     return student.eval()
 
 
@@ -150,8 +147,12 @@ def soft_target_loss(
     hard_weight: float,
     mean: Mean = "arithmetic",
     member_weights: Sequence[float] | None = None,
+    change: ChangeFn | None = None,
 ) -> LossFn:
-    """Make the loss of a student that learns from a store, for `attar.training`."""
+    """Make the loss of a student that learns from a store, for `attar.training`.
+
+    Its arguments are those of `distill`; `change` alters the soft targets before they are used.
+    """
     shares = _shares(store, member_weights)
     if mean not in ("arithmetic", "geometric"):
         raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
@@ -168,6 +169,8 @@ def soft_target_loss(
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         soft = store.batch(batch.indices, batch.view)
+        if change is not None:
+            soft = change(soft, batch.indices)
         if len(shares) == 1:
             return loss_of(logits, soft, batch.hard_targets).mean()
         if mean == "geometric":
@@ -210,8 +213,23 @@ def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float,
     return tuple(weight / sum(given) for weight in given)
 
 
-def _check_views(store: SoftTargets, transfer_set: TransferSet) -> None:
-    """Raise `StoreError` unless the set makes the views that the store was made with."""
+def make_settings(
+    epochs: int, batch_size: int, learning_rate: float, optimizer: OptimizerName, seed: int
+) -> TrainingSettings:
+    """Return the settings that `distill` trains with."""
+    return TrainingSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        warmup_epochs=min(1.0, epochs / 10),
+        seed=seed,
+    )
+
+
+def check_fits(store: SoftTargets, transfer_set: TransferSet) -> None:
+    """Raise `StoreError` unless the store was made for this set: data, classes and views."""
+    store.check_made_for(data=transfer_set.fingerprint(), class_names=transfer_set.class_names)
     if not any(view.number for view in store.plan.views):
         return
     maker = name_views(transfer_set.views)

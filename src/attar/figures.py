@@ -1,11 +1,11 @@
-"""Figures in files, drawn by matplotlib: the extra `plots`."""
+"""Figures in files, drawn by matplotlib."""
 
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from attar.errors import AttarError, MissingExtraError
+from attar.errors import AttarError
 from attar.files import write_atomically
 
 FORMATS = (".png", ".svg")
@@ -19,17 +19,6 @@ class Curve:
     x: tuple[float, ...]
     y: tuple[float, ...]
     error: tuple[float, ...] | None = None  # half the length of each point's bar
-
-
-def check_can_draw() -> None:
-    """Raise `MissingExtraError` unless matplotlib is there: ask before long work."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "expected matplotlib for the figure, which is not installed; "
-            'try pip install "attar[plots]"'
-        ) from error
 
 
 def draw_curves(
@@ -53,12 +42,10 @@ def draw_curves(
 
     Raises:
         AttarError: If the file is to have another format.
-        MissingExtraError: If matplotlib is not installed.
         FolderError: If the file cannot be written.
     """
     if path.suffix not in FORMATS:
         raise AttarError(f"expected a file {' or '.join(FORMATS)}, got {path}")
-    check_can_draw()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter

@@ -21,6 +21,7 @@ from torch import Tensor
 from attar.data import TransferSet, name_views
 from attar.errors import AttarError, DataError, check_positive
 from attar.precision import keep_freed_memory
+from attar.progress import reporting
 from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter, View
 from attar.teachers import Ensemble, Teacher, as_teacher
 
@@ -33,6 +34,16 @@ class LabelingProgress:
     total_rows: int
     rows_per_second: float  # by this run
     seconds_left: float | None  # None before this run has stored any
+
+    @property
+    def fraction(self) -> float:
+        """Of all rows."""
+        return self.rows / self.total_rows
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        speed = f" · {self.rows_per_second:,.0f} rows/s" if self.rows_per_second else ""
+        return f"labeling · {self.rows:,} of {self.total_rows:,} rows{speed}"
 
 
 def label(
@@ -68,7 +79,8 @@ def label(
         batch_size: Examples that the teacher sees at once.
         workers: Threads; by default one for each core.
         shard_examples: Examples in a shard, the unit of resuming; by default about 32 MiB.
-        progress: Called at the start and whenever a shard is stored, by the calling thread.
+        progress: Called at the start and whenever a shard is stored, by the calling thread;
+            `attar.ProgressBar()` shows it.
 
     Returns:
         The finished store.
@@ -87,12 +99,11 @@ def label(
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(Path(folder), plan)
     meter = _Meter(plan, writer.missing())
-    if progress:
-        progress(meter.now())
-    for shard in _write(writer, asked, transfer_set, batch_size, count):
-        meter.add(shard)
-        if progress:
-            progress(meter.now())
+    with reporting(progress) as report:
+        report(meter.now())
+        for shard in _write(writer, asked, transfer_set, batch_size, count):
+            meter.add(shard)
+            report(meter.now())
     return writer.finish()
 
 

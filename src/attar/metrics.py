@@ -37,3 +37,39 @@ def negative_log_likelihood(
     """
     log_q = torch.log_softmax(logits.double(), dim=-1)
     return -log_q.gather(-1, hard_targets.unsqueeze(-1)).squeeze(-1)
+
+
+def squared_error(
+    logits: Float[Tensor, "batch classes"], hard_targets: Int[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Return the squared distance of the probabilities from the truth, in 0..2, in float64.
+
+    Its mean is the Brier score, as Brier defined it for several classes.
+
+    Example:
+        >>> squared_error(torch.zeros(1, 2), torch.tensor([1]))
+        tensor([0.5000], dtype=torch.float64)
+
+    Source: Brier (1950), "Verification of forecasts expressed in terms of probability".
+    """
+    probabilities = torch.softmax(logits.double(), dim=-1)
+    of_truth = probabilities.gather(-1, hard_targets.unsqueeze(-1)).squeeze(-1)
+    return (probabilities**2).sum(dim=-1) - 2 * of_truth + 1
+
+
+def kl_divergence(
+    logits: Float[Tensor, "batch classes"], teacher_logits: Float[Tensor, "batch classes"]
+) -> Float[Tensor, " batch"]:
+    """Return KL(teacher ‖ student) at temperature 1, in nats, in float64.
+
+    It is infinite where the student gives no probability to what the teacher thinks possible.
+
+    Example:
+        >>> kl_divergence(torch.zeros(1, 2), torch.tensor([[0.0, -torch.inf]]))
+        tensor([0.6931], dtype=torch.float64)
+    """
+    log_q = torch.log_softmax(logits.double(), dim=-1)
+    log_p = torch.log_softmax(teacher_logits.double(), dim=-1)
+    p = log_p.exp()
+    terms = torch.where(p == 0, 0.0, p * (log_p - log_q))
+    return terms.sum(dim=-1)

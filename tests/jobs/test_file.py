@@ -41,7 +41,7 @@ def test_several_teachers_are_an_ensemble(folder):
         ("epochs = 2\n", "epochs = 1.5\n", "11, teacher.train.epochs: expected a valid integer"),
         ("epochs = 2\n", "epochs = true\n", "11, teacher.train.epochs: expected a valid integer"),
         ("[baseline]", "epochs =", "25: expected TOML such as epochs = 10"),
-        ("[baseline]", "x = '''", "25: expected TOML such as epochs = 10"),
+        ("[baseline]", "x = '''", "28: expected TOML such as epochs = 10"),
         ("[baseline]", "seeds = []", "25, distill.seeds: expected more in the array, got []; try"),
         ("[baseline]", "seeds = 3", "25, distill.seeds: expected an array in [brackets], got 3"),
         ("[baseline]", "seeds = [2, 2]", "25, distill.seeds: expected seeds that differ, got [2"),

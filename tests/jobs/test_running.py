@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from attar.comparison import Comparison
 from attar.errors import FolderError, JobError
 from attar.files import hold_folder
 from attar.jobs import read_job, run_job
@@ -24,7 +25,14 @@ def test_a_job_leaves_weights_soft_targets_and_a_comparison(done):
         "distill/seed-0/student.safetensors",
         "baseline/seed-0/student.safetensors",
         "compare/comparison.json",
+        "compare/report.html",
     }
+    found = Comparison.read(done.root / "job/compare/comparison.json")
+    assert [(each.name, each.role) for each in found.models] == [
+        ("teacher", "teacher"),
+        ("hard targets", "baseline"),
+        ("distilled", "student"),
+    ]
     assert not done.contents("**/*checkpoint*")
 
 

@@ -28,7 +28,6 @@ STEPS = 2 * 1 + 2 * 2 * 2 * 3  # teacher; sizes, seeds, epochs, batches
 
 @pytest.fixture(autouse=True)
 def small_and_often_saved(monkeypatch, few_digits):
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(temperature, "load_mnist", lambda: few_digits)
     monkeypatch.setattr(stages, "TrainingRun", partial(TrainingRun, checkpoint_seconds=0.0))
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from attar import __version__
+from attar.cli.explore import explore
 from attar.cli.export import export
 from attar.cli.jobs import add_commands
 from attar.cli.reproduce import reproduce
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 add_commands(app)
+app.command("explore")(explore)
 app.command("export")(export)
 app.add_typer(reproduce)
 app.add_typer(targets)

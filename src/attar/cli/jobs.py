@@ -8,10 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from attar.cli.terminal import duration, showing
+from attar.cli.terminal import showing
 from attar.jobs import PARTS, Part, read_job, run_job
 from attar.jobs.planning import JobPlan, plan_job
 from attar.jobs.template import write_template
+from attar.progress import duration
 
 JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.TOML")]
 

@@ -3,15 +3,22 @@
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import typer
 
 from attar.cli.terminal import follow, show_result
-from attar.recipes import ensemble, missing_digits, mnist, temperature
+from attar.errors import AttarError
+from attar.event_files import TensorBoardLog
+from attar.recipes import ensemble, missing_digits, mnist, mnist_pages, temperature
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
+
+TENSORBOARD = "tensorboard"
+# What compares an experiment's networks and writes the report, where something does.
+REPORTS: dict[str, Callable[[Path, Path], None]] = {mnist.EXPERIMENT: mnist_pages.report}
 
 reproduce = typer.Typer(
     name="reproduce",
@@ -45,13 +52,20 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     full, quick = recipe.Config(), recipe.QUICK
 
     def command(context: typer.Context, **options: Any) -> None:  # noqa: ANN401  (typer checked)
-        is_quick, out = options.pop("quick"), options.pop("out")
+        is_quick, out, log = (options.pop(name) for name in ("quick", "out", "log"))
         given = {name: value for name, value in options.items() if value is not None}
         config = replace(quick if is_quick else full, **given)
         folder = out or Path("runs") / (recipe.EXPERIMENT + "-quick" * is_quick)
-        follow(recipe.run(config, folder, command=context.obj))
+        check_log(log)
+        progress = recipe.run(config, folder, command=context.obj)
+        if log is None:
+            follow(progress)
+        else:
+            with TensorBoardLog(folder / TENSORBOARD) as events:
+                follow(progress, log=partial(log_step, events))
         path = folder / f"{recipe.EXPERIMENT}.json"
         show_result(ExperimentResult.read(path), path)
+        write_report(recipe.EXPERIMENT, folder)
 
     differences = [
         f"{name.replace('_', ' ')} {value}"
@@ -61,6 +75,12 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     options: dict[str, tuple[Any, object, str]] = {
         "quick": (bool, False, f"Minutes instead of the full run: {', '.join(differences)}."),
         "out": (Path | None, None, f"The run's folder.  [default: runs/{recipe.EXPERIMENT}]"),
+        "log": (
+            str | None,
+            None,
+            f"{TENSORBOARD}: also write event files to the run's folder, for "
+            f"`tensorboard --logdir FOLDER/{TENSORBOARD}`; needs the extra {TENSORBOARD}.",
+        ),
     }
     for field in fields(recipe.Config):
         text = f"{field.metadata['help']}  [default: {getattr(full, field.name)}]"
@@ -79,6 +99,29 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__doc__ = recipe.__doc__
     return command
+
+
+def write_report(experiment: str, folder: Path) -> None:
+    """Write the run's report, unless it is there already and no older than the result."""
+    if experiment not in REPORTS:
+        return
+    path, result = folder / "report.html", folder / f"{experiment}.json"
+    if not path.exists() or path.stat().st_mtime < result.stat().st_mtime:
+        print("comparing the networks, for the report", flush=True)
+        REPORTS[experiment](folder, path)
+    print(f"{path} tells whether it helped; `attar explore {folder}` shows what the teacher knows")
+
+
+def check_log(log: str | None) -> None:
+    """Raise `AttarError` unless `log` is None or the one thing that there is."""
+    if log not in (None, TENSORBOARD):
+        raise AttarError(f"expected --log {TENSORBOARD}, got --log {log}")
+
+
+def log_step(events: TensorBoardLog, progress: Progress) -> None:
+    """Write the step that an experiment reports, each network's to a folder of its own."""
+    if progress.step is not None:
+        events(progress.step, run=progress.stage)
 
 
 for _recipe in (mnist, temperature, missing_digits, ensemble):

@@ -1,104 +1,43 @@
 """What people see in the terminal: a bar while something runs, a table at its end."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 
-from attar.jobs import JobProgress
+from attar.progress import ProgressBar, ProgressRecord, duration
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
-_REFRESH_SECONDS, _LINE_SECONDS = 0.2, 15.0
 
-
-def follow(progress: Iterator[Progress]) -> None:
+def follow(progress: Iterator[Progress], *, log: Callable[[Progress], None] | None = None) -> None:
     """Run the experiment to its end and show how far it is.
 
-    In a terminal that is a bar; elsewhere a plain line now and then.
+    In a terminal that is a bar on standard error; elsewhere a plain line now and then.
+
+    Args:
+        progress: The experiment.
+        log: Gets everything that it reports, too.
     """
     with _bar() as show:
         for now in progress:
-            show(now.title, now.fraction, partial(describe, now))
+            show(now)
+            if log:
+                log(now)
 
 
 @contextmanager
-def showing() -> Iterator[Callable[[JobProgress | str], None]]:
+def showing() -> Iterator[Callable[[ProgressRecord | str], None]]:
     """Give what shows how far a job is, the same way, and prints the lines it has to say."""
     with _bar() as show:
-
-        def tell(now: JobProgress | str) -> None:
-            if isinstance(now, str):
-                print(now, flush=True)
-            else:
-                show(now.title, now.fraction, lambda: f"{now}{_left(now.seconds_left)}")
-
-        yield tell
+        yield lambda now: print(now, flush=True) if isinstance(now, str) else show(now)
 
 
-@contextmanager
-def _bar() -> Iterator[Callable[[str, float, Callable[[], str]], None]]:
-    """Give what takes a title, how far it is, and what makes the line to be shown."""
+def _bar() -> ProgressBar:
     console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
-    title, shown_at = "", 0.0
-
-    def is_due(new_title: str, seconds: float) -> bool:
-        nonlocal title, shown_at
-        if new_title == title and time.monotonic() - shown_at < seconds:
-            return False
-        title, shown_at = new_title, time.monotonic()
-        return True
-
-    def print_line(title: str, fraction: float, describe: Callable[[], str]) -> None:
-        if is_due(title, _LINE_SECONDS):
-            print(f"{fraction:4.0%}  {describe()}", flush=True)
-
-    if not console.is_terminal:
-        yield print_line
-        return
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
-
-        def update(title: str, fraction: float, describe: Callable[[], str]) -> None:
-            if is_due(title, _REFRESH_SECONDS):
-                bar.update(task, completed=fraction, description=describe())
-
-        yield update
-
-
-def describe(progress: Progress) -> str:
-    """Put the progress into one line."""
-    errors = "" if progress.errors is None else f" · {progress.errors} errors"
-    return (
-        f"{progress.title} · epoch {progress.epoch}/{progress.epochs}{errors}"
-        f" · {progress.examples_per_second:,.0f} examples/s{_left(progress.seconds_left)}"
-    )
-
-
-def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f" · {duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people, as hours, minutes and seconds.
-
-    Example:
-        >>> duration(59), duration(754), duration(7300)
-        ('59 s', '12 min 34 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return ProgressBar(console if console.is_terminal else Console())
 
 
 def show_result(result: ExperimentResult, path: Path) -> None:

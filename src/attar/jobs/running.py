@@ -215,10 +215,11 @@ class _Run:
             **weights,
             "teacher": self.teacher.fingerprint(),
             "the test set": self.test_set.fingerprint(),
-            "report": self.job.settings.compare.report,
+            "mean": self.job.settings.distill.mean,
+            **self.job.settings.compare.model_dump(),
         }
         step = Step(self.job.folder, "compare", inputs)
-        self.once(step, partial(compare_models, models, self.test_set))
+        self.once(step, partial(compare_models, self.job, models, self.test_set))
         show_comparison(step, self.tell)
 
     def student_steps(self) -> dict[str, list[Step]]:

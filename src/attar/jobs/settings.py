@@ -251,6 +251,9 @@ class BaselineTable(Table):
 class CompareTable(Table):
     """How the models are compared on the test set."""
 
+    latency: bool = Field(
+        default=True, description="measure the models' speed, some seconds each", examples=[False]
+    )
     report: bool = Field(
         default=True, description="write a report, a page for a browser", examples=[False]
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from attar.errors import FolderError, JobError, file_error
 from attar.files import make_folder, sha256
+from attar.progress import ProgressRecord
 from attar.records import read_json, this_machine, write_json
 
 RECORD, EARLIER = "step.json", "earlier"
@@ -36,7 +37,7 @@ class JobProgress:
         return f"{self.title} · {self.detail}"
 
 
-Tell = Callable[[JobProgress | str], None]  # takes how far it is, or a line to be shown
+Tell = Callable[[ProgressRecord | str], None]  # takes how far it is, or a line to be shown
 
 
 @dataclass(frozen=True)

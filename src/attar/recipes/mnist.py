@@ -82,7 +82,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     if path.exists() and ExperimentResult.read(path).config == asdict(config):
         return
     # What is wrong with the options or the data is told here, before the folder is touched.
-    train_set, test_set = _data(config)
+    train_set, test_set = load_sets(config)
     stages = [make_stages(config, seed) for seed in range(config.seeds)]
     flat = [stage for of_seed in stages for stage in of_seed.values()]
     meter = WorkMeter(sum(stage.work(len(train_set)) for stage in flat))
@@ -94,7 +94,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         write_json(path, _result(config, trained, command))
 
 
-def _data(config: Config) -> tuple[TransferSet, TransferSet]:
+def load_sets(config: Config) -> tuple[TransferSet, TransferSet]:
+    """Load the examples to train on, and those to measure on: the test set or the held-out ones."""
     mnist = load_mnist()
     if not config.held_out:
         return mnist.train, mnist.test

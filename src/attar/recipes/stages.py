@@ -19,6 +19,7 @@ from attar.files import write_atomically
 from attar.records import read_json, write_json
 from attar.training import (
     LossFn,
+    Step,
     TrainingRun,
     TrainingSettings,
     load_weights,
@@ -63,6 +64,14 @@ class Progress:
     errors: int | None  # of the network in training, when last counted
     examples_per_second: float
     seconds_left: float | None  # of the whole experiment; None before anything is known
+    stage: str = ""  # name of the stage's files
+    step: Step | None = None  # of the stage's training
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        errors = "" if self.errors is None else f" · {self.errors} errors"
+        speed = f"{self.examples_per_second:,.0f} examples/s"
+        return f"{self.title} · epoch {self.epoch}/{self.epochs}{errors} · {speed}"
 
 
 class WorkMeter:
@@ -172,6 +181,8 @@ def _follow(
             * examples_per_step
             / (time.monotonic() - started),
             seconds_left=meter.seconds_left,
+            stage=stage.name,
+            step=step,
         )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from attar.cohorts import Cohort
 from attar.data import Batch, Mnist, load_mnist
 from attar.errors import AttarError, check_not_negative, check_positive
-from attar.figures import Curve, check_can_draw, draw_curves
+from attar.figures import Curve, draw_curves
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.recipes import mnist
 from attar.recipes.config import option, parse_numbers
@@ -85,7 +85,6 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     path = folder / f"{EXPERIMENT}.json"
     if path.exists() and ExperimentResult.read(path).config == asdict(config):
         return
-    check_can_draw()
     data = load_mnist()
     given = load_teachers(Path(config.teachers)) if config.teachers else []
     stages = [

@@ -1,6 +1,9 @@
 """Teachers that are ONNX files; needs the extra `export`."""
 
+import copy
 import hashlib
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,11 @@ class OnnxTeacher:
         answers: What the file answers with.
         padding: The id of padding tokens.
 
+    Attributes:
+        class_names: In the file's order, where it tells them as attar's own files do; else None.
+        size_bytes: Of the file and its weights.
+        weights: How many numbers they are.
+
     Raises:
         AttarError: If onnx or onnxruntime is missing.
         FolderError: If the file, or its weights, cannot be read.
@@ -54,13 +62,14 @@ class OnnxTeacher:
         self.name = f"the file {path.name}"
         self._path = path
         onnx, onnxruntime = _import_onnx(path)
-        self._digest = _hash_files(onnx, path)
+        self._digest, self.size_bytes, self.weights = _look_into(onnx, path)
         try:
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no other base
             reason = str(error).splitlines()[0]
             raise DataError(f"{path} is no ONNX file that onnxruntime can run: {reason}") from error
         self._session: Any = session
+        self.class_names = _read_class_names(session)
         self._inputs = self._check_inputs()
         self._output = self._choose_output()
 
@@ -92,6 +101,17 @@ class OnnxTeacher:
             indices=batch.indices,
             name=self.name,
         )
+
+    def with_threads(self, threads: int) -> "OnnxTeacher":
+        """Answer the same network, run with so many threads."""
+        onnxruntime = _import_onnx(self._path)[1]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        changed = copy.copy(self)
+        changed._session = onnxruntime.InferenceSession(
+            self._path, options, providers=["CPUExecutionProvider"]
+        )
+        return changed
 
     def fingerprint(self) -> str:
         """Hash the bytes of the file and of the weights beside it."""
@@ -136,6 +156,19 @@ class OnnxTeacher:
         return str(fitting[0].name)
 
 
+def _read_class_names(session: Any) -> tuple[str, ...] | None:  # noqa: ANN401
+    """Read what the classes are called, in the file's order, if it says so as attar's own do."""
+    text = session.get_modelmeta().custom_metadata_map.get("class_names")
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None  # of somebody else's meaning
+    is_ours = isinstance(found, list) and all(isinstance(each, str) for each in found)
+    return tuple(found) if is_ours else None
+
+
 def _import_onnx(path: Path) -> tuple[Any, Any]:
     try:
         import onnx
@@ -148,26 +181,29 @@ def _import_onnx(path: Path) -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _hash_files(onnx: Any, path: Path) -> str:  # noqa: ANN401
-    """Hash the file, and those of its weights that lie in files beside it."""
+def _look_into(onnx: Any, path: Path) -> tuple[str, int, int]:  # noqa: ANN401
+    """Return hash and size of the file and those of its weights beside it; how many weights."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise file_error("read", path, error) from error
-    sha256 = hashlib.sha256(content)
+    sha256, size = hashlib.sha256(content), len(content)
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's own, of a module that is not ours to import
         raise DataError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
-    for name in sorted({name for graph in _graphs(model.graph) for name in _external(graph)}):
+    graphs = list(_graphs(model.graph))
+    weights = sum(math.prod(each.dims) for graph in graphs for each in graph.initializer)
+    for name in sorted({name for graph in graphs for name in _external(graph)}):
         beside = path.parent / name
         try:
             with beside.open("rb") as file:
                 sha256.update(hashlib.file_digest(file, "sha256").digest())
+            size += beside.stat().st_size
         except OSError as error:
             found = f"cannot read {beside}: {error.strerror}"
             raise FolderError(f"{found}; {path.name} keeps weights there") from error
-    return sha256.hexdigest()
+    return sha256.hexdigest(), size, weights
 
 
 def _graphs(graph: Any) -> Iterator[Any]:  # noqa: ANN401 (protobuf's classes are made at run time)

@@ -63,11 +63,7 @@ class TemperatureChoice:
         return f"{chosen}; {found}, {alike} of {len(errors)} candidates as good within chance"
 
     def draw(self, path: Path | str) -> None:
-        """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file.
-
-        Raises:
-            MissingExtraError: If matplotlib is not installed.
-        """
+        """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file."""
         curves = []
         for hard_weight in sorted({each.hard_weight for each in self.candidates}):
             points = [each for each in self.candidates if each.hard_weight == hard_weight]

@@ -40,6 +40,18 @@ class Step:
     loss: float
     learning_rate: float
     epoch: Epoch | None = None  # the epoch that this step ends
+    steps: int = 1  # of the whole run
+    epochs: int = 1  # of the whole run
+
+    @property
+    def fraction(self) -> float:
+        """How much of the run is done."""
+        return self.index / self.steps
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        number = -(-self.index * self.epochs // self.steps)  # rounded up
+        return f"training · epoch {number} of {self.epochs} · loss {self.loss:.4g}"
 
 
 class TrainingRun:
@@ -155,7 +167,7 @@ class TrainingRun:
             self._epoch_seconds += time.monotonic() - started
             ends_epoch = self.steps_done % self.steps_per_epoch == 0
             epoch = self._end_epoch(rate) if ends_epoch else None
-            step = Step(self.steps_done, loss, rate, epoch)
+            step = Step(self.steps_done, loss, rate, epoch, self.steps, self.settings.epochs)
             is_last = self.steps_done == self.steps
             if is_last or time.monotonic() - saved_at > self._checkpoint_seconds:
                 self._save()

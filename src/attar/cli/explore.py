@@ -1,0 +1,73 @@
+"""`attar explore FOLDER`: the page for looking at what a finished run's teacher knows."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attar.errors import FolderError
+from attar.explorer import LOOPBACK, Exploration, make_explorer, open_server
+from attar.files import write_atomically
+from attar.recipes import mnist, mnist_pages
+
+# The file that a finished run leaves, and what reads its folder.
+READERS: dict[str, Callable[[Path], Exploration]] = {
+    f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
+}
+
+
+def explore(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Of a finished run, as `attar reproduce mnist` leaves it.", metavar="FOLDER"
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write.  [default: explorer.html in FOLDER]"),
+    ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Serve it to this machine alone, until Ctrl-C."),
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="For --serve; 0 takes a free one.")
+    ] = 0,
+) -> None:
+    """Make a page for looking at dark knowledge: teacher and student at any temperature.
+
+    One file that needs no network: a temperature slider over the teacher's real logits, the
+    examples on which teacher and student disagree, which classes resemble each other, and a board
+    to draw on, which the networks answer in the page itself.
+    """
+    page = make_explorer(read_folder(folder))
+    if out or not serve:
+        path = out or folder / "explorer.html"
+        write_atomically(path, page.encode())
+        print(f"{path}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
+    if serve:
+        with open_server(page, port=port) as server, suppress(KeyboardInterrupt):
+            print(f"http://{LOOPBACK}:{server.server_port}/ until Ctrl-C", flush=True)
+            server.serve_forever()
+
+
+def read_folder(folder: Path) -> Exploration:
+    """Read a finished run.
+
+    Raises:
+        FolderError: If the folder holds none, or one that is not finished or damaged.
+    """
+    if not folder.is_dir():
+        raise FolderError(f"expected the folder of a finished run, {folder} is none")
+    for name, read in READERS.items():
+        if (folder / name).exists():
+            return read(folder)
+    if (folder / "run.json").exists():
+        raise FolderError(f"the run in {folder} is not finished; give its command again")
+    raise FolderError(
+        f"expected a finished run, {folder} has none of {', '.join(READERS)}; "
+        "try `attar reproduce mnist --quick` first"
+    )

@@ -1,0 +1,225 @@
+"""`attar.compare`: may the small network replace the large one? With evidence."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+
+from attar.comparison.candidates import Candidate, Mean, open_candidates
+from attar.comparison.costs import count_parameters, measure_size, measure_speeds
+from attar.comparison.judging import Rules, choose_pairs, judge, measure_gap
+from attar.comparison.measuring import BINS, Answers, ask, has_teacher, summarize
+from attar.comparison.result import Comparison
+from attar.comparison_records import GapClosed, ModelResult, NetworkResult, Role, Speed
+from attar.data import TransferSet
+from attar.errors import AttarError, DataError
+from attar.progress import reporting
+from attar.records import this_machine
+
+TEACHER, BASELINE = "teacher", "hard targets"  # names that say what a model is
+
+
+@dataclass(frozen=True, slots=True)
+class ComparingProgress:
+    """How far a comparison is."""
+
+    examples: int  # that all models have answered
+    total: int
+
+    @property
+    def fraction(self) -> float:
+        """Of the examples."""
+        return self.examples / self.total
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        return f"comparing · {self.examples:,} of {self.total:,} examples"
+
+
+def compare(
+    models: Mapping[str, object],
+    test_set: TransferSet,
+    *,
+    teacher: str | None = None,
+    baseline: str | None = None,
+    controls: Mapping[str, object] | None = None,
+    level: float = 0.05,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    class_orders: Mapping[str, Sequence[str]] | None = None,
+    mean: Mean = "arithmetic",
+    latency: bool = True,
+    resamples: int = 10_000,
+    seed: int = 0,
+    progress: Callable[[ComparingProgress], None] | None = None,
+) -> Comparison:
+    """Measure models on a labelled set, and judge each pair: BETTER, NO DIFFERENCE or WORSE.
+
+    A model of one network is judged by the exact McNemar test on paired predictions; models of
+    several seeds by a paired bootstrap over examples and seeds. Holm's correction is for the number
+    of pairs. See docs/compare.md for what each number means.
+
+    Args:
+        models: By name: anything that `attar.as_teacher` takes. A list or a tuple is one model
+            with several seeds; an ensemble is `attar.as_teacher([...], classes=...)`.
+        test_set: The examples, each with a hard target; none of them seen in training.
+        teacher: Name of the model that the others are held against; by default the one called
+            `teacher`, if there is one. If it has several seeds, another model's agreement is
+            measured seed by seed, if it has as many.
+        baseline: Name of the student without distillation, from which the share of the gap to the
+            teacher counts; by default the one called `hard targets`, if there is one.
+        controls: More models, marked as controls: `attar.train_controls` makes some.
+        level: Chance of one BETTER or WORSE or more, if all models were alike.
+        pairs: Names of the pairs to be judged; by default all of them. Fewer are judged sharper.
+        class_orders: By the name of a model, the class names in the order in which it answers, if
+            that is not the test set's and the model does not say so itself.
+        mean: Of an ensemble's members: of their probabilities, or of their logits.
+        latency: Whether to measure the models' speed; it takes some seconds a model.
+        resamples: Of a bootstrap.
+        seed: Of the resampling.
+        progress: Called after each batch.
+
+    Returns:
+        The comparison; print it, or save it.
+
+    Raises:
+        DataError: If an example has no hard target, or a model's classes are not the test set's,
+            or a model fails on the inputs.
+        ShapeError: If a model answers another number of classes.
+        AttarError: If a name is of no model, or an option is out of range.
+
+    Example:
+        >>> from torch import nn
+        >>> inputs = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+        >>> test_set = TransferSet(inputs, torch.tensor([0, 1, 1]), class_names=["left", "right"])
+        >>> models = {"same": nn.Identity(), "swapped": nn.Identity()}
+        >>> orders = {"swapped": ["right", "left"]}
+        >>> result = compare(models, test_set, class_orders=orders, latency=False)
+        >>> result.model("same").mean("errors"), result.model("swapped").mean("errors")
+        (0.0, 3.0)
+    """
+    rules = Rules(level=level, resamples=resamples, seed=seed)
+    hard_targets = _check_labeled(test_set)
+    everything = _merge(models, controls or {})
+    teacher = _find(teacher, TEACHER, everything, "teacher")
+    baseline = _find(baseline, BASELINE, everything, "baseline")
+    if teacher is not None and teacher == baseline:
+        raise AttarError(f"expected a baseline other than the teacher, got {teacher!r} as both")
+    chosen = choose_pairs(list(everything), pairs)
+    candidates = open_candidates(
+        everything,
+        test_set,
+        roles=_roles(everything, controls or {}, teacher, baseline),
+        class_orders=class_orders or {},
+        mean=mean,
+    )
+    held_against = next((each for each in candidates if each.name == teacher), None)
+    with reporting(progress) as report:
+        answers = ask(
+            candidates,
+            held_against,
+            test_set,
+            report=lambda done: report(ComparingProgress(done, len(test_set))),
+        )
+    wrong = {
+        name: np.stack([each.wrong.numpy() for each in of_model])
+        for name, of_model in answers.items()
+    }
+    speeds = measure_speeds(candidates, test_set) if latency else {}
+    results = tuple(
+        _result(
+            each,
+            _networks(each, answers, held_against, hard_targets, test_set.classes),
+            speeds.get(each.name, ()),
+            measure_gap(wrong, each.name, teacher=teacher, baseline=baseline, rules=rules),
+        )
+        for each in candidates
+    )
+    return Comparison(
+        class_names=test_set.class_names,
+        hard_targets=tuple(hard_targets.tolist()),
+        level=level,
+        teacher=teacher,
+        baseline=baseline,
+        models=results,
+        verdicts=judge(wrong, chosen, rules),
+        settings={**asdict(rules), "mean": mean, "latency": latency, "reliability_bins": BINS},
+        data=test_set.fingerprint(),
+        machine=this_machine(),
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _result(
+    candidate: Candidate,
+    networks: tuple[NetworkResult, ...],
+    speeds: tuple[Speed, ...],
+    gap_closed: GapClosed | None,
+) -> ModelResult:
+    first = candidate.networks[0].teacher
+    return ModelResult(
+        name=candidate.name,
+        role=candidate.role,
+        networks=networks,
+        parameters=count_parameters(first),
+        size_bytes=measure_size(first),
+        speeds=speeds,
+        gap_closed=gap_closed,
+    )
+
+
+def _networks(
+    candidate: Candidate,
+    answers: Mapping[str, tuple[Answers, ...]],
+    teacher: Candidate | None,
+    hard_targets: torch.Tensor,
+    classes: int,
+) -> tuple[NetworkResult, ...]:
+    of_teacher: Sequence[Answers | None] = [None] * len(candidate.networks)
+    if teacher is not None and has_teacher(teacher, candidate):
+        found = answers[teacher.name]
+        of_teacher = found if len(found) > 1 else found * len(candidate.networks)
+    return tuple(
+        summarize(network, mine, taught, hard_targets, classes)
+        for network, mine, taught in zip(
+            candidate.networks, answers[candidate.name], of_teacher, strict=True
+        )
+    )
+
+
+def _check_labeled(test_set: TransferSet) -> torch.Tensor:
+    hard_targets = test_set.hard_targets.cpu()
+    if (hard_targets < 0).any():
+        first = int((hard_targets < 0).nonzero()[0])
+        raise DataError(f"expected a hard target for every test example, example {first} has none")
+    return hard_targets
+
+
+def _merge(models: Mapping[str, object], controls: Mapping[str, object]) -> dict[str, object]:
+    twice = sorted(set(models) & set(controls))
+    if twice:
+        raise AttarError(f"expected other names for controls than for models, got {twice[0]!r}")
+    return {**models, **controls}
+
+
+def _find(given: str | None, usual: str, models: Mapping[str, object], option: str) -> str | None:
+    if given is None:
+        return usual if usual in models else None
+    if given not in models:
+        raise AttarError(f"expected {option} to be one of the models {list(models)}, got {given!r}")
+    return given
+
+
+def _roles(
+    names: Mapping[str, object],
+    controls: Mapping[str, object],
+    teacher: str | None,
+    baseline: str | None,
+) -> dict[str, Role]:
+    roles: dict[str, Role] = {name: "control" if name in controls else "student" for name in names}
+    if baseline is not None:
+        roles[baseline] = "baseline"
+    if teacher is not None:
+        roles[teacher] = "teacher"
+    return roles

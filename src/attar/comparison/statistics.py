@@ -1,0 +1,220 @@
+"""What chance may do: tests and intervals for paired answers, over examples and over seeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from scipy import stats
+
+from attar.comparison_records import GapClosed, Interval
+
+Wrong = Bool[NDArray[Any], "_ examples"]  # [seeds, examples]: where each makes errors
+_Numbers = Float[NDArray[Any], "seeds examples"]
+
+_MOST_NUMBERS = 2**22  # in one block of resamples
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a test says of the difference of two error rates, the first less the second."""
+
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+def mcnemar(first_wrong: Wrong, second_wrong: Wrong, *, level: float) -> Judged:
+    """Judge two networks by the examples that only one of them gets right.
+
+    The p-value is that of the exact conditional test: if the networks were alike, each of those
+    examples would be the first one's or the second one's as a fair coin falls. The interval is
+    unconditional, so that in a close case it may tell a little more than the cautious test.
+
+    Args:
+        first_wrong: Of the first, `[1, examples]`.
+        second_wrong: Of the second, on the same examples.
+        level: Of the interval: it covers the true difference with probability 1 − level.
+
+    Example:
+        >>> first, second = np.zeros((1, 50), dtype=bool), np.zeros((1, 50), dtype=bool)
+        >>> first[0, :2], second[0, 2:14] = True, True  # 2 and 12 errors, none in common
+        >>> round(mcnemar(first, second, level=0.05).p_value, 4)
+        0.0129
+
+    Source: McNemar (1947), "Note on the sampling error of the difference between correlated
+    proportions or percentages"; the interval, Bonett & Price (2012), "Adjusted Wald confidence
+    interval for a difference of binomial proportions based on paired data". The example's numbers
+    are those of Armitage & Berry (1994), p. 127, with Liddell's exact test.
+    """
+    examples = first_wrong.shape[1]
+    only_first = int((first_wrong & ~second_wrong).sum())
+    only_second = int((second_wrong & ~first_wrong).sum())
+    discordant = only_first + only_second
+    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    first, second = ((count + 1) / (examples + 2) for count in (only_first, only_second))
+    error = math.sqrt((first + second - (first - second) ** 2) / (examples + 2))
+    reach = float(stats.norm.isf(level / 2)) * error
+    center = first - second
+    return Judged((only_first - only_second) / examples, _clip(center, reach), p_value)
+
+
+def paired_bootstrap(
+    first_wrong: Wrong, second_wrong: Wrong, *, level: float, resamples: int, seed: int
+) -> Judged:
+    """Judge two models over their seeds: would other seeds and other examples say the same?
+
+    Both seeds and examples are drawn anew, for both models alike (seeds alike if they have as many
+    of them). The variance of the difference over these resamples, less two of the three times that
+    it counts what is peculiar to a seed and an example together, is that of the difference. As a
+    few seeds tell their own spread badly, the difference is held against Student's t, its degrees
+    of freedom by Welch and Satterthwaite from the shares of seeds and of examples in the variance.
+    No p-value is below what the exact sign test reaches with as many examples that differ.
+
+    Args:
+        first_wrong: Of the first model, `[seeds, examples]`.
+        second_wrong: Of the second, on the same examples; it may have other seeds.
+        level: Of the interval: it covers the true difference with probability 1 − level.
+        resamples: How many.
+        seed: Of the resampling.
+
+    Source: Owen (2007), "The pigeonhole bootstrap"; Rao & Wu (1988), "Resampling inference with
+    complex survey data", for one seed fewer in a resample than there are.
+    """
+    examples = first_wrong.shape[1]
+    per_example = first_wrong.mean(axis=0) - second_wrong.mean(axis=0)  # [examples]
+    difference = float(per_example.mean())
+    differing = int((np.abs(per_example) > 1e-12).sum())
+    least = min(1.0, 2.0 * 0.5**differing)  # of the sign test
+    if examples == 1:
+        return Judged(difference, Interval(-1.0, 1.0), 1.0)
+    rates = resample_rates([first_wrong, second_wrong], resamples=resamples, seed=seed)
+    drawn = float((rates[:, 0] - rates[:, 1]).var(ddof=1))
+    of_examples = float(per_example.var(ddof=1)) / examples
+    paths = _seed_paths(first_wrong, second_wrong)
+    together = sum(_interaction(path) for path in paths)
+    variance = max(of_examples, drawn - 2 * together)
+    if variance == 0:  # no seed and no example says anything else
+        return Judged(difference, Interval(difference, difference), least)
+    freedom = _degrees_of_freedom(paths, variance, examples)
+    error = math.sqrt(variance)
+    p_value = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    reach = float(stats.t.isf(level / 2, freedom)) * error
+    return Judged(difference, _clip(difference, reach), max(p_value, least))
+
+
+def bootstrap_gap_closed(
+    baseline_wrong: Wrong,
+    model_wrong: Wrong,
+    teacher_wrong: Wrong,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> GapClosed | None:
+    """Tell which share of the errors that the baseline makes beyond the teacher's a model avoids.
+
+    Args:
+        baseline_wrong: Of the student without distillation, `[seeds, examples]`.
+        model_wrong: Of the model.
+        teacher_wrong: Of the teacher.
+        level: Of the interval.
+        resamples: How many, each with other seeds and examples, as in `paired_bootstrap`.
+        seed: Of the resampling.
+
+    Returns:
+        The share with its percentile interval, which is None if in a fraction of `level / 2` of the
+        resamples or more there is no gap at all; None if there is none in the data.
+    """
+    baseline, model, teacher = (
+        float(wrong.mean()) for wrong in (baseline_wrong, model_wrong, teacher_wrong)
+    )
+    if baseline <= teacher:
+        return None
+    share = (baseline - model) / (baseline - teacher)
+    groups = [baseline_wrong, model_wrong, teacher_wrong]
+    rates = resample_rates(groups, resamples=resamples, seed=seed)
+    gaps = rates[:, 0] - rates[:, 2]  # [resamples]
+    has_gap = gaps > 1e-12
+    if (~has_gap).mean() >= level / 2:
+        return GapClosed(share, None)
+    shares = (rates[has_gap, 0] - rates[has_gap, 1]) / gaps[has_gap]
+    low, high = np.quantile(shares, [level / 2, 1 - level / 2])
+    return GapClosed(share, Interval(float(low), float(high)))
+
+
+def resample_rates(
+    groups: Sequence[Wrong], *, resamples: int, seed: int
+) -> Float[NDArray[Any], "resamples models"]:
+    """Return the models' error rates under other examples and other seeds.
+
+    Examples are drawn for all models at once, seeds at once for those that have as many of them.
+    """
+    generator = np.random.default_rng(seed)
+    examples = groups[0].shape[1]
+    # Examples that all networks treat alike need one number: how often the resample has them.
+    patterns, counts = np.unique(np.concatenate(groups).T, axis=0, return_counts=True)
+    columns = np.split(patterns, np.cumsum([len(wrong) for wrong in groups])[:-1], axis=1)
+    rates = np.empty((resamples, len(groups)))
+    block = max(1, _MOST_NUMBERS // len(patterns))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = generator.multinomial(examples, counts / examples, size)  # [size, patterns]
+        weights = {
+            seeds: generator.multinomial(max(1, seeds - 1), np.full(seeds, 1 / seeds), size)
+            / max(1, seeds - 1)
+            for seeds in sorted({len(wrong) for wrong in groups})
+        }
+        for place, column in enumerate(columns):
+            by_seed = drawn @ column / examples  # [size, seeds]
+            rates[start : start + size, place] = (by_seed * weights[column.shape[1]]).sum(axis=1)
+    return rates
+
+
+def correct_for_many(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Correct p-values so that among all of them chance gets its `level` once, not each time.
+
+    Example:
+        >>> correct_for_many([0.50, 0.003, 0.32, 0.054, 0.0003])
+        (0.64, 0.012, 0.64, 0.162, 0.0015)
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return tuple(corrected)
+
+
+def _seed_paths(first_wrong: Wrong, second_wrong: Wrong) -> list[_Numbers]:
+    """Return what seeds make differ, `[seeds, examples]`: of the pairs, or of each model."""
+    if len(first_wrong) == len(second_wrong):
+        paths = [first_wrong.astype(float) - second_wrong]
+    else:
+        paths = [first_wrong.astype(float), second_wrong.astype(float)]
+    return [path for path in paths if len(path) > 1]
+
+
+def _interaction(path: _Numbers) -> float:
+    """Return the part of the mean's variance that is peculiar to a seed and an example together."""
+    seeds, examples = path.shape
+    rest = path - path.mean(axis=0) - path.mean(axis=1, keepdims=True) + path.mean()
+    return float((rest**2).sum() / ((seeds - 1) * (examples - 1)) / path.size)
+
+
+def _degrees_of_freedom(paths: Sequence[_Numbers], variance: float, examples: int) -> float:
+    """Combine those of the seeds with those of the examples, by Welch and Satterthwaite."""
+    parts = [(float(path.mean(axis=1).var(ddof=1)) / len(path), len(path) - 1) for path in paths]
+    rest = max(0.0, variance - sum(part for part, _ in parts))
+    parts.append((rest, examples - 1))
+    total = sum(part for part, _ in parts)
+    return float(total**2 / sum(part**2 / freedom for part, freedom in parts))
+
+
+def _clip(center: float, reach: float) -> Interval:
+    return Interval(max(-1.0, center - reach), min(1.0, center + reach))

@@ -1,0 +1,199 @@
+"""A comparison for the terminal: verdicts first, then the tables."""
+
+from collections.abc import Callable, Sequence
+from io import StringIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from attar.comparison_records import Agreement, ComparisonRecord, ModelResult, Verdict, tell, warn
+from attar.comparison_records.sentences import tell_errors, tell_p_value
+
+_WIDTH = 110
+
+
+def write_tables(record: ComparisonRecord) -> str:
+    """Write the comparison as text for a page of fixed width."""
+    console = Console(file=StringIO(), width=_WIDTH, no_color=True, legacy_windows=False)
+    for sentence in (*tell(record), *warn(record)):
+        console.print(_plain(sentence, shorten=False))
+    console.print()
+    console.print(_results(record))
+    if any(_with_teacher(model, "everywhere", "agreement") for model in record.models):
+        console.print(_agreement(record))
+    if record.verdicts:
+        console.print(_verdicts(record))
+    if any(model.parameters or model.size_bytes or model.speeds for model in record.models):
+        console.print(_costs(record))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _results(record: ComparisonRecord) -> Table:
+    models = record.models
+    seeds = max(len(model.networks) for model in models)
+    over = "" if seeds == 1 else f", means over up to {seeds} seeds, ± standard deviation"
+    table = _table(f"{record.examples:,} test examples{over}", "model")
+    columns: list[tuple[str, Callable[[ModelResult], str]]] = [
+        ("errors", _errors),
+        ("accuracy", lambda model: _mean(model, "accuracy", ".2%")),
+        ("top 5", lambda model: _mean(model, "top5_accuracy", ".2%")),
+        ("NLL", lambda model: _mean(model, "nll", ".4f")),
+        ("Brier", lambda model: _mean(model, "brier", ".4f")),
+        ("ECE", lambda model: _mean(model, "ece", ".2%")),
+        ("gap closed", _gap_closed),
+    ]
+    _fill(table, models, columns)
+    return table
+
+
+def _agreement(record: ComparisonRecord) -> Table:
+    table = _table(f"beside {record.teacher}, and where that is right and wrong", "model")
+    columns: list[tuple[str, Callable[[ModelResult], str]]] = []
+    for measure, told in (("agreement", "agrees"), ("kl_nats", "KL")):
+        columns += [
+            (
+                f"{told}{where}",
+                lambda model, split=split, measure=measure: _with_teacher(model, split, measure),  # type: ignore[misc]
+            )
+            for split, where in (
+                ("everywhere", ""),
+                ("teacher_right", ", right"),
+                ("teacher_wrong", ", wrong"),
+            )
+        ]
+    held = [each for each in record.models if any(one.with_teacher for one in each.networks)]
+    _fill(table, held, columns)
+    return table
+
+
+def _verdicts(record: ComparisonRecord) -> Table:
+    count = len(record.verdicts)
+    corrected = f", {count} pairs, Holm's correction" if count > 1 else ""
+    table = _table(f"verdicts at level {record.level:g}{corrected}", "model")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("other")
+    for name in ("p", "only it right", "only other", "difference, points"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in record.verdicts:
+        table.add_row(
+            _plain(each.model),
+            each.outcome.upper(),
+            _plain(each.other),
+            tell_p_value(each.p_value).removeprefix("p = ").removeprefix("p "),
+            f"{each.only_model_right:,.4g}",
+            f"{each.only_other_right:,.4g}",
+            _difference(each),
+        )
+    return table
+
+
+def _costs(record: ComparisonRecord) -> Table:
+    threads = sorted({speed.threads for model in record.models for speed in model.speeds})
+    table = _table("costs", "model")
+    columns: list[tuple[str, Callable[[ModelResult], str]]] = [
+        ("parameters", lambda model: "" if model.parameters is None else f"{model.parameters:,}"),
+        ("MB", _megabytes),
+    ]
+    for count in threads:
+        told = f"{count} thread" + "s" * (count > 1)
+        columns += [
+            (f"ms, {told}", lambda model, count=count: _latency(model, count)),  # type: ignore[misc]
+            (f"examples/s, {told}", lambda model, count=count: _throughput(model, count)),  # type: ignore[misc]
+        ]
+    _fill(table, record.models, columns)
+    if threads:
+        table.caption_justify = "left"
+        table.caption = "ms: latency of one example, median / 95th percentile; "
+        table.caption += f"examples/s: in batches of {_batch_size(record)}"
+    return table
+
+
+def _fill(
+    table: Table,
+    models: Sequence[ModelResult],
+    columns: list[tuple[str, Callable[[ModelResult], str]]],
+) -> None:
+    """Add the columns in which any model has something to say."""
+    cells = {name: [write(model) for model in models] for name, write in columns}
+    shown = {name: column for name, column in cells.items() if any(column)}
+    for name in shown:
+        table.add_column(name, justify="right")
+    for place, model in enumerate(models):
+        table.add_row(_plain(model.name), *(column[place] for column in shown.values()))
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD)
+    table.add_column(first)
+    return table
+
+
+def _mean(model: ModelResult, measure: str, form: str) -> str:
+    mean = model.mean(measure)
+    return _why_none(model, measure) if mean is None else format(mean, form)
+
+
+def _errors(model: ModelResult) -> str:
+    sd = model.sd("errors")
+    return tell_errors(model) + ("" if sd is None else f" ± {sd:,.1f}")
+
+
+def _why_none(model: ModelResult, measure: str) -> str:
+    if measure == "top5_accuracy":
+        return ""
+    return "NaN" if any(network.not_a_number for network in model.networks) else "∞"
+
+
+def _with_teacher(model: ModelResult, split: str, measure: str) -> str:
+    found = [network.with_teacher for network in model.networks]
+    parts: list[Agreement] = [getattr(each, split) for each in found if each is not None]
+    values = [getattr(each, measure) for each in parts if each.examples]
+    if not values:
+        return ""
+    if None in values:
+        return _why_none(model, measure)
+    mean = sum(values) / len(values)
+    return f"{mean:.2%}" if measure == "agreement" else f"{mean:.4f}"
+
+
+def _gap_closed(model: ModelResult) -> str:
+    gap = model.gap_closed
+    if gap is None:
+        return ""
+    if gap.interval is None:
+        return f"{gap.share:.0%} (unsure)"
+    return f"{gap.share:.0%}"
+
+
+def _difference(verdict: Verdict) -> str:
+    low, high = verdict.interval.low, verdict.interval.high
+    return f"{100 * verdict.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+
+
+def _megabytes(model: ModelResult) -> str:
+    if model.size_bytes is None:
+        return ""
+    return f"{model.size_bytes / 1e6:,.{2 if model.size_bytes > 1e5 else 4}f}"
+
+
+def _latency(model: ModelResult, threads: int) -> str:
+    found = [speed for speed in model.speeds if speed.threads == threads]
+    return f"{found[0].median_ms:,.3g} / {found[0].p95_ms:,.3g}" if found else ""
+
+
+def _throughput(model: ModelResult, threads: int) -> str:
+    found = [speed for speed in model.speeds if speed.threads == threads]
+    return f"{found[0].examples_per_second:,.0f}" if found else ""
+
+
+def _batch_size(record: ComparisonRecord) -> int:
+    return next(model.speeds[0].batch_size for model in record.models if model.speeds)
+
+
+def _plain(text: str, *, shorten: bool = True) -> Text:
+    """Show text as it is, without markup and without what a terminal would obey."""
+    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return Text(shown if len(shown) <= 60 or not shorten else shown[:59] + "…")

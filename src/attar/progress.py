@@ -1,0 +1,135 @@
+"""How far something is, for people: a bar in a terminal, a plain line now and then elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeVar, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+_REFRESH_SECONDS, _LINE_SECONDS = 0.2, 15.0
+_FIRST_ESTIMATE_SECONDS = 2.0
+
+
+@runtime_checkable
+class ProgressRecord(Protocol):
+    """What is reported: a frozen record whose `str` says in one line what is being done.
+
+    If it has `seconds_left`, None for unknown, that is shown; else it is estimated.
+    """
+
+    @property
+    def fraction(self) -> float:
+        """Of the whole work, 0 to 1."""
+
+
+T = TypeVar("T")
+
+
+class ProgressBar:
+    """Shows how far it is: give it as `progress=` to whatever takes long.
+
+    In a terminal it is a bar on standard error, elsewhere a plain line there every 15 seconds and
+    whenever the work gets another title (what a line has before its first `·`). It may be given to
+    one call after the other.
+
+    Args:
+        console: Where to show it; by default standard error.
+
+    Example:
+        >>> import sys
+        >>> from attar.labeling import LabelingProgress
+        >>> with ProgressBar(Console(file=sys.stdout)) as show:
+        ...     show(LabelingProgress(rows=1, total_rows=4, rows_per_second=2.0, seconds_left=1.5))
+         25%  labeling · 1 of 4 rows · 2 rows/s · 2 s left
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Take the console."""
+        self._console = console or Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._depth = 0  # of `with`
+        self._title, self._shown_at = "", 0.0
+        self._first: tuple[float, float] | None = None  # when, and how far it was
+
+    def __enter__(self) -> "ProgressBar":
+        """Show a bar, if it is a terminal."""
+        self._restart()
+        self._depth += 1
+        if self._console.is_terminal and self._bar is None:
+            columns = TextColumn("{task.description}", markup=False), BarColumn()
+            percent = TextColumn("{task.percentage:>3.0f} %")
+            self._bar = Progress(*columns, percent, console=self._console, transient=True)
+            self._task = self._bar.add_task("starting", total=1.0)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        self._depth -= 1
+        if self._bar is not None and self._depth == 0:
+            self._bar.stop()
+            self._bar = None
+
+    def __call__(self, record: ProgressRecord) -> None:
+        """Show a record, if it is time to."""
+        now, text = time.monotonic(), str(record)
+        title = text.partition(" · ")[0]
+        if self._first is None:
+            self._first = now, record.fraction
+        every = _LINE_SECONDS if self._bar is None else _REFRESH_SECONDS
+        if title == self._title and now - self._shown_at < every and record.fraction < 1:
+            return
+        text += self._time_left(record, now)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=record.fraction, description=text)
+        else:
+            self._console.print(Text(f"{record.fraction:4.0%}  {text}"), soft_wrap=True)
+        self._title, self._shown_at = title, now
+
+    def _restart(self) -> None:
+        self._title, self._shown_at = "", 0.0
+        self._first = None
+
+    def _time_left(self, record: ProgressRecord, now: float) -> str:
+        seconds = getattr(record, "seconds_left", self._estimate(record.fraction, now))
+        return "" if seconds is None or record.fraction >= 1 else f" · {duration(seconds)} left"
+
+    def _estimate(self, fraction: float, now: float) -> float | None:
+        assert self._first is not None
+        seconds, done = now - self._first[0], fraction - self._first[1]
+        if seconds < _FIRST_ESTIMATE_SECONDS or done <= 0:
+            return None
+        return seconds * (1 - fraction) / done
+
+
+@contextmanager
+def reporting(progress: Callable[[T], None] | None) -> Iterator[Callable[[T], None]]:
+    """Give the function to report to; what shows a bar takes it away at the end, or at an error."""
+    if isinstance(progress, AbstractContextManager):
+        with progress:
+            yield progress
+    else:
+        yield progress or _be_quiet
+
+
+def _be_quiet(record: object) -> None:
+    pass
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people, as hours, minutes and seconds.
+
+    Example:
+        >>> duration(59), duration(754), duration(7300)
+        ('59 s', '12 min 34 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,95 @@
+"""Putting the report together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attar.comparison_records import ComparisonRecord
+from attar.files import write_atomically
+from attar.pages import make_page
+from attar.report import charts
+from attar.report.sentences import candidate, headline, shorten
+from attar.report.tables import (
+    agreement_rows,
+    class_rows,
+    confusions,
+    cost_columns,
+    quality_columns,
+    verdict_rows,
+)
+from attar.training import Epoch
+
+
+def save_report(
+    record: ComparisonRecord,
+    path: Path | str,
+    *,
+    title: str = "Did it help?",
+    histories: Mapping[str, Sequence[Sequence[Epoch]]] | None = None,
+    published: Mapping[str, float] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> None:
+    """Write the report of a comparison; see `make_report`.
+
+    Raises:
+        FolderError: If the file cannot be written; what it held before is then unharmed.
+    """
+    page = make_report(
+        record, title=title, histories=histories, published=published, settings=settings
+    )
+    write_atomically(Path(path), page.encode())
+
+
+def make_report(
+    record: ComparisonRecord,
+    *,
+    title: str = "Did it help?",
+    histories: Mapping[str, Sequence[Sequence[Epoch]]] | None = None,
+    published: Mapping[str, float] | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> str:
+    """Make the report of a comparison as one HTML page that needs nothing else.
+
+    Args:
+        record: The comparison.
+        title: Of the page.
+        histories: The epochs of each seed's training, by the model's name, for training curves.
+        published: Errors that a paper has, by the model's name; they get a column of their own.
+        settings: With which the models were trained, by name.
+
+    Returns:
+        The page. It holds no script, and every name in it is escaped.
+    """
+    quality = quality_columns(record)
+    if published:
+        cells = [f"{published[m.name]:g}" if m.name in published else "–" for m in record.models]
+        quality.insert(0, ("paper’s errors", cells))
+    student = candidate(record) or record.models[-1]
+    places = {model.name: place for place, model in enumerate(record.models)}
+    compared = dict.fromkeys(([record.teacher] if record.teacher else []) + [student.name])
+    rows = class_rows(record)
+    return make_page(
+        __package__,
+        "report.html",
+        styles=("report.css",),
+        title=title,
+        record=record,
+        headline=headline(record),
+        verdicts=verdict_rows(record),
+        quality=quality,
+        costs=cost_columns(record),
+        agreements=agreement_rows(record),
+        classes=rows,
+        classes_cut=len(rows) < len(record.class_names),
+        confusions=[confusions(record, places[name]) for name in compared],
+        figures={
+            "errors": charts.error_bars(record),
+            "training": charts.training_curves(record, histories or {}),
+            "reliability": charts.reliability(record),
+            "latency": charts.latency(record),
+        },
+        seeds=sorted({len(model.networks) for model in record.models}),
+        settings={**(settings or {})},
+        color=charts.color,
+        glyph=charts.glyph,
+        shorten=shorten,
+    )

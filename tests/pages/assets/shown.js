@@ -1,0 +1,3 @@
+{
+  const shown = 1;
+}
