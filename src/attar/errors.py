@@ -33,6 +33,10 @@ class ObjectError(AttarError):
     """A Python object, named by the user, that cannot be loaded or is of the wrong kind."""
 
 
+class JobError(AttarError):
+    """A job file that is wrong, or a step of it that cannot be done yet."""
+
+
 class ExportError(AttarError):
     """A network that cannot be exported, or whose exported form gives other logits."""
 

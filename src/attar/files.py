@@ -3,9 +3,12 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from attar.errors import file_error
+from filelock import FileLock, Timeout
+
+from attar.errors import FolderError, file_error
 
 PARTIAL = ".*.partial"  # names of temporary files; one that is left is of a process that was killed
 
@@ -40,6 +43,26 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise file_error("make the folder", path, error) from error
     return path
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Make the folder, and keep other processes from holding it during the body.
+
+    Raises:
+        FolderError: If it cannot be written, or is in use.
+    """
+    lock = FileLock(make_folder(folder) / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FolderError(f"{folder} is in use by another run; wait for it to end") from error
+    except OSError as error:
+        raise file_error("use the folder", folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(content: bytes) -> str:

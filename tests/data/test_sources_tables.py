@@ -345,3 +345,32 @@ def test_arrays_that_do_not_fit_are_errors(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\3\4 nothing")
     with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
         read_arrays(tmp_path / "a.npz")
+
+
+def test_a_file_may_lack_hard_targets_if_that_is_said(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", inputs=np.zeros((2, 3), np.float32))
+    transfer = read_arrays(tmp_path / "a.npz", classes=3, may_lack_target=True)
+    assert (transfer.classes, transfer.hard_targets.tolist()) == (3, [-1, -1])
+    with pytest.raises(DataError, match=r"class_names= or classes=, as a\.npz has no hard targets"):
+        read_arrays(tmp_path / "a.npz", may_lack_target=True)
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 3), np.float32), hard_targets=[1, 0])
+    assert read_arrays(tmp_path / "a.npz", may_lack_target=True).hard_targets.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 300])
+def test_a_truncated_file_of_arrays_is_refused(tmp_path, kept):
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 2), np.uint8), hard_targets=[0, 1])
+    (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
+        read_arrays(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_byte_of_an_array_is_found(tmp_path, save):
+    pixels = np.random.default_rng(0).integers(256, size=(50, 50)).astype(np.uint8)
+    save(tmp_path / "a.npz", inputs=pixels, hard_targets=np.arange(50))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[1000] ^= 255
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
+        read_arrays(tmp_path / "a.npz")

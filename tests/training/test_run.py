@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from attar.data import Jitter, TransferSet
-from attar.errors import AttarError, DivergedError, FolderError
+from attar.errors import AttarError, DataError, DivergedError, FolderError
 from attar.models import mlp
 from attar.training import TrainingRun, TrainingSettings
 
@@ -193,6 +193,9 @@ class Recorder:
     def __init__(self):
         self.asked = []
 
+    def __repr__(self):
+        return "Recorder()"
+
     def __call__(self, inputs, example_ids, view):
         self.asked.append((view, example_ids.tolist()))
         return inputs
@@ -259,6 +262,23 @@ def test_a_checkpoint_of_other_views_or_another_identity_is_refused(tmp_path):
     ):
         with pytest.raises(FolderError, match=f"checkpoint of a run with other {names}; give"):
             make_run(**options, **given | change)
+
+
+def test_a_checkpoint_made_with_other_jitter_is_refused(tmp_path):
+    options = {"checkpoint": tmp_path / "run.safetensors", "checkpoint_seconds": 0.0}
+    list(islice(make_run(**options), 5))
+    for views in (Jitter(pixels=2, seed=3), Jitter(pixels=1, seed=4), None):
+        with pytest.raises(FolderError, match="checkpoint of a run with other maker of views; g"):
+            make_run(transfer_set=make_set().with_views(views), **options)
+    with pytest.raises(DataError, match="expected views that say what they do"):
+        make_run(transfer_set=make_set().with_views(lambda *given: given[0]), **options)
+
+
+def test_other_jitter_does_not_matter_where_the_plain_examples_alone_are_shown(tmp_path):
+    options = {"checkpoint": tmp_path / "run", "checkpoint_seconds": 0.0, "views": (0,)}
+    list(islice(make_run(**options), 5))
+    jittered = make_set().with_views(Jitter(pixels=2, seed=9))
+    assert make_run(transfer_set=jittered, **options).steps_done == 5
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import typer
 from attar import __version__
 from attar.cli.explore import explore
 from attar.cli.export import export
+from attar.cli.jobs import add_commands
 from attar.cli.reproduce import reproduce
 from attar.cli.targets import targets
 from attar.errors import AttarError, file_error
@@ -25,9 +26,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(reproduce)
+add_commands(app)
 app.command("explore")(explore)
 app.command("export")(export)
+app.add_typer(reproduce)
 app.add_typer(targets)
 
 

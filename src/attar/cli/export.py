@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from attar.data import TransferSet, load_mnist, read_npz
+from attar.data import TransferSet, load_mnist, read_arrays
 from attar.errors import DataError
 from attar.export import FORMATS, Exported, Format, export_student
 from attar.objects import make_object
@@ -101,7 +101,7 @@ def read_examples(source: str, *, part: str, classes: int | None) -> TransferSet
         return mnist.train if part == "train" else mnist.test
     if Path(source).suffix != ".npz":
         raise DataError(f"expected mnist or the path of an .npz file, got {source!r}")
-    return read_npz(Path(source), classes=classes)
+    return read_arrays(source, classes=classes, may_lack_target=True)
 
 
 def show_exported(exported: tuple[Exported, ...]) -> None:

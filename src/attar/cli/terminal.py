@@ -1,12 +1,13 @@
 """What people see in the terminal: a bar while something runs, a table at its end."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from attar.progress import ProgressBar, duration
+from attar.progress import ProgressBar, ProgressRecord, duration
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -20,12 +21,23 @@ def follow(progress: Iterator[Progress], *, log: Callable[[Progress], None] | No
         progress: The experiment.
         log: Gets everything that it reports, too.
     """
-    console = Console(stderr=True)
-    with ProgressBar(console if console.is_terminal else Console()) as show:
+    with _bar() as show:
         for now in progress:
             show(now)
             if log:
                 log(now)
+
+
+@contextmanager
+def showing() -> Iterator[Callable[[ProgressRecord | str], None]]:
+    """Give what shows how far a job is, the same way, and prints the lines it has to say."""
+    with _bar() as show:
+        yield lambda now: print(now, flush=True) if isinstance(now, str) else show(now)
+
+
+def _bar() -> ProgressBar:
+    console = Console(stderr=True)
+    return ProgressBar(console if console.is_terminal else Console())
 
 
 def show_result(result: ExperimentResult, path: Path) -> None:

@@ -5,7 +5,6 @@ from attar.data.datasets import from_dataset
 from attar.data.idx import read_idx
 from attar.data.images import read_image_folder
 from attar.data.mnist import Mnist, load_mnist
-from attar.data.npz import read_npz
 from attar.data.tables import read_arrays, read_table
 from attar.data.transfer_set import Batch, TransferSet, ViewFn
 from attar.data.views import Jitter, name_views
@@ -26,6 +25,5 @@ __all__ = [
     "read_arrays",
     "read_idx",
     "read_image_folder",
-    "read_npz",
     "read_table",
 ]

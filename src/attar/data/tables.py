@@ -1,6 +1,7 @@
 """Transfer sets out of Parquet and CSV files, and of NumPy's own."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ def read_arrays(
     inputs: str = "inputs",
     class_names: Sequence[str] | None = None,
     classes: int | None = None,
+    may_lack_target: bool = False,
 ) -> TransferSet:
     """Read a `.npz` file of several arrays, or a `.npy` file of inputs alone, which stays on disk.
 
@@ -94,6 +96,7 @@ def read_arrays(
         inputs: The array of inputs in it, as `TransferSet` takes them.
         class_names: Those of the classes, in order.
         classes: How many classes there are.
+        may_lack_target: Take a file without an array of that name as a set without hard targets.
 
     Raises:
         FolderError: If the file cannot be read.
@@ -105,12 +108,14 @@ def read_arrays(
         arrays = _load(path, [name for name in (inputs, target, "class_names") if name])
     except OSError as error:
         raise file_error("read", path, error) from error
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise _damaged(path, error) from error
     if path.suffix == ".npy":
         arrays, inputs = {"inputs": arrays[""]}, "inputs"
+    if may_lack_target and target not in arrays:
+        target = None
     for name in (inputs, target):
         if name is not None and name not in arrays:
             found = ", ".join(map(repr, arrays["names"])) if "names" in arrays else "inputs alone"

@@ -5,10 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from attar.errors import FolderError, file_error
-from attar.files import make_folder
+from attar.errors import FolderError
+from attar.files import hold_folder
 from attar.records import read_json, write_json
 
 
@@ -24,20 +22,10 @@ def claim_folder(
     Raises:
         FolderError: If the folder cannot be written, is in use, or holds anything else.
     """
-    make_folder(folder)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise FolderError(f"{folder} is in use by another run; wait for it to end") from error
-    except OSError as error:
-        raise file_error("use the folder", folder, error) from error
-    try:
+    with hold_folder(folder):
         _check_owner(folder, experiment, config, may_grow=may_grow)
         write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
         yield
-    finally:
-        lock.release()
 
 
 def _check_owner(

@@ -21,13 +21,17 @@ def sample_rows(shard: Shard, classes: int) -> list[int]:
     return sorted(generator.choice(rows, size=count, replace=False).tolist())
 
 
-def measure(logits: Float[Tensor, "rows classes"], encoding: Encoding) -> Measured:
+def measure(
+    logits: Float[Tensor, "rows classes"],
+    encoding: Encoding,
+    temperatures: tuple[float, ...] = TEMPERATURES,
+) -> Measured:
     """Compare the teacher's soft targets with those that a reader of the store gets."""
     generator = np.random.Generator(np.random.Philox(key=[0, 0]))
     stored = decode(encode(logits, encoding, generator), encoding, logits.shape[-1])
-    found = [_compare(logits.double(), stored, temperature) for temperature in TEMPERATURES]
+    found = [_compare(logits.double(), stored, temperature) for temperature in temperatures]
     entropy, tail_error, error, lost = zip(*found, strict=True)
-    return Measured(len(logits), TEMPERATURES, entropy, tail_error, error, lost)
+    return Measured(len(logits), temperatures, entropy, tail_error, error, lost)
 
 
 def _compare(

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from attar.data import Batch, TransferSet, mix_seed
+from attar.data import Batch, TransferSet, mix_seed, name_views
 from attar.errors import AttarError, check_positive
 from attar.precision import keep_freed_memory
 from attar.training.checkpoints import load_checkpoint, save_checkpoint
@@ -103,8 +103,8 @@ class TrainingRun:
             checkpoint: File that takes the state of the run now and then, and at its end.
             checkpoint_seconds: How often: at most this much work is lost when the run is killed.
             identity: What else decides the weights, such as the loss's temperature, by its name in
-                an error: the checkpoint of a run in which it differed is refused. Settings, data
-                and `views` always count.
+                an error: the checkpoint of a run in which it differed is refused. Settings, data,
+                what makes the set's views, and `views` always count.
             views: Numbers of the views to show, an epoch each, over and over; by default epoch e
                 shows view e of a set that has views, and the plain examples of one that has none.
             measure: Measures the network at the ends of some epochs, of the last one always.
@@ -112,6 +112,7 @@ class TrainingRun:
 
         Raises:
             AttarError: If `measurements` is not positive, or `views` has no number.
+            DataError: If there is a checkpoint and the set's views don't say what they do.
             FolderError: If the checkpoint is damaged, or of another run.
         """
         check_positive(measurements=measurements)
@@ -132,8 +133,11 @@ class TrainingRun:
             "settings": asdict(settings),
             "data": transfer_set.fingerprint(),
         }
-        if checkpoint is not None and checkpoint.exists():
-            self._restore(checkpoint)
+        if checkpoint is not None:
+            if transfer_set.views is not None and (views is None or any(views)):
+                self._identity["maker of views"] = name_views(transfer_set.views)
+            if checkpoint.exists():
+                self._restore(checkpoint)
 
     def __iter__(self) -> Iterator[Step]:
         """Do the steps that are left.

@@ -1,0 +1,120 @@
+"""`attar init`, `plan`, `run`, and single steps: a whole distillation from a job file."""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from attar.cli.terminal import showing
+from attar.jobs import PARTS, Part, read_job, run_job
+from attar.jobs.planning import JobPlan, plan_job
+from attar.jobs.template import write_template
+from attar.progress import duration
+
+JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.TOML")]
+
+_HELP: dict[Part, str] = {
+    "train": "Train the teachers that the job file has a table [teacher.train] for.",
+    "label": "Run the teacher over the transfer set, and keep its soft targets.",
+    "distill": "Train the students from the soft targets, and the baseline. Needs no teacher.",
+    "compare": "Compare teacher, baseline and students on the test set.",
+}
+_MORE = (
+    "A step whose inputs have not changed is skipped; one that was stopped goes on. If a setting, "
+    "the data or the code behind it has changed, that is said, and the earlier result is kept."
+)
+
+
+def init(
+    path: Annotated[
+        Path, typer.Argument(help="The job file to write.", metavar="[JOB.TOML]")
+    ] = Path("job.toml"),
+) -> None:
+    """Write a commented job file that runs as it is, and networks.py beside it."""
+    written = write_template(path)
+    print(f"wrote {' and '.join(map(str, written))}; next: attar plan {path}, attar run {path}")
+
+
+def plan(job: JobFile) -> None:
+    """Say what a job will take, before anything is spent: bytes, time, memory, lost information.
+
+    It measures a few batches, in seconds, and writes nothing.
+    """
+    show_plan(job, plan_job(read_job(job)))
+
+
+def run(job: JobFile) -> None:
+    """Do a whole job: train what must be trained, label, distill, compare."""
+    _do(job, PARTS)
+
+
+def make_command(part: Part) -> Callable[[Path], None]:
+    """Make the command of one step."""
+
+    def command(job: JobFile) -> None:
+        _do(job, (part,))
+
+    command.__doc__ = f"{_HELP[part]}\n\n{_MORE}"
+    return command
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give all of them to the command line."""
+    run.__doc__ = f"{run.__doc__}\n\n{_MORE}"
+    for name, command in (("init", init), ("plan", plan), ("run", run)):
+        app.command(name)(command)
+    for part in PARTS:
+        app.command(part)(make_command(part))
+
+
+def _do(path: Path, parts: Collection[Part]) -> None:
+    job = read_job(path)
+    with showing() as show:
+        run_job(job, parts, show)
+    print(f"results are in {job.folder}")
+
+
+def show_plan(path: Path, plan: JobPlan) -> None:
+    """Print what a job will take."""
+    print(
+        f"{path}: {plan.examples:,} examples of {plan.classes:,} classes, {plan.views} view(s), "
+        f"{plan.members} teacher(s)"
+    )
+    lost = f"; lost, in nats, of {plan.measured_examples:,} examples" * bool(plan.measured_examples)
+    table = Table(title=f"soft targets{lost}")
+    table.add_column("encoding")
+    names = [f"T = {each:g}" for each in plan.temperatures] if lost else []
+    for name in ("bytes", "an example", *names):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in plan.encodings:
+        table.add_row(
+            each.name + " (chosen)" * each.is_chosen,
+            size(each.total_bytes),
+            f"{each.example_bytes:,}",
+            *(f"{nats:.4f}" for nats in each.lost_nats),
+        )
+    Console(width=None if Console().is_terminal else 100).print(table)
+    for step in plan.durations:
+        about = f"about {duration(step.seconds)} ({step.detail})" if step.seconds else step.detail
+        print(f"{step.name}: {about}")
+    print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
+    if plan.memory_bytes is not None:
+        print(f"memory at its highest: about {size(plan.memory_bytes)}")
+    if plan.note:
+        print(plan.note)
+
+
+def size(count: float) -> str:
+    """Write a number of bytes for people.
+
+    Example:
+        >>> size(400), size(12_345), size(7_000_000_000)
+        ('400 B', '12.3 kB', '7.0 GB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
+        count, _ = count / 1000, units.pop(0)
+    return f"{count:.0f} B" if units[0] == "B" else f"{count:.1f} {units[0]}"

@@ -1,0 +1,282 @@
+"""`attar plan`: measure a few batches, and tell what the job will take before it is spent."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from attar.data import Batch, TransferSet
+from attar.jobs.file import Job
+from attar.jobs.running import choose_encoding
+from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
+from attar.jobs.steps import Step
+from attar.jobs.students import TEACHER, hard_loss, labeled, plan_baseline, teacher_step
+from attar.labeling import make_plan
+from attar.losses import distillation_loss
+from attar.targets import Dense, Encoding, Sparse, StorePlan
+from attar.targets.encoding import row_bytes
+from attar.targets.measuring import measure
+from attar.teachers import Ensemble, Teacher
+from attar.training import LossFn, TrainingRun, TrainingSettings
+
+SPARSE = (8, 32, 128)  # values of k
+TEMPERATURES = (1.0, 2.0, 4.0, 10.0, 20.0)
+_NOT_TRAINED = (
+    "the teacher is not trained yet: what sparse soft targets lose can be told when it is"
+)
+_SECONDS = 2.0  # for each thing that is measured
+_MOST_LOGITS = 2**22  # that information is measured on
+_MOST_UPDATES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingCost:
+    """What soft targets of one encoding take, and what they lose."""
+
+    name: str
+    total_bytes: int
+    example_bytes: int  # of an example, view and member
+    lost_nats: tuple[float, ...]  # at each temperature; none if the teacher is not trained yet
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long something will take."""
+
+    name: str
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """What a job will take."""
+
+    examples: int
+    classes: int
+    views: int
+    members: int
+    temperatures: tuple[float, ...]
+    measured_examples: int  # that the lost information was measured on
+    encodings: tuple[EncodingCost, ...]
+    durations: tuple[Duration, ...]
+    memory_bytes: int | None  # at its highest; None if this system does not tell
+    note: str  # what could not be told, and why; mostly nothing
+
+
+def plan_job(job: Job) -> JobPlan:
+    """Measure a few batches, in seconds, and write nothing.
+
+    Raises:
+        JobError: If what the job file names cannot be loaded, or does not fit.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # of modules beside the job
+    try:
+        return _plan(job)
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def _plan(job: Job) -> JobPlan:
+    transfer_set = load_transfer_set(job, cache=False)
+    student = make_network(job, "student", seed=job.settings.distill.seeds[0])
+    check_network(job, student, transfer_set, "student")
+    steps = {
+        position: teacher_step(job, transfer_set, position)
+        for position, each in enumerate(job.settings.teacher)
+        if each.train is not None
+    }
+    done = {position for position, step in steps.items() if step.is_done()}
+    weights = {position: steps[position].place / TEACHER for position in done}
+    teacher = load_teacher(job, transfer_set, weights.get)
+    is_trained = done == set(steps)
+    with job.blaming("soft_targets"):
+        chosen = choose_encoding(job)
+        store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
+        logits, seconds = _ask(job, teacher, transfer_set)
+    temperatures = _temperatures(job)
+    workers = job.settings.soft_targets.workers or os.cpu_count() or 1
+    labeling = Duration(
+        "label",
+        store.examples * len(store.views) * seconds / workers,
+        f"{seconds * 1000:.3g} ms an example on one thread, {workers} worker(s)",
+    )
+    return JobPlan(
+        examples=store.examples,
+        classes=store.classes,
+        views=len(store.views),
+        members=store.member_count,
+        temperatures=temperatures,
+        measured_examples=logits.shape[1] if is_trained else 0,
+        encodings=_cost_encodings(store, chosen, logits if is_trained else None, temperatures),
+        durations=(
+            *_time_teachers(job, transfer_set, steps, done),
+            labeling,
+            *_time_students(job, transfer_set, student, logits),
+        ),
+        memory_bytes=_memory(store, workers),
+        note="" if is_trained else _NOT_TRAINED,
+    )
+
+
+def _temperatures(job: Job) -> tuple[float, ...]:
+    asked = job.settings.distill.temperature
+    return tuple(sorted({*TEMPERATURES, asked} if asked >= 1 else TEMPERATURES))
+
+
+def _ask(job: Job, teacher: Teacher, transfer_set: TransferSet) -> tuple[Tensor, float]:
+    """Ask the teacher about examples drawn from all of the set, in batches that grow.
+
+    Returns:
+        Logits `[members, examples, classes]`, and the seconds an example took on one thread.
+    """
+    most = max(1, _MOST_LOGITS // transfer_set.classes)
+    order = torch.randperm(len(transfer_set), generator=torch.Generator().manual_seed(0))
+    members: Sequence[Teacher] = teacher.teachers if isinstance(teacher, Ensemble) else (teacher,)
+    threads = torch.get_num_threads()
+    found, done, size, seconds = [], 0, 1, 0.0
+    started = time.monotonic()
+    torch.set_num_threads(1)  # as a worker does
+    try:
+        while done < min(len(order), most):
+            view = job.settings.soft_targets.views[-1]
+            before = time.monotonic()
+            batch = transfer_set.batch(order[done : done + size], view)
+            found.append(torch.stack([each.logits(batch).float() for each in members]))
+            seconds = (time.monotonic() - before) / len(batch.indices)
+            done += len(batch.indices)
+            if time.monotonic() - started > _SECONDS:
+                break
+            size = min(4 * size, job.settings.soft_targets.batch_size)
+    finally:
+        torch.set_num_threads(threads)
+    return torch.cat(found, dim=1), seconds
+
+
+def _cost_encodings(
+    store: StorePlan, chosen: Encoding, logits: Tensor | None, temperatures: tuple[float, ...]
+) -> tuple[EncodingCost, ...]:
+    encodings: list[Encoding] = [Dense(), *(Sparse(k=k) for k in SPARSE if k < store.classes)]
+    if chosen not in encodings:
+        encodings.append(chosen)
+    costs = []
+    for encoding in encodings:
+        size = row_bytes(encoding, store.classes)
+        lost: tuple[float, ...] = ()
+        if logits is not None:
+            lost = measure(logits.flatten(0, 1), encoding, temperatures).lost_nats
+        costs.append(
+            EncodingCost(
+                name="dense" if isinstance(encoding, Dense) else f"k = {encoding.k}",
+                total_bytes=size * store.examples * len(store.views) * store.member_count,
+                example_bytes=size,
+                lost_nats=lost,
+                is_chosen=encoding == chosen,
+            )
+        )
+    return tuple(costs)
+
+
+def _time_teachers(
+    job: Job, transfer_set: TransferSet, steps: Mapping[int, Step], done: Collection[int]
+) -> tuple[Duration, ...]:
+    durations = []
+    for position, step in steps.items():
+        if position in done:
+            durations.append(Duration(step.title, 0.0, "done already"))
+            continue
+        table = job.settings.teacher[position].train
+        assert table is not None
+        network = make_network(job, "teacher", position, seed=table.seed)
+        examples = labeled(job, transfer_set, "teacher", position, "train")
+        settings = TrainingSettings(**table.model_dump())
+        seconds = _time_update(network, examples, hard_loss, settings)
+        durations.append(_duration(step.title, settings, len(examples), seconds))
+    return tuple(durations)
+
+
+def _time_students(
+    job: Job, transfer_set: TransferSet, student: nn.Module, logits: Tensor
+) -> tuple[Duration, ...]:
+    table = job.settings.distill
+    settings = TrainingSettings(
+        epochs=table.epochs,
+        batch_size=table.batch_size,
+        learning_rate=table.learning_rate,
+        optimizer=table.optimizer,
+        seed=0,
+    )
+
+    def loss_fn(found: Tensor, batch: Batch) -> Tensor:
+        rows = batch.indices % logits.shape[1]  # any will do to take the time
+        losses = [
+            distillation_loss(
+                found,
+                member[rows],
+                batch.hard_targets,
+                temperature=table.temperature,
+                soft_weight=table.soft_weight,
+                hard_weight=table.hard_weight,
+            )
+            for member in logits
+        ]
+        return torch.stack(losses).mean()
+
+    seconds = _time_update(student, transfer_set, loss_fn, settings)
+    seeds = len(table.seeds)
+    durations = [_duration("distill", settings, len(transfer_set), seconds, seeds)]
+    if job.settings.baseline is not None:
+        baseline = plan_baseline(job, transfer_set, seed=0)
+        durations.append(
+            _duration("baseline", baseline.settings, len(baseline.examples), seconds, seeds)
+        )
+    return tuple(durations)
+
+
+def _time_update(
+    network: nn.Module, examples: TransferSet, loss_fn: LossFn, settings: TrainingSettings
+) -> float:
+    """Return the seconds that an update of a network takes: the median of some.
+
+    The first does not count, in which torch loads and allocates what it needs.
+    """
+    few = examples.subset(torch.arange(min(len(examples), _MOST_UPDATES * settings.batch_size)))
+    times: list[float] = []
+    before = started = time.monotonic()
+    for step in TrainingRun(network, few, loss_fn, replace(settings, epochs=settings.epochs + 1)):
+        now = time.monotonic()
+        if step.index == 1:
+            started = now
+        else:
+            times.append(now - before)
+        before = now
+        if times and (now - started > _SECONDS or len(times) == _MOST_UPDATES):
+            break
+    return sorted(times)[len(times) // 2]
+
+
+def _duration(
+    name: str, settings: TrainingSettings, examples: int, update_seconds: float, seeds: int = 1
+) -> Duration:
+    updates = settings.epochs * math.ceil(examples / settings.batch_size) * seeds
+    times = f", {seeds} seeds" if seeds > 1 else ""
+    detail = f"{updates:,} updates of {update_seconds * 1000:.3g} ms{times}"
+    return Duration(name, updates * update_seconds, detail)
+
+
+def _memory(store: StorePlan, workers: int) -> int | None:
+    """Estimate: what this process has reached by now, and the shards that are being written."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    reached = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reached *= 1 if sys.platform == "darwin" else 1024
+    shard = min(store.shard_examples, store.examples) * row_bytes(store.encoding, store.classes)
+    return reached + 2 * workers * shard  # its columns, and the file made of them

@@ -1,0 +1,273 @@
+"""Running a job: each step in turn, those whose inputs have not changed skipped."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from attar.data import TransferSet
+from attar.errors import FolderError
+from attar.files import hold_folder
+from attar.jobs.comparing import compare_models, show_comparison
+from attar.jobs.file import Job
+from attar.jobs.sources import (
+    check_network,
+    code_of,
+    load_teacher,
+    load_test_set,
+    load_transfer_set,
+    make_network,
+)
+from attar.jobs.steps import JobProgress, Step, Tell
+from attar.jobs.students import (
+    STUDENT,
+    TEACHER,
+    baseline_step,
+    distill_step,
+    distill_student,
+    plan_baseline,
+    teacher_step,
+    train_baseline,
+    train_teacher,
+)
+from attar.labeling import LabelingProgress, label, make_plan
+from attar.records import read_json, write_json
+from attar.targets import Dense, Encoding, SoftTargets, Sparse
+from attar.targets.encoding import encoding_to_json
+from attar.teachers import Teacher
+from attar.teachers.fingerprints import hash_network
+from attar.training import load_weights
+
+Part = Literal["train", "label", "distill", "compare"]
+PARTS: tuple[Part, ...] = ("train", "label", "distill", "compare")
+TARGETS = "targets"
+
+
+def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
+    """Do parts of a job, in their order; what they need of the others has to be there.
+
+    Args:
+        job: The job.
+        parts: Which of train, label, distill (with the baseline) and compare.
+        tell: Gets lines to be shown, and how far each step is.
+
+    Raises:
+        JobError: If the job file names what does not fit, or a part that is needed is not done.
+        AttarError: If a step fails; what it has done so far is kept.
+        FolderError: If the job's folder cannot be used.
+    """
+    with hold_folder(job.folder):
+        _claim(job)
+        _Run(job, frozenset(parts), tell).do()
+
+
+def choose_encoding(job: Job) -> Encoding:
+    """Return the encoding that the job file asks for."""
+    table = job.settings.soft_targets
+    return Dense() if table.k is None else Sparse(k=table.k)
+
+
+@dataclass(frozen=True)
+class _Run:
+    job: Job
+    parts: frozenset[Part]
+    tell: Tell
+
+    @cached_property
+    def transfer_set(self) -> TransferSet:
+        return load_transfer_set(self.job)
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        return load_teacher(self.job, self.transfer_set, self.trained)
+
+    @cached_property
+    def test_set(self) -> TransferSet:
+        return load_test_set(self.job, self.transfer_set)
+
+    def do(self) -> None:
+        """Check first what can be checked, then do the parts."""
+        settings = self.job.settings
+        if self.parts & {"distill", "label"}:
+            student = make_network(self.job, "student", seed=settings.distill.seeds[0])
+            check_network(self.job, student, self.transfer_set, "student")
+        if "compare" in self.parts and (settings.test_set or self.parts == {"compare"}):
+            _ = self.test_set
+        if "train" in self.parts:
+            self.train()
+        if "label" in self.parts:
+            self.label()
+        if "distill" in self.parts:
+            self.distill()
+        if "compare" in self.parts:
+            self.compare()
+
+    def once(self, step: Step, make: Callable[[Step, Tell], None]) -> None:
+        """Do a step, unless it is done."""
+        if step.begin(self.tell):
+            return
+        started = time.monotonic()
+        make(step, self.tell)
+        self.tell(f"{step.title}: done in {time.monotonic() - started:,.1f} s")
+
+    def train(self) -> None:
+        trainable = [
+            position for position, each in enumerate(self.job.settings.teacher) if each.train
+        ]
+        if not trainable and self.parts == {"train"}:
+            self.tell("nothing to train: the job file has no [teacher.train]")
+        for position in trainable:
+            step = teacher_step(self.job, self.transfer_set, position)
+            self.once(step, partial(train_teacher, self.job, self.transfer_set, position))
+
+    def trained(self, position: int) -> Path | None:
+        """Return the weights of a teacher that the job trains, made sure that they are current."""
+        if self.job.settings.teacher[position].train is None:
+            return None
+        step = teacher_step(self.job, self.transfer_set, position)
+        step.check_done(f"attar train {self.job.path}")
+        return step.place / TEACHER
+
+    def label(self) -> None:
+        views = self.job.settings.soft_targets.views
+        with self.job.blaming("soft_targets"):
+            encoding = choose_encoding(self.job)
+            plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
+        codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
+        step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
+        self.once(step, self.write_targets)
+
+    def write_targets(self, step: Step, tell: Tell) -> None:
+        table = self.job.settings.soft_targets
+        with self.job.blaming("soft_targets", but=FolderError):
+            label(
+                self.teacher,
+                self.transfer_set,
+                step.place / TARGETS,
+                encoding=choose_encoding(self.job),
+                views=table.views,
+                batch_size=table.batch_size,
+                workers=table.workers,
+                progress=lambda now: tell(_show_labeling(step, now)),
+            )
+        step.finish(f"{TARGETS}/manifest.json")
+
+    def label_step(self, more: dict[str, Any]) -> Step:
+        """Say what decides the soft targets; without `more`, what is known without the teacher."""
+        settings = self.job.settings
+        views = settings.soft_targets.views
+        return Step(
+            self.job.folder,
+            "label",
+            {
+                "teacher": ", ".join(each.source for each in settings.teacher),
+                "encoding": _show_encoding(choose_encoding(self.job)),
+                "views": list(views),
+                "jitter": str(self.transfer_set.views) if any(views) else None,
+                "the transfer set": self.transfer_set.fingerprint(),
+                **more,
+            },
+        )
+
+    def store(self) -> SoftTargets:
+        """Open the soft targets; the teacher need not be there any more."""
+        step = self.label_step({})
+        step.check_done(f"attar label {self.job.path}")
+        return SoftTargets.open(step.place / TARGETS)
+
+    def distill(self) -> None:
+        settings, store = self.job.settings, self.store()
+        for seed in settings.distill.seeds:
+            network = make_network(self.job, "student", seed=seed)
+            step = distill_step(self.job, network, store, self.transfer_set, seed)
+            self.once(step, partial(distill_student, self.job, network, store, self.transfer_set))
+        if settings.baseline is None:
+            return
+        for seed in settings.distill.seeds:
+            network = make_network(self.job, "student", seed=seed)
+            plan = plan_baseline(self.job, self.transfer_set, seed)
+            step = baseline_step(self.job, network, plan, self.transfer_set)
+            self.once(step, partial(train_baseline, self.job, network, plan))
+
+    def compare(self) -> None:
+        """Compare the teacher and the students on the test set."""
+        if self.job.settings.test_set is None:
+            self.tell("nothing is compared: the job file has no [test_set]")
+            return
+        models: dict[str, object] = {}
+        if self.teacher.reads_inputs:
+            models["teacher"] = self.teacher
+        else:
+            self.tell("the teacher is not compared: stored scores don't know the test set")
+        weights = {}
+        for name, steps in self.student_steps().items():
+            networks = []
+            for step in steps:
+                step.check_done(f"attar distill {self.job.path}")
+                network = make_network(self.job, "student", seed=step.inputs["seed"])
+                load_weights(step.place / STUDENT, network)
+                networks.append(network.eval())
+                weights[f"{name} {step.place.name}"] = hash_network(network)
+            models[name] = networks
+        inputs = {
+            **weights,
+            "teacher": self.teacher.fingerprint(),
+            "the test set": self.test_set.fingerprint(),
+            "mean": self.job.settings.distill.mean,
+            **self.job.settings.compare.model_dump(),
+        }
+        step = Step(self.job.folder, "compare", inputs)
+        self.once(step, partial(compare_models, self.job, models, self.test_set))
+        show_comparison(step, self.tell)
+
+    def student_steps(self) -> dict[str, list[Step]]:
+        """Say which students there are, by name, one for each seed."""
+        job, transfer_set, seeds = self.job, self.transfer_set, self.job.settings.distill.seeds
+        store, steps = self.store(), {}
+        if job.settings.baseline is not None:
+            steps["hard targets"] = [
+                baseline_step(
+                    job,
+                    make_network(job, "student", seed=seed),
+                    plan_baseline(job, transfer_set, seed),
+                    transfer_set,
+                )
+                for seed in seeds
+            ]
+        steps["distilled"] = [
+            distill_step(job, make_network(job, "student", seed=seed), store, transfer_set, seed)
+            for seed in seeds
+        ]
+        return steps
+
+
+def _claim(job: Job) -> None:
+    """Raise `FolderError` if the folder is of another job, or of something else."""
+    path = job.folder / "job.json"
+    name = job.path.resolve().name
+    advice = f'name another one: folder = "runs/{job.path.stem}"'
+    if path.exists():
+        owner = read_json(path).get("job")
+        if owner != name and (job.root / str(owner)).exists():
+            raise FolderError(f"{job.folder} holds the results of {owner}, not {name}; {advice}")
+    else:
+        others = sorted(each.name for each in job.folder.iterdir() if each.name[0] != ".")
+        if others:
+            raise FolderError(f"{job.folder} holds other files ({others[0]}, ...); {advice}")
+    write_json(path, {"job": name})
+
+
+def _show_encoding(encoding: Encoding) -> str:
+    content = encoding_to_json(encoding)
+    return "dense" if content["kind"] == "dense" else f"sparse, k {content['k']}"
+
+
+def _show_labeling(step: Step, now: LabelingProgress) -> JobProgress:
+    return JobProgress(
+        title=step.title,
+        fraction=now.rows / now.total_rows,
+        detail=f"{now.rows:,} of {now.total_rows:,} rows · {now.rows_per_second:,.0f} rows/s",
+        seconds_left=now.seconds_left,
+    )

@@ -1,0 +1,296 @@
+"""What a job file may say: every key, its type and range, and what it is for."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from attar.distillation import Mean
+from attar.teachers import Answers
+from attar.training import OptimizerName
+from attar.training.settings import ScheduleName
+
+T = TypeVar("T")
+
+
+def _to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str | dict) else _to_tuple(value)
+
+
+Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
+OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]
+
+
+class Table(BaseModel):
+    """A table of the job file: what is not named here is an error, and nothing is converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class SetTable(Table):
+    """Examples that are measured on."""
+
+    source: str = Field(
+        description="mnist, the path of an .npz, .npy, .parquet, .csv or .tsv file or of a folder "
+        "with a folder of images for each class, or file.py:name of a TransferSet or of a function "
+        "that makes one",
+        examples=["mnist"],
+    )
+    examples: Count | None = Field(
+        default=None, description="take the first so many", examples=[1000]
+    )
+    inputs: OneOrMore[str] | None = Field(
+        default=None,
+        description="the columns of inputs in a table, or the array in an .npz file; by default "
+        "all other columns, or `inputs`",
+        examples=[["length", "width"]],
+    )
+    target: str = Field(
+        default="hard_targets",
+        description="the column, or the array, of hard targets: class indices or names",
+        examples=["species"],
+    )
+    unlabeled: bool = Field(default=False, description="there are no hard targets", examples=[True])
+    class_names: Several[str] | None = Field(
+        default=None,
+        description="names of the classes, in order; by default those that come, sorted, and for "
+        "the test set those of the transfer set",
+        examples=[["cat", "dog"]],
+    )
+    classes: Count | None = Field(
+        default=None, description="how many classes, where the data does not tell", examples=[10]
+    )
+    padding: int | None = Field(
+        default=None,
+        description="the token id that fills up short lists of token ids",
+        examples=[0],
+    )
+    size: Size | None = Field(
+        default=None, description="height and width that images are brought to", examples=[[32, 32]]
+    )
+    colors: Literal["RGB", "L"] = Field(
+        default="RGB", description="of images: three channels, or L, one of gray", examples=["L"]
+    )
+
+
+class TransferTable(SetTable):
+    """Inputs on which the students see soft targets."""
+
+    jitter: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="views 1 and above show each image shifted by up to so many pixels; a teacher "
+        "that is trained sees another view every epoch",
+        examples=[2],
+    )
+    jitter_seed: Seed = Field(
+        default=0, description="another seed gives other shifts", examples=[1]
+    )
+
+
+class TrainTable(Table):
+    """How a teacher is trained on the hard targets of the transfer set."""
+
+    epochs: Count = Field(description="passes over the transfer set", examples=[10])
+    batch_size: Count = Field(default=256, description="examples in a batch", examples=[128])
+    learning_rate: Positive = Field(default=1e-3, description="at its highest", examples=[1e-3])
+    optimizer: OptimizerName = Field(
+        default="adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
+    )
+    weight_decay: NotNegative = Field(default=0.0, description="of the optimizer", examples=[0.01])
+    schedule: ScheduleName = Field(
+        default="cosine", description="how the learning rate falls", examples=["linear"]
+    )
+    warmup_epochs: NotNegative = Field(
+        default=0.0,
+        description="epochs in which the learning rate climbs from zero",
+        examples=[1.0],
+    )
+    clip_norm: Positive | None = Field(
+        default=None, description="longest allowed gradient", examples=[1.0]
+    )
+    seed: Seed = Field(
+        default=0, description="of first weights, order, views and dropout", examples=[1]
+    )
+
+
+class TeacherTable(Table):
+    """A teacher; several tables [[teacher]] make an ensemble."""
+
+    source: str = Field(
+        description="file.py:name of a torch module or classifier, or of a function that makes "
+        "one; or the path of an .onnx file, of scores made elsewhere (.npy, .npz, .parquet), or "
+        "of a folder that transformers saved",
+        examples=["networks.py:make_teacher"],
+    )
+    weights: str | None = Field(
+        default=None,
+        description="a safetensors file with the weights",
+        examples=["teacher.safetensors"],
+    )
+    answers: Answers | None = Field(
+        default=None,
+        description="what it answers with: logits, or probabilities; by default what a file says, "
+        "else logits",
+        examples=["probabilities"],
+    )
+    padding: int | None = Field(
+        default=None, description="the token id of padding, for an attention mask", examples=[0]
+    )
+    train: TrainTable | None = Field(
+        default=None, description="the table [teacher.train], if the teacher is to be trained"
+    )
+
+    @model_validator(mode="after")
+    def _weights_or_train(self) -> "TeacherTable":
+        if self.weights is not None and self.train is not None:
+            raise ValueError("expected weights or train, got both; leave one out")
+        return self
+
+
+class SoftTargetsTable(Table):
+    """What is kept of the teacher's answers."""
+
+    encoding: Literal["dense", "sparse"] = Field(
+        default="dense", description="dense: every logit; sparse: the k largest and the tail"
+    )
+    k: Count | None = Field(
+        default=None, description="how many logits a sparse one keeps", examples=[32]
+    )
+    views: Several[Annotated[int, Field(ge=0)]] = Field(
+        default=(0,),
+        description="numbers of the views to label; 0 is the plain example, others need jitter or "
+        "a set with views. The student sees them in turn, an epoch each",
+        examples=[[0, 1, 2, 3]],
+    )
+    batch_size: Count = Field(
+        default=256, description="examples the teacher sees at once", examples=[64]
+    )
+    workers: Count | None = Field(
+        default=None, description="threads that label; by default one for each core", examples=[1]
+    )
+
+    @model_validator(mode="after")
+    def _k_of_sparse(self) -> "SoftTargetsTable":
+        if self.encoding == "sparse" and self.k is None:
+            raise ValueError("expected k with the sparse encoding, got none; try k = 32")
+        if self.encoding == "dense" and self.k is not None:
+            raise ValueError(f'expected no k with the dense encoding, got {self.k}; try "sparse"')
+        return self
+
+
+class StudentTable(Table):
+    """The network that is distilled into."""
+
+    source: str = Field(
+        description="file.py:name of a torch module, or of a function that makes one",
+        examples=["networks.py:make_student"],
+    )
+
+
+class DistillTable(Table):
+    """How students are trained: soft_weight · T² · soft + hard_weight · hard."""
+
+    temperature: Positive = Field(
+        description="T of the soft targets; at least 1 for sparse ones", examples=[4.0]
+    )
+    soft_weight: NotNegative = Field(description="factor of the soft term", examples=[1.0])
+    hard_weight: NotNegative = Field(description="factor of the hard term", examples=[0.1])
+    epochs: Count = Field(description="passes over the transfer set", examples=[10])
+    batch_size: Count = Field(default=256, description="examples in a batch", examples=[128])
+    learning_rate: Positive = Field(default=1e-3, description="at its highest", examples=[1e-3])
+    optimizer: OptimizerName = Field(
+        default="adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
+    )
+    seeds: Several[Seed] = Field(
+        default=(0,),
+        description="a student for each: of first weights, order and dropout",
+        examples=[[0, 1, 2]],
+    )
+    mean: Mean = Field(
+        default="arithmetic",
+        description="of an ensemble's members: of their probabilities, or geometric, of their "
+        "logits",
+        examples=["geometric"],
+    )
+    member_weights: Several[NotNegative] | None = Field(
+        default=None,
+        description="of the members in that mean; by default all alike",
+        examples=[[2, 1]],
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"expected seeds that differ, got {list(seeds)}; take one out")
+        return seeds
+
+
+class BaselineTable(Table):
+    """The same students, trained on hard targets alone: what distillation is held against."""
+
+    epochs: Count | None = Field(
+        default=None,
+        description="passes over the examples that have a hard target; by default as many as make "
+        "the updates of the distilled students",
+        examples=[20],
+    )
+    learning_rate: Positive | None = Field(
+        default=None, description="at its highest; by default that of distill", examples=[1e-3]
+    )
+
+
+class CompareTable(Table):
+    """How the models are compared on the test set."""
+
+    latency: bool = Field(
+        default=True, description="measure the models' speed, some seconds each", examples=[False]
+    )
+    report: bool = Field(
+        default=True, description="write a report, a page for a browser", examples=[False]
+    )
+
+
+class JobSettings(Table):
+    """The whole job file."""
+
+    folder: str | None = Field(
+        default=None,
+        description="where results go, relative to the job file; by default its name without .toml",
+        examples=["runs/first"],
+    )
+    transfer_set: TransferTable
+    test_set: SetTable | None = Field(default=None, description="without it, nothing is compared")
+    teacher: OneOrMore[TeacherTable]
+    soft_targets: SoftTargetsTable = SoftTargetsTable()
+    student: StudentTable
+    distill: DistillTable
+    baseline: BaselineTable | None = Field(default=None, description="without it, none is trained")
+    compare: CompareTable = CompareTable()
+
+
+TABLES: dict[tuple[str, ...], type[Table]] = {
+    (): JobSettings,
+    ("transfer_set",): TransferTable,
+    ("test_set",): SetTable,
+    ("teacher",): TeacherTable,
+    ("teacher", "train"): TrainTable,
+    ("soft_targets",): SoftTargetsTable,
+    ("student",): StudentTable,
+    ("distill",): DistillTable,
+    ("baseline",): BaselineTable,
+    ("compare",): CompareTable,
+}
+
+
+def validate(content: dict[str, Any]) -> JobSettings:
+    """Validate what a job file says; raises pydantic's `ValidationError`."""
+    return JobSettings.model_validate(content)

@@ -1,0 +1,252 @@
+"""What a job file names, loaded: sets of examples, networks, teachers."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attar.data import (
+    Jitter,
+    TransferSet,
+    load_mnist,
+    read_arrays,
+    read_image_folder,
+    read_table,
+)
+from attar.errors import AttarError, ObjectError
+from attar.jobs.code import fingerprint_code
+from attar.jobs.file import Job
+from attar.jobs.settings import SetTable, TeacherTable
+from attar.modes import evaluation_mode
+from attar.objects import load_object, make_object
+from attar.teachers import Ensemble, Teacher, as_teacher
+from attar.teachers.classifiers import is_classifier
+from attar.training import load_weights
+
+MNIST = "mnist"
+_ARRAYS, _TABLES = (".npz", ".npy"), (".parquet", ".csv", ".tsv")
+
+
+def load_transfer_set(job: Job, *, cache: bool = True) -> TransferSet:
+    """Load the transfer set; with `cache`, decoded images are kept in the job's folder.
+
+    Raises:
+        JobError: If it cannot be loaded; it names the line.
+    """
+    table = job.settings.transfer_set
+    loaded = _load_set(job, "transfer_set", table, None, job.folder / "cache" if cache else None)
+    if not table.jitter:
+        return loaded
+    with job.blaming("transfer_set", "jitter"):
+        jittered = loaded.with_views(Jitter(pixels=table.jitter, seed=table.jitter_seed))
+        jittered.batch(torch.tensor([0]), view=1)  # raises if these are no images
+    return jittered
+
+
+def load_test_set(job: Job, transfer_set: TransferSet, *, cache: bool = True) -> TransferSet:
+    """Load the test set, which has the classes of the transfer set and a hard target everywhere.
+
+    Raises:
+        JobError: If there is none, or it cannot be loaded; it names the line.
+    """
+    table = job.settings.test_set
+    if table is None:
+        raise job.error("expected a table [test_set] to compare on, got none", "test_set")
+    names = transfer_set.class_names
+    loaded = _load_set(job, "test_set", table, names, job.folder / "cache" if cache else None)
+    if loaded.class_names != names:
+        told = f"{list(loaded.class_names[:5])} of {loaded.classes}"
+        wanted = f"{list(names[:5])} of {len(names)}"
+        raise job.error(f"expected the classes {wanted}, got {told}; give class_names", "test_set")
+    unlabeled = (loaded.hard_targets < 0).nonzero()
+    if len(unlabeled):
+        first = int(unlabeled[0])
+        raise job.error(f"expected a hard target everywhere, example {first} has none", "test_set")
+    return loaded
+
+
+def make_network(job: Job, *key: str | int, seed: int) -> nn.Module:
+    """Make the network whose `source` stands at the key, always anew.
+
+    What it draws from torch's default generator hangs on the seed.
+
+    Raises:
+        JobError: If it cannot be made.
+    """
+    spec = _value(job, *key, "source")
+    with job.blaming(*key, "source"):
+        made = _make(job, spec, seed)
+        if not isinstance(made, nn.Module):
+            kind = type(made).__qualname__
+            raise ObjectError(f"expected a torch module from {spec}, to be trained, got {kind}")
+    return made
+
+
+def check_network(job: Job, network: nn.Module, transfer_set: TransferSet, *key: str | int) -> None:
+    """Raise `JobError` unless the network turns two examples into a logit for each class."""
+    batch = transfer_set.batch(torch.arange(min(2, len(transfer_set))))
+    given = f"inputs {list(batch.inputs.shape)} {str(batch.inputs.dtype).removeprefix('torch.')}"
+    spec = _value(job, *key, "source")
+    try:
+        with evaluation_mode(network), torch.no_grad():
+            logits = network(batch.inputs)
+    except Exception as error:  # of the user's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise job.error(f"{spec} fails on {given}: {reason}", *key, "source") from error
+    expected = [len(batch.indices), transfer_set.classes]
+    if not isinstance(logits, Tensor) or list(logits.shape) != expected:
+        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise job.error(
+            f"expected logits {expected}, one for each class of the transfer set, got {got} from "
+            f"{given}",
+            *(*key, "source"),
+        )
+
+
+def load_teacher(
+    job: Job, transfer_set: TransferSet, trained: Callable[[int], Path | None]
+) -> Teacher:
+    """Load the teacher, or the ensemble of them.
+
+    Args:
+        job: The job.
+        transfer_set: The set whose classes it tells apart.
+        trained: Position of a teacher -> the weights that the job trained, if it does.
+
+    Raises:
+        JobError: If one cannot be loaded, or does not fit the transfer set.
+    """
+    teachers = []
+    for position, table in enumerate(job.settings.teacher):
+        with job.blaming("teacher", position, "source"):
+            weights = trained(position)
+            teachers.append(_load_teacher(job, position, table, transfer_set, weights))
+    with job.blaming("teacher"):
+        return teachers[0] if len(teachers) == 1 else Ensemble(teachers)
+
+
+def code_of(job: Job, *key: str | int) -> str | None:
+    """Return the fingerprint of the code that makes what `source` names; None of a plain file."""
+    spec = _value(job, *key, "source")
+    if not is_object(spec):
+        return None
+    with job.blaming(*key, "source"):
+        return fingerprint_code(spec, job.root)
+
+
+def is_object(source: str) -> bool:
+    """Tell whether this is `file.py:name` or `package.module:name`, and not a path."""
+    place, _, name = source.rpartition(":")
+    return bool(place) and name.replace(".", "").isidentifier()
+
+
+def _load_teacher(
+    job: Job, position: int, table: TeacherTable, transfer_set: TransferSet, trained: Path | None
+) -> Teacher:
+    wrap = partial(
+        as_teacher,
+        class_names=transfer_set.class_names,
+        examples=len(transfer_set),
+        answers=table.answers,
+        padding=table.padding,
+    )
+    if not is_object(table.source):
+        if table.weights is not None:
+            raise job.error(
+                f"expected no weights beside the file {table.source}, got {table.weights!r}",
+                *("teacher", position, "weights"),
+            )
+        return wrap(job.root / table.source)
+    made = _make(job, table.source, seed=0)
+    weights = trained or (job.root / table.weights if table.weights else None)
+    if weights is not None:
+        if not isinstance(made, nn.Module):
+            kind = type(made).__qualname__
+            raise AttarError(f"expected a torch module to put {weights} into, got {kind}")
+        with job.blaming("teacher", position, "weights" if table.weights else "source"):
+            load_weights(weights, made)
+    is_function = callable(made) and not isinstance(made, nn.Module | Teacher)
+    if not is_function or is_classifier(made):
+        return wrap(made)
+    return wrap(made, version=fingerprint_code(table.source, job.root))
+
+
+def _make(job: Job, spec: str, seed: int) -> object:
+    """Load what a name stands for; what can be called, and is no network yet, is called."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # for what the file draws where it is run, once
+        found = load_object(spec, job.root)
+        if isinstance(found, nn.Module):
+            return copy.deepcopy(found)  # one that was trained must not be trained again
+        if callable(found):
+            torch.manual_seed(seed)
+            return make_object(spec, job.root, object)
+    return found
+
+
+def _load_set(
+    job: Job, name: str, table: SetTable, like: tuple[str, ...] | None, cache: Path | None
+) -> TransferSet:
+    with job.blaming(name, "source"):
+        loaded = _read_set(job, name, table, table.class_names or like, cache)
+    if table.examples is None:
+        return loaded
+    if table.examples > len(loaded):
+        found = f"expected at most {len(loaded)} examples, as {table.source} has"
+        raise job.error(f"{found}, got {table.examples}", name, "examples")
+    return loaded.subset(torch.arange(table.examples))
+
+
+def _read_set(
+    job: Job, name: str, table: SetTable, class_names: tuple[str, ...] | None, cache: Path | None
+) -> TransferSet:
+    target = None if table.unlabeled else table.target
+    if table.source == MNIST:
+        mnist = load_mnist()
+        return mnist.test if name == "test_set" else mnist.train
+    if is_object(table.source):
+        made = _make(job, table.source, seed=0)
+        if not isinstance(made, TransferSet):
+            kind = type(made).__qualname__
+            raise ObjectError(f"expected an attar.TransferSet from {table.source}, got {kind}")
+        return made
+    path = job.root / table.source
+    classes = None if class_names else table.classes
+    if path.suffix in _ARRAYS:
+        if table.inputs is not None and len(table.inputs) > 1:
+            raise job.error(f"expected one array, got {list(table.inputs)}", name, "inputs")
+        return read_arrays(
+            path,
+            target=None if path.suffix == ".npy" else target,
+            inputs=table.inputs[0] if table.inputs else "inputs",
+            class_names=class_names,
+            classes=classes,
+        )
+    if path.suffix in _TABLES:
+        return read_table(
+            path,
+            target=target,
+            inputs=table.inputs,
+            class_names=class_names,
+            classes=classes,
+            padding=table.padding,
+        )
+    if path.is_dir():
+        return read_image_folder(
+            path, size=table.size, colors=table.colors, class_names=class_names, cache=cache
+        )
+    raise AttarError(
+        f"expected mnist, a {', '.join((*_ARRAYS, *_TABLES))} file, a folder of images or "
+        f"file.py:name, got {table.source!r}"
+    )
+
+
+def _value(job: Job, *key: str | int) -> str:
+    """Return the text at a key of the settings."""
+    value: object = job.settings
+    for part in key:
+        value = value[part] if isinstance(value, tuple) else getattr(value, str(part))  # type: ignore[index]
+    return str(value)

@@ -1,0 +1,215 @@
+"""The steps that train: teachers, distilled students, and students on hard targets alone."""
+
+import time
+from dataclasses import asdict, dataclass
+
+from torch import Tensor, nn
+
+from attar.data import Batch, TransferSet, name_views
+from attar.distillation import distill
+from attar.errors import FolderError
+from attar.jobs.file import Job
+from attar.jobs.sources import check_network, code_of, make_network
+from attar.jobs.steps import JobProgress, Step, Tell
+from attar.targets import SoftTargets
+from attar.teachers.fingerprints import hash_network
+from attar.training import Step as Update
+from attar.training import TrainingRun, TrainingSettings, save_weights
+
+TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
+_CHECKPOINT = "checkpoint.safetensors"
+
+
+def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy with the hard targets."""
+    return nn.functional.cross_entropy(logits, batch.hard_targets)
+
+
+def labeled(job: Job, transfer_set: TransferSet, *key: str | int) -> TransferSet:
+    """Return the examples that have a hard target; raise `JobError` if none has."""
+    indices = (transfer_set.hard_targets >= 0).nonzero()[:, 0]
+    if len(indices) == 0:
+        raise job.error("expected hard targets in the transfer set, got none", *key)
+    return transfer_set if len(indices) == len(transfer_set) else transfer_set.subset(indices)
+
+
+def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
+    """Say what decides a teacher that the job trains."""
+    key = ("teacher", position)
+    table = job.settings.teacher[position]
+    assert table.train is not None
+    network = make_network(job, *key, seed=table.train.seed)
+    check_network(job, network, transfer_set, *key)
+    return Step(
+        job.folder,
+        f"train/teacher-{position}",
+        {
+            **table.train.model_dump(),
+            "teacher": table.source,
+            "the teacher's code": code_of(job, *key),
+            "the teacher's first weights": hash_network(network),
+            "the transfer set": transfer_set.fingerprint(),
+            "jitter": name_views(transfer_set.views) if transfer_set.views else None,
+        },
+    )
+
+
+def train_teacher(
+    job: Job, transfer_set: TransferSet, position: int, step: Step, tell: Tell
+) -> None:
+    """Train a teacher on the hard targets, and keep its weights."""
+    key = ("teacher", position)
+    table = job.settings.teacher[position].train
+    assert table is not None
+    examples = labeled(job, transfer_set, *key, "train")
+    network = make_network(job, *key, seed=table.seed)
+    with job.blaming(*key, "train", but=FolderError):
+        run = TrainingRun(
+            network,
+            examples,
+            hard_loss,
+            TrainingSettings(**table.model_dump()),
+            checkpoint=step.place / _CHECKPOINT,
+        )
+        meter = _Meter(step.title, run.steps, table.epochs, len(examples), tell)
+        for update in run:
+            meter(update)
+    _keep(step, TEACHER, network)
+
+
+def distill_step(
+    job: Job, network: nn.Module, store: SoftTargets | None, transfer_set: TransferSet, seed: int
+) -> Step:
+    """Say what decides a distilled student; without the store, for what is decided already."""
+    inputs = job.settings.distill.model_dump(exclude={"seeds"}) | {"seed": seed}
+    inputs["member_weights"] = inputs["member_weights"] and list(inputs["member_weights"])
+    inputs |= _of_student(job, network, transfer_set)
+    if store is not None:
+        inputs["the soft targets"] = store.fingerprint()
+    return Step(job.folder, f"distill/seed-{seed}", inputs)
+
+
+def distill_student(
+    job: Job,
+    network: nn.Module,
+    store: SoftTargets,
+    transfer_set: TransferSet,
+    step: Step,
+    tell: Tell,
+) -> None:
+    """Train a student on soft targets, and keep its weights."""
+    table, seed = job.settings.distill, step.inputs["seed"]
+    steps = table.epochs * -(-len(transfer_set) // table.batch_size)
+    with job.blaming("distill", but=FolderError):
+        distill(
+            network,
+            transfer_set,
+            store,
+            **table.model_dump(exclude={"seeds"}),
+            seed=seed,
+            checkpoint=step.place / _CHECKPOINT,
+            progress=_Meter(step.title, steps, table.epochs, len(transfer_set), tell),
+        )
+    _keep(step, STUDENT, network)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A student on hard targets alone, at the budget of the distilled one."""
+
+    settings: TrainingSettings
+    examples: TransferSet  # those with a hard target
+    views: tuple[int, ...]  # that the distilled one sees, too
+
+
+def plan_baseline(job: Job, transfer_set: TransferSet, seed: int) -> Baseline:
+    """Choose how the baseline is trained: as the distilled student, unless the job says else."""
+    table, distilled = job.settings.baseline, job.settings.distill
+    assert table is not None
+    examples = labeled(job, transfer_set, "baseline")
+    updates = distilled.epochs * len(transfer_set) / len(examples)
+    epochs = table.epochs or max(1, round(updates))
+    settings = TrainingSettings(
+        epochs=epochs,
+        batch_size=distilled.batch_size,
+        learning_rate=table.learning_rate or distilled.learning_rate,
+        optimizer=distilled.optimizer,
+        warmup_epochs=min(1.0, epochs / 10),
+        seed=seed,
+    )
+    return Baseline(settings, examples, job.settings.soft_targets.views)
+
+
+def baseline_step(
+    job: Job, network: nn.Module, baseline: Baseline, transfer_set: TransferSet
+) -> Step:
+    """Say what decides a student on hard targets."""
+    inputs = asdict(baseline.settings) | {"views": list(baseline.views)}
+    inputs |= _of_student(job, network, transfer_set)
+    inputs["jitter"] = name_views(transfer_set.views) if any(baseline.views) else None
+    return Step(job.folder, f"baseline/seed-{baseline.settings.seed}", inputs)
+
+
+def train_baseline(
+    job: Job, network: nn.Module, baseline: Baseline, step: Step, tell: Tell
+) -> None:
+    """Train a student on hard targets, and keep its weights."""
+    with job.blaming("baseline", but=FolderError):
+        run = TrainingRun(
+            network,
+            baseline.examples,
+            hard_loss,
+            baseline.settings,
+            checkpoint=step.place / _CHECKPOINT,
+            views=baseline.views,
+        )
+        epochs, examples = baseline.settings.epochs, len(baseline.examples)
+        meter = _Meter(step.title, run.steps, epochs, examples, tell)
+        for update in run:
+            meter(update)
+    _keep(step, STUDENT, network)
+
+
+def _of_student(job: Job, network: nn.Module, transfer_set: TransferSet) -> dict[str, str | None]:
+    return {
+        "student": job.settings.student.source,
+        "the student's code": code_of(job, "student"),
+        "the student's first weights": hash_network(network),
+        "the transfer set": transfer_set.fingerprint(),
+    }
+
+
+def _keep(step: Step, name: str, network: nn.Module) -> None:
+    save_weights(step.place / name, network)
+    step.finish(name)
+    (step.place / _CHECKPOINT).unlink(missing_ok=True)
+
+
+class _Meter:
+    """Turns updates of weights into progress."""
+
+    def __init__(self, title: str, steps: int, epochs: int, examples: int, tell: Tell) -> None:
+        self.title, self.steps, self.epochs, self.tell = title, steps, epochs, tell
+        self.examples_per_step = examples * epochs / steps
+        self.first: int | None = None
+        self.started = time.monotonic()
+        self.loss: float | None = None
+
+    def __call__(self, update: Update) -> None:
+        if self.first is None:
+            self.first = update.index - 1
+        if update.epoch is not None:
+            self.loss = update.epoch.mean_loss
+        done = update.index - self.first
+        seconds = time.monotonic() - self.started
+        epoch = (update.index - 1) * self.epochs // self.steps + 1
+        loss = "" if self.loss is None else f" · loss {self.loss:.4g}"
+        speed = done * self.examples_per_step / max(seconds, 1e-9)
+        self.tell(
+            JobProgress(
+                title=self.title,
+                fraction=update.index / self.steps,
+                detail=f"epoch {epoch}/{self.epochs}{loss} · {speed:,.0f} examples/s",
+                seconds_left=(self.steps - update.index) * seconds / done if seconds > 1 else None,
+            )
+        )

@@ -1,0 +1,114 @@
+"""`attar init`, `plan`, `run` and single steps, as they are typed."""
+
+import re
+from pathlib import Path
+
+import pytest
+from job_folder import JobFolder
+
+from attar.cli import main
+from attar.jobs import read_job
+
+
+@pytest.fixture
+def attar(capsys, shape_hints_off, tmp_path, monkeypatch):
+    """Make a function that runs a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        return caught.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+def test_init_writes_a_job_that_is_right_and_no_file_twice(attar):
+    code, out, err = attar("init")
+    assert (code, err) == (0, "")
+    assert "wrote job.toml and networks.py" in out
+    job = read_job("job.toml")
+    assert (job.folder, job.settings.student.source) == (Path("job"), "networks.py:make_student")
+    written = Path("job.toml").read_bytes()
+    code, out, err = attar("init")
+    assert (code, out) == (2, "")
+    assert err == "attar: error: job.toml is there already; give another path, or remove it\n"
+    assert Path("job.toml").read_bytes() == written
+
+
+def test_what_init_has_in_comments_is_right_as_well(attar):
+    attar("init", "runs/first.toml")
+    text = Path("runs/first.toml").read_text(encoding="utf-8")
+    for line in (
+        "examples = 20000",
+        'encoding = "dense"',
+        "[teacher.train]",
+        "epochs = 5",
+        "learning_rate = 0.2",
+        'optimizer = "sgd"',
+        "batch_size = 256",
+    ):
+        assert re.search(rf"^{re.escape(line)}", text, flags=re.MULTILINE), line
+        text = re.sub(rf"^{re.escape(line)}.*\n", "", text, count=1, flags=re.MULTILINE)
+    shown = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE)
+    Path("job.toml").write_text(shown.replace("k = 32", 'encoding = "sparse"\nk = 32'), "utf-8")
+    settings = read_job("job.toml").settings
+    assert (settings.soft_targets.k, settings.transfer_set.jitter) == (32, 2)
+    assert settings.teacher[0].weights == "teacher.safetensors"
+
+
+def test_init_leaves_networks_that_are_there_alone(attar):
+    Path("networks.py").write_text("mine", encoding="utf-8")
+    assert attar("init")[1].startswith("wrote job.toml; next: attar plan job.toml")
+    assert Path("networks.py").read_text(encoding="utf-8") == "mine"
+    assert "expected the path of a .toml file" in attar("init", "jobs")[2]
+
+
+def test_a_job_is_planned_and_run(attar, tmp_path):
+    JobFolder(tmp_path)
+    code, out, err = attar("plan", "job.toml")
+    assert (code, err) == (0, "")
+    for text in ("40 examples of 3 classes", "dense (chosen)", "240 B", "6 updates", "memory at"):
+        assert text in out
+    assert not Path("job").exists()
+    code, out, err = attar("run", "job.toml")
+    assert (code, err) == (0, "")
+    assert re.search(r"label · 0 of 40 rows", out)
+    assert re.search(r"distill seed-0 · epoch 1/2", out)
+    assert out.endswith("results are in job\n")
+    out = attar("train", "job.toml")[1]
+    assert out == "train teacher-0: nothing has changed, skipped\nresults are in job\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "gone.toml"), r"cannot read gone.toml: No such .*`attar init` writes one"),
+        (("plan", "job.toml"), r"job.toml, line 19, distill.temperature: expected a number great"),
+        (("run",), r"[Mm]issing .*JOB.*; see `attar run --help`"),
+    ],
+)
+def test_what_is_wrong_ends_in_one_line(attar, tmp_path, arguments, message):
+    JobFolder(tmp_path).edit("4.0", "0")
+    code, out, err = attar(*arguments)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(f"attar: error: .*{message}.*\n", err)
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ("init", "runs as it is"),
+        ("plan", "writes nothing"),
+        ("run", "train what must be trained, label, distill, compare"),
+        ("train", "[teacher.train]"),
+        ("label", "keep its soft targets"),
+        ("distill", "Needs no teacher"),
+        ("compare", "on the test set"),
+    ],
+)
+def test_help_teaches(attar, command, text):
+    code, out, _ = attar(command, "--help")
+    assert code == 0
+    assert text in " ".join(out.split())
