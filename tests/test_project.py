@@ -153,7 +153,6 @@ def test_extras_are_the_documented_ones():
         "tensorboard",
         "timm",
         "vision",
-        "tensorboard",
     }
     assert set(PROJECT["optional-dependencies"]) == extras
 
