@@ -20,7 +20,7 @@ demo: .venv/.installed ## install attar and reproduce the paper's MNIST experime
 	$(RUN) -m attar reproduce mnist --quick
 
 test: .venv/.installed-dev ## run the tests; ARGS="-k losses" chooses among them
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 check: format-check lint types layers test ## all that a change must pass: format, lint, types, layers, tests
 

@@ -1,11 +1,15 @@
 """What several test files share."""
 
+import os
 import shutil
 import signal
 from contextlib import contextmanager
 
 import beartype
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core; processes that tests start inherit it
+    os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from hypothesis import settings
 from jaxtyping import config

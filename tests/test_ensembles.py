@@ -186,7 +186,6 @@ def test_the_hard_loss_of_a_cohort_is_the_sum_of_its_members():
         (lambda generator: 3, {}, "expected a function that makes a network, got int"),
         (make, {"epochs": 0}, "expected epochs > 0"),
     ],
-    ids=str,
 )
 def test_wrong_arguments_are_refused_at_once(shape_hints_off, network, options, message):
     with pytest.raises(AttarError, match=message):
