@@ -150,9 +150,9 @@ def test_extras_are_the_documented_ones():
         "ray",
         "datasets",
         "transformers",
+        "tensorboard",
         "timm",
         "vision",
-        "tensorboard",
     }
     assert set(PROJECT["optional-dependencies"]) == extras
 

@@ -15,6 +15,7 @@ from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet, mix_seed
 from attar.errors import AttarError, DataError, FolderError, check_positive, file_error
 from attar.files import write_atomically
+from attar.progress import reporting
 from attar.teachers import EnsembleNetwork, Mean, check_mean
 from attar.training import OptimizerName, Step, TrainingRun, TrainingSettings
 
@@ -58,6 +59,7 @@ def train(
         seed: Of the weights that the function draws, of the order of examples and of dropout.
         checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
         progress: Called after every step; a loss is the sum of the members' losses.
+            `attar.ProgressBar()` shows how far it is.
 
     Returns:
         In evaluation mode: the network, or with `members` above 1 an `EnsembleNetwork`.
@@ -99,9 +101,9 @@ def train(
         ),
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
-    for step in run:
-        if progress:
-            progress(step)
+    with reporting(progress) as report:
+        for step in run:
+            report(step)
     if isinstance(trained, Cohort):
         return EnsembleNetwork(trained.members(), mean=mean).eval()
     return trained.eval()

@@ -11,6 +11,7 @@ from rich.text import Text
 
 _REFRESH_SECONDS, _LINE_SECONDS = 0.2, 15.0
 _FIRST_ESTIMATE_SECONDS = 2.0
+_ROUNDING = 1e-9  # of a fraction that is a sum
 
 
 @runtime_checkable
@@ -81,7 +82,8 @@ class ProgressBar:
         if self._first is None:
             self._first = now, record.fraction
         every = _LINE_SECONDS if self._bar is None else _REFRESH_SECONDS
-        if title == self._title and now - self._shown_at < every and record.fraction < 1:
+        ends = record.fraction > 1 - _ROUNDING
+        if title == self._title and now - self._shown_at < every and not ends:
             return
         text += self._time_left(record, now)
         if self._bar is not None and self._task is not None:

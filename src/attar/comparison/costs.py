@@ -4,11 +4,11 @@ import contextlib
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import safetensors.torch
+import threadpoolctl
 import torch
 from torch import nn
 
@@ -152,19 +152,10 @@ def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with _limit_libraries(count):
+        with threadpoolctl.threadpool_limits(count, "blas"):
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def _limit_libraries(count: int) -> AbstractContextManager[Any]:
-    try:
-        import threadpoolctl
-    except ImportError:  # it comes with scikit-learn, which need not be there
-        return nullcontext()
-    limited: AbstractContextManager[Any] = threadpoolctl.threadpool_limits(count, "blas")
-    return limited
 
 
 def _total(numbers: Sequence[int | None]) -> int | None:

@@ -17,14 +17,7 @@ from attar.errors import DivergedError, FolderError, file_error
 from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
 from attar.files import write_atomically
 from attar.records import read_json, write_json
-from attar.training import (
-    LossFn,
-    Step,
-    TrainingRun,
-    TrainingSettings,
-    load_weights,
-    save_weights,
-)
+from attar.training import LossFn, Step, TrainingRun, TrainingSettings, load_weights, save_weights
 
 _FIRST_ESTIMATE_SECONDS = 5.0
 
@@ -64,14 +57,13 @@ class Progress:
     errors: int | None  # of the network in training, when last counted
     examples_per_second: float
     seconds_left: float | None  # of the whole experiment; None before anything is known
-    stage: str = ""  # name of the stage's files
-    step: Step | None = None  # of the stage's training
+    stage: str = ""  # name of its files
+    step: Step | None = None
 
     def __str__(self) -> str:
-        """Say it for people."""
-        errors = "" if self.errors is None else f" · {self.errors} errors"
         speed = f"{self.examples_per_second:,.0f} examples/s"
-        return f"{self.title} · epoch {self.epoch}/{self.epochs}{errors} · {speed}"
+        errors = "" if self.errors is None else f"{self.errors} errors · "
+        return f"{self.title} · epoch {self.epoch}/{self.epochs} · {errors}{speed}"
 
 
 class WorkMeter:

@@ -25,6 +25,7 @@ from attar.losses import (
     sparse_distillation_loss,
 )
 from attar.metrics import is_error
+from attar.progress import reporting
 from attar.targets import SoftTargets, Sparse
 from attar.temperatures.records import (
     SIGNIFICANT,
@@ -104,9 +105,9 @@ def choose_temperature(
         identity=identity,
         views=[view.number for view in store.plan.views],
     )
-    for step in run:
-        if progress:
-            progress(step)
+    with reporting(progress) as report:
+        for step in run:
+            report(step)
     judges = transfer_set.subset(held_out)
     choice = _judge(compute_logits(cohort, judges), judges.hard_targets, weights)
     if record is not None and state is not None:
