@@ -40,17 +40,10 @@ def test_init_writes_a_job_that_is_right_and_no_file_twice(attar):
 def test_what_init_has_in_comments_is_right_as_well(attar):
     attar("init", "runs/first.toml")
     text = Path("runs/first.toml").read_text(encoding="utf-8")
-    for line in (
-        "examples = 20000",
-        'encoding = "dense"',
-        "[teacher.train]",
-        "epochs = 5",
-        "learning_rate = 0.2",
-        'optimizer = "sgd"',
-        "batch_size = 256",
-    ):
-        assert re.search(rf"^{re.escape(line)}", text, flags=re.MULTILINE), line
-        text = re.sub(rf"^{re.escape(line)}.*\n", "", text, count=1, flags=re.MULTILINE)
+    text, count = re.subn(r"^\[teacher\.train\](.|\n)*?(?=^\[)", "", text, flags=re.MULTILINE)
+    assert count == 1  # it would contradict the weights
+    text, count = re.subn(r'^encoding = "dense".*\n', "", text, flags=re.MULTILINE)
+    assert count == 1
     shown = re.sub(r"^# (?=\w+ = )", "", text, flags=re.MULTILINE)
     Path("job.toml").write_text(shown.replace("k = 32", 'encoding = "sparse"\nk = 32'), "utf-8")
     settings = read_job("job.toml").settings

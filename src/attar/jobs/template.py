@@ -20,7 +20,8 @@ source = "mnist"             # or "data.npz", "data.parquet", "data.csv", a fold
 examples = 20000             # the first so many; without this line, all
 # target = "species"         # the column, or array, of hard targets; by default "hard_targets"
 # unlabeled = true           # if there is none; then say classes = 10, or class_names = [...]
-# jitter = 2                 # views that show each image shifted by up to 2 pixels
+jitter = 2                   # views that show each image shifted by up to 2 pixels: to a teacher
+                             # that is trained, another one every epoch
 
 [test_set]                   # what the models are compared on
 source = "mnist"
@@ -30,10 +31,10 @@ source = "networks.py:make_teacher"  # or "teacher.onnx", or scores made elsewhe
 # weights = "teacher.safetensors"    # of one that is trained already, instead of what follows
 
 [teacher.train]              # trains it on the hard targets; leave it out if there are weights
-epochs = 5
-batch_size = 256
-learning_rate = 0.2
-optimizer = "sgd"            # or "adamw"
+epochs = 10
+batch_size = 128
+learning_rate = 0.001
+optimizer = "adamw"          # or "sgd"
 
 [soft_targets]               # what is kept of the teacher's answers
 encoding = "dense"           # every logit; "sparse" keeps the k largest and the tail
