@@ -58,10 +58,13 @@ def label(
     products of batches of other sizes differently. A store may be continued with another.
 
     Args:
-        teacher: A `Teacher`, or anything that `attar.teachers.as_teacher` makes one of. Several
-            threads ask it at once; if it can't bear that, say `workers=1`.
+        teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
+            it (the version of a function, probabilities instead of logits, a padding token), call
+            that yourself, and give what it returns. Several threads ask the teacher at once; if it
+            can't bear that, say `workers=1`.
         transfer_set: The examples.
         folder: Of the store; new, empty, or with a store of the same teacher, data and encoding.
+            As long as no shard of a store is finished, another may take its place.
         encoding: `Dense()` (the default) or `Sparse(k=...)`.
         views: Numbers of the views to label; 0 is the plain example. A student then sees these in
             turn, an epoch each.

@@ -37,7 +37,7 @@ class TargetWriter:
     the plan and the logits alone, not on the order of the shards or the size of the batches.
 
     Args:
-        folder: Empty, new, or with a store of the same plan.
+        folder: Empty, new, or with a store of the same plan, or of one that has no shard yet.
         plan: What the store is going to be.
 
     Raises:
@@ -62,7 +62,7 @@ class TargetWriter:
         if (folder / MANIFEST).exists():
             check_same_plan(folder, read_manifest(folder)[0], plan)
         elif (folder / PLAN).exists():
-            check_same_plan(folder, read_plan(folder), plan)
+            self._take_over(read_plan(folder))
         else:
             others = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
             if others:
@@ -87,9 +87,12 @@ class TargetWriter:
             DataError: If a logit is not finite; it names the example.
             ShapeError: If there are not as many rows, or not as many classes, as there should be.
             FolderError: If the folder cannot be written, or the disk is full.
+            StoreError: If another writer has claimed the folder for another store meanwhile.
         """
         columns, sample = self._encode(shard, batches)
         content = to_arrow(columns)
+        if (self.folder / PLAN).exists():
+            check_same_plan(self.folder, read_plan(self.folder), self.plan)
         write_atomically(self.folder / shard.name, content)
         entry = ShardEntry(
             number=shard.number,
@@ -121,6 +124,15 @@ class TargetWriter:
             write_manifest(self.folder, self.plan, entries)
         remove_traces(self.folder, self.plan)
         return SoftTargets.open(self.folder)
+
+    def _take_over(self, found: StorePlan) -> None:
+        """Go on with a store in the making; one of another plan gives way if it holds nothing."""
+        if any(read_entry(self.folder, shard) is not None for shard in found.shards):
+            check_same_plan(self.folder, found, self.plan)
+        elif found != self.plan:
+            for half in self.folder.glob("shard-*"):  # without an entry, or with a damaged one
+                half.unlink(missing_ok=True)
+            write_plan(self.folder, self.plan)
 
     def _encode(self, shard: Shard, batches: Iterable[Tensor]) -> tuple[Columns, Tensor]:
         """Return the shard's columns, and the logits of the rows that are measured."""
