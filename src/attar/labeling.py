@@ -70,7 +70,8 @@ def label(
             turn, an epoch each.
         batch_size: Examples that the teacher sees at once.
         workers: Threads; by default one for each core.
-        shard_examples: Examples in a shard, the unit of resuming; by default about 32 MiB.
+        shard_examples: Examples in a shard, the unit of resuming; by default
+            32 MiB, or an eighth of the examples.
         progress: Called at the start and whenever a shard is stored, by the calling thread.
 
     Returns:

@@ -91,7 +91,9 @@ def test_token_ids_get_mask_and_types(tmp_path):
     teacher = as_teacher(path, classes=2, padding=7)
     logits = teacher.logits(make_batch(IDS))
     assert logits.tolist() == [[11.0, 0.0], [0.0, 0.0]]
-    with pytest.raises(AttarError, match=r"padding token of the file a\.onnx; give as_teacher\(\.\.\., padding="):
+    with pytest.raises(
+        AttarError, match=r"padding token of the file a\.onnx; give as_teacher\(\.\.\., padding="
+    ):
         as_teacher(path, classes=2)
 
 

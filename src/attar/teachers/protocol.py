@@ -118,7 +118,8 @@ def _check_probabilities(scores: Tensor, indices: Tensor, name: str) -> None:
     smallest, total = float(scores[row].min()), float(sums[row])
     raise DataError(
         f"expected probabilities that sum to 1 from {name}, got a sum of {total:.4g} "
-        f'with a smallest of {smallest:.4g} for example {int(indices[row])}; try as_teacher(..., answers="logits")'
+        f"with a smallest of {smallest:.4g} for example {int(indices[row])}; "
+        'try as_teacher(..., answers="logits")'
     )
 
 
