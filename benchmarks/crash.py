@@ -175,8 +175,8 @@ def try_to_kill(
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder, hidden ones too."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Return every file of a folder but those of interrupted writes."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name[0] != "."}
 
 
 def kill_often(name: str, run: Run, folder: Path, kills: int, draw: random.Random) -> Tally:

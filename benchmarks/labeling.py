@@ -83,7 +83,9 @@ def _label(
     def mark(_: object) -> None:
         marks.append((time.perf_counter(), time.process_time()))
 
-    attar.label(teacher, data, folder, encoding=encoding, workers=1, progress=mark)
+    attar.label(
+        teacher, data, folder, encoding=encoding, workers=1, shard_examples=len(data), progress=mark
+    )
     mark(None)
     wall, processor = (end - begin for begin, end in zip(marks[1], marks[-1], strict=True))
     return marks[1][1] - marks[0][1], (wall, processor)

@@ -35,7 +35,7 @@ def test_killed_at_random_moments_store_and_student_are_the_same(tmp_path):
         assert found["continued"] > 0, name  # it went on where another had been killed
         # Not by the benchmark's own word alone.
         whole, killed = (
-            {path.name: path.read_bytes() for path in folder.iterdir()}
+            {path.name: path.read_bytes() for path in folder.glob("[!.]*")}
             for folder in (tmp_path / name, tmp_path / f"{name}-killed")
         )
         assert killed == whole
