@@ -30,7 +30,7 @@ from attar.models import apply_max_norm
 from attar.precision import Precision, cpu_multiplies_bfloat16, keep_freed_memory
 from attar.recipes import mnist as recipe
 from attar.records import this_machine, write_json
-from attar.training import TrainingRun, TrainingSettings, fit
+from attar.training import TrainingRun, fit
 
 CONFIG = recipe.Config()
 EXAMPLES = 60_000
@@ -95,7 +95,6 @@ class TimedBatches:
 
 def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
     """Time the teacher's step, whole and by parts."""
-    settings = TrainingSettings(epochs=1, batch_size=CONFIG.batch_size, learning_rate=0.01, seed=0)
     stages = recipe.make_stages(CONFIG, seed=0)
     network = stages["teacher"].make_network()
     jittered = train_set.with_views(Jitter(pixels=CONFIG.jitter, seed=0))
@@ -104,10 +103,10 @@ def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
     def batches(count: int) -> Iterator[Batch]:
         for _ in range(count):
             yield jittered.batch(
-                torch.randint(EXAMPLES, (CONFIG.batch_size,), generator=generator), 1
+                torch.randint(EXAMPLES, (CONFIG.teacher_batch_size,), generator=generator), 1
             )
 
-    optimizer = TimedOptimizer(settings.make_optimizer(network.parameters()))
+    optimizer = TimedOptimizer(stages["teacher"].settings.make_optimizer(network.parameters()))
     for _ in fit(network, batches(10), recipe.hard_loss, optimizer, step_seed=int):
         pass
     timed, optimizer.seconds = TimedBatches(batches(steps)), 0.0
@@ -154,16 +153,18 @@ def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict
     """Time the textbook loop's epochs on a part of the examples; return seconds of a whole one."""
     images, labels = train_set.inputs[:examples], train_set.hard_targets[:examples]
     plain, jittered = (
-        make_loader(images, labels, batch_size=CONFIG.batch_size, jitter=pixels, workers=workers)
-        for pixels in (0, CONFIG.jitter)
+        make_loader(images, labels, batch_size=batch_size, jitter=pixels, workers=workers)
+        for pixels, batch_size in (
+            (0, CONFIG.student_batch_size),
+            (CONFIG.jitter, CONFIG.teacher_batch_size),
+        )
     )
     teacher, student = make_teacher(CONFIG.teacher_units), make_student(CONFIG.student_units)
-    sgd, adamw = make_sgd(student, 0.01), make_adamw(student, 0.001)
-    teacher_sgd = make_sgd(teacher, 0.01)
+    sgd, adamw = make_sgd(student, 0.01), make_adamw(teacher, 0.001)
     actions: dict[str, Callable[[], None]] = {
-        "teacher": lambda: train_teacher_epoch(teacher, jittered, teacher_sgd),
+        "teacher": lambda: train_teacher_epoch(teacher, jittered, adamw),
         "hard": lambda: train_student_epoch(student, plain, sgd),
-        "soft": lambda: train_student_epoch(student, plain, adamw, teacher),
+        "soft": lambda: train_student_epoch(student, plain, sgd, teacher),
     }
     scale = EXAMPLES / examples
     return {name: scale * seconds(run, repeats=1, warmup=0) for name, run in actions.items()}
@@ -191,13 +192,15 @@ def main() -> None:
     float32, before = peak_flops("float32"), peak_flops(chosen)
     step = teacher_step(train_set, steps=200)
     peak = statistics.fmean((before, peak_flops(chosen)))
-    fraction = training_flops(CONFIG.teacher_units, CONFIG.batch_size) / step["seconds"] / peak
+    fraction = (
+        training_flops(CONFIG.teacher_units, CONFIG.teacher_batch_size) / step["seconds"] / peak
+    )
     students = student_epochs(train_set, pairs=5)
     textbook = min(
         (textbook_epochs(train_set, workers, examples=20_480) for workers in (0, 2)),
         key=job_seconds,
     )
-    steps = -(-EXAMPLES // CONFIG.batch_size)
+    steps = -(-EXAMPLES // CONFIG.teacher_batch_size)
     ours = {"teacher": step["seconds"] * steps, "hard": students["hard"], "soft": students["soft"]}
     figures = {
         "peak float32, GFLOP/s": float32 / 1e9,
@@ -222,7 +225,7 @@ def main() -> None:
             out,
             {
                 "figures": figures,
-                "batch_size": CONFIG.batch_size,
+                "batch_sizes": [CONFIG.teacher_batch_size, CONFIG.student_batch_size],
                 "machine": asdict(this_machine()),
             },
         )

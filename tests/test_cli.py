@@ -126,7 +126,7 @@ def test_the_version_is_told(command):
         (["reproduce", "mnist", "--temperature", "nan"], r"expected temperature > 0.*got nan"),
         (["reproduce", "mnist", "--teacher-units", "0"], r"at least 1.*0"),
         (["reproduce", "mnist", "--teacher-hidden-dropout", "2"], r"dropout.*got 2"),
-        (["reproduce", "mnist", "--batch-size", "0"], r"batch_size > 0.*got 0"),
+        (["reproduce", "mnist", "--student-batch-size", "0"], r"batch_size > 0.*got 0"),
         (["reproduce", "mnist", "--held-out", "300"], r"held_out.*300"),
     ],
 )

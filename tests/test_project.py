@@ -143,7 +143,17 @@ def test_versions_agree():
 
 
 def test_extras_are_the_documented_ones():
-    extras = {"dev", "speech", "export", "ray", "datasets", "transformers", "timm", "vision"}
+    extras = {
+        "dev",
+        "speech",
+        "export",
+        "ray",
+        "datasets",
+        "transformers",
+        "timm",
+        "vision",
+        "plots",
+    }
     assert set(PROJECT["optional-dependencies"]) == extras
 
 

@@ -17,6 +17,7 @@ from attar.losses import (
     sparse_distillation_loss,
 )
 from attar.targets import SoftTargets
+from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
 from attar.training import LossFn, OptimizerName, Step, TrainingRun, TrainingSettings
 
 Mean = Literal["arithmetic", "geometric"]
@@ -27,7 +28,7 @@ def distill(
     transfer_set: TransferSet,
     targets: SoftTargets | Path | str,
     *,
-    temperature: float,
+    temperature: float | Literal["auto"] | TemperatureSearch,
     soft_weight: float,
     hard_weight: float,
     epochs: int,
@@ -39,6 +40,7 @@ def distill(
     member_weights: Sequence[float] | None = None,
     checkpoint: Path | str | None = None,
     progress: Callable[[Step], None] | None = None,
+    on_choice: Callable[[TemperatureChoice], None] | None = None,
 ) -> nn.Module:
     """Train a student on the soft targets of a store, and on hard targets where there are some.
 
@@ -46,7 +48,10 @@ def distill(
         student: Maps inputs `[batch, ...]` to logits `[batch, classes]`; trained in place.
         transfer_set: The examples that were labeled.
         targets: A finished store, or its folder.
-        temperature: T > 0 of the soft targets; at least 1 for a sparse store.
+        temperature: T > 0 of the soft targets; at least 1 for a sparse store. "auto" or an
+            `attar.TemperatureSearch` trains copies of the student first, one for each of several,
+            all together; the one with the fewest errors on held-out examples tells T, and the
+            student is then trained on all examples.
         soft_weight: Factor of T² times the soft cross-entropy.
         hard_weight: Factor of the cross-entropy with the hard targets; an example of hard target
             -1 has the soft term alone.
@@ -60,7 +65,9 @@ def distill(
         mean: Of an ensemble's members: of their probabilities, or of their logits.
         member_weights: Of the members in that mean; by default all alike.
         checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
-        progress: Called after every step.
+        progress: Called after every step, of the search for a temperature as well.
+        on_choice: Called with what "auto" chose, and the curve behind it, before the student is
+            trained. With a checkpoint it is also kept beside it, as `<checkpoint>.choice.json`.
 
     Returns:
         The student, in evaluation mode: ready to be used.
@@ -77,6 +84,34 @@ def distill(
     store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
     store.check_made_for(data=transfer_set.fingerprint(), class_names=transfer_set.class_names)
     _check_views(store, transfer_set)
+    settings = TrainingSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        warmup_epochs=min(1.0, epochs / 10),
+        seed=seed,
+    )
+    if isinstance(temperature, str) and temperature != "auto":
+        expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
+        raise AttarError(f"expected {expected}, got {temperature!r}")
+    if temperature == "auto" or isinstance(temperature, TemperatureSearch):
+        choice = choose_temperature(
+            student,
+            transfer_set,
+            store,
+            settings,
+            search=TemperatureSearch() if temperature == "auto" else temperature,
+            soft_weight=soft_weight,
+            hard_weight=hard_weight,
+            mean=mean,
+            shares=_shares(store, member_weights),
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            progress=progress,
+        )
+        temperature, hard_weight = choice.temperature, choice.hard_weight
+        if on_choice:
+            on_choice(choice)
     loss_fn = soft_target_loss(
         store,
         temperature=temperature,
@@ -89,14 +124,7 @@ def distill(
         student,
         transfer_set,
         loss_fn,
-        TrainingSettings(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            warmup_epochs=min(1.0, epochs / 10),
-            seed=seed,
-        ),
+        settings,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         identity={
             "store": store.fingerprint(),

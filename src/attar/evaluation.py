@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from attar.data import TransferSet
-from attar.errors import DataError
+from attar.errors import DataError, ShapeError
 from attar.metrics import is_error, negative_log_likelihood
 from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
@@ -27,24 +27,24 @@ class Evaluation:
 
 def compute_logits(
     network: nn.Module, transfer_set: TransferSet, *, precision: Precision = "float32"
-) -> Float[Tensor, "examples classes"]:
+) -> Float[Tensor, "*members examples classes"]:
     """Run the network, in evaluation mode, over the plain examples of a set, in their order.
 
     Args:
-        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`; all its layers are left
-            in their modes.
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or a cohort to
+            `[members, batch, classes]`; all its layers are left in their modes.
         transfer_set: The examples.
         precision: Of the products; logits are at least float32 in any case.
 
     Returns:
-        Logits, shape `[examples, classes]`.
+        Logits, shape `[examples, classes]`, or `[members, examples, classes]`.
     """
     parts = []
     with evaluation_mode(network), torch.inference_mode(), autocast(network, precision):
         for indices in torch.arange(len(transfer_set)).split(_BATCH):
             logits = network(transfer_set.batch(indices).inputs)
             parts.append(logits if logits.dtype == torch.float64 else logits.float())
-    return torch.cat(parts).clone()
+    return torch.cat(parts, dim=-2).clone()
 
 
 def evaluate(
@@ -55,18 +55,50 @@ def evaluate(
     Raises:
         DataError: If an example has no hard target, or one of a class that the network lacks.
     """
-    hard_targets = test_set.hard_targets
-    if (hard_targets < 0).any():
-        first = int((hard_targets < 0).nonzero()[0])
-        raise DataError(f"expected a hard target for every test example, example {first} has none")
+    _check_labeled(test_set)
     logits = compute_logits(network, test_set, precision=precision)
+    return measure_logits(logits, test_set.hard_targets)
+
+
+def evaluate_members(
+    cohort: nn.Module, test_set: TransferSet, *, precision: Precision = "float32"
+) -> tuple[Evaluation, ...]:
+    """Measure each member of a cohort, as `evaluate` does.
+
+    Raises:
+        DataError: If an example has no hard target, or one of a class that the members lack.
+    """
+    _check_labeled(test_set)
+    logits = compute_logits(cohort, test_set, precision=precision)
+    return tuple(measure_logits(each, test_set.hard_targets) for each in logits)
+
+
+def measure_logits(
+    logits: Float[Tensor, "examples classes"], hard_targets: Int64[Tensor, " examples"]
+) -> Evaluation:
+    """Measure logits against the true classes.
+
+    Raises:
+        DataError: If there is a hard target of a class that the logits lack.
+        ShapeError: If the logits are those of several networks.
+    """
+    if logits.ndim != 2:
+        found = f"expected logits [examples, classes], got {list(logits.shape)}"
+        raise ShapeError(f"{found}; try attar.evaluate_members for a cohort")
     classes, largest = logits.shape[1], int(hard_targets.max())
     if largest >= classes:
         raise DataError(f"expected hard targets in 0..{classes - 1}, as logits go, got {largest}")
     errors = int(is_error(logits, hard_targets).sum())
     return Evaluation(
-        examples=len(test_set),
+        examples=len(hard_targets),
         errors=errors,
-        accuracy=1 - errors / len(test_set),
+        accuracy=1 - errors / len(hard_targets),
         nll=float(negative_log_likelihood(logits, hard_targets).mean()),
     )
+
+
+def _check_labeled(test_set: TransferSet) -> None:
+    hard_targets = test_set.hard_targets
+    if (hard_targets < 0).any():
+        first = int((hard_targets < 0).nonzero()[0])
+        raise DataError(f"expected a hard target for every test example, example {first} has none")

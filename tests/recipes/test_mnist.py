@@ -22,7 +22,8 @@ TINY = mnist.Config(
     student_units=6,
     student_epochs=1,
     distilled_epochs=2,
-    batch_size=50,
+    teacher_batch_size=50,
+    student_batch_size=50,
 )
 STEPS = 6 * (2 + 1 + 2 + 2)  # of a seed: 300 examples
 ROWS = ("teacher", "hard", "soft", "both")
@@ -227,7 +228,7 @@ CHANGES = {
     "temperature": 5.0,
     "teacher_units": 13,
     "hard_weight": 0.7,
-    "batch_size": 51,
+    "teacher_batch_size": 51,
     "held_out": 10,
 }
 
@@ -283,7 +284,7 @@ WRONG = {
     "soft_weight": -1.0,
     "hard_weight": -1.0,
     "initial_scale": 0.0,
-    "batch_size": 0,
+    "student_batch_size": 0,
     "held_out": 300,
 }
 
@@ -388,7 +389,7 @@ def test_a_teacher_that_diverges_is_told(tmp_path):
 
 
 def test_weights_that_burst_in_the_last_step_are_told(tmp_path):
-    config = replace(TINY, student_learning_rate=1e30, batch_size=300)  # its only step
+    config = replace(TINY, student_learning_rate=1e30, student_batch_size=300)  # its only step
     with pytest.raises(DivergedError):
         run(tmp_path, config)
 
@@ -433,11 +434,11 @@ def test_soft_targets_hand_down_what_the_teacher_learned_from_jitter(tmp_path, m
         seeds=1,
         teacher_units=200,
         teacher_epochs=20,
-        teacher_learning_rate=0.2,
         student_units=100,
         student_epochs=15,
         distilled_epochs=15,
-        batch_size=100,
+        teacher_batch_size=100,
+        student_batch_size=100,
     )
     run(tmp_path, config)
     teacher, hard, soft, both = (row.mean for row in read(tmp_path).rows)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import typer
 
 from attar.cli.terminal import follow, show_result
-from attar.recipes import mnist
+from attar.recipes import ensemble, missing_digits, mnist, temperature
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -81,5 +81,5 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     return command
 
 
-for _recipe in (mnist,):
+for _recipe in (mnist, temperature, missing_digits, ensemble):
     reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))

@@ -69,18 +69,25 @@ def duration(seconds: float) -> str:
 
 def show_result(result: ExperimentResult, path: Path) -> None:
     """Print the closing table: each number of the paper, and ours beside it."""
-    seeds = max(row.seeds for row in result.rows)
-    table = Table(title=f"{result.experiment}: {result.rows[0].metric}, {seeds} seed(s)")
+    seeds = result.config.get("seeds") or max(row.seeds for row in result.rows)
+    metrics = {row.metric for row in result.rows}
+    about = metrics.pop() if len(metrics) == 1 else ""  # one for all: said once, in the title
+    table = Table(title=f"{result.experiment}: {about}{', ' * bool(about)}{seeds} seed(s)")
     table.add_column("network")
+    if not about:
+        table.add_column("metric")
     for name in ("parameters", "paper", "ours"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in result.rows:
         spread = "" if row.sd is None else f" ± {row.sd:.1f}"
         table.add_row(
             row.name,
+            *([] if about else [row.metric]),
             f"{row.parameters:,}" if row.parameters else "",
             "" if row.paper is None else f"{row.paper:g}",
             f"{row.mean:.1f}{spread}" if row.sd is not None else f"{row.mean:g}",
         )
     Console(width=None if Console().is_terminal else 100).print(table)
+    for note in result.details.get("notes", ()):  # what the recipe says of its numbers
+        print(note)
     print(f"{duration(result.wall_seconds)} of training on {result.machine.cores} cores; {path}")

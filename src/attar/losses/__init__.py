@@ -12,6 +12,7 @@ from attar.losses.dense import (
     soft_cross_entropy_with_teacher_logits,
     softmax_with_temperature,
 )
+from attar.losses.members import MemberWeights, member_distillation_loss
 from attar.losses.soft_targets import (
     DenseTargets,
     SoftTargetBatch,
@@ -25,6 +26,7 @@ from attar.losses.sparse import sparse_distillation_loss, sparse_soft_cross_entr
 __all__ = [
     "UNLABELED",
     "DenseTargets",
+    "MemberWeights",
     "PerClass",
     "PerExample",
     "SoftTargetBatch",
@@ -35,6 +37,7 @@ __all__ = [
     "kl_divergence",
     "kl_divergence_with_teacher_logits",
     "logit_matching",
+    "member_distillation_loss",
     "soft_cross_entropy",
     "soft_cross_entropy_with_teacher_logits",
     "softmax_with_temperature",

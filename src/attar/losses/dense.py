@@ -70,7 +70,7 @@ def soft_cross_entropy(
     """
     _check(temperature=temperature, logits=logits, soft_targets=soft_targets)
     log_q = log_softmax(logits, temperature=temperature)
-    return -_expectation(at_least_float32(soft_targets.detach()), log_q)
+    return -expectation(at_least_float32(soft_targets.detach()), log_q)
 
 
 def soft_cross_entropy_with_teacher_logits(
@@ -98,7 +98,7 @@ def soft_cross_entropy_with_teacher_logits(
     """
     _check(temperature=temperature, logits=logits, teacher_logits=teacher_logits)
     p = softmax_with_temperature(teacher_logits.detach(), temperature=temperature)
-    return -_expectation(p, log_softmax(logits, temperature=temperature))
+    return -expectation(p, log_softmax(logits, temperature=temperature))
 
 
 def kl_divergence(logits: PerClass, soft_targets: PerClass, *, temperature: float) -> PerExample:
@@ -127,7 +127,7 @@ def kl_divergence(logits: PerClass, soft_targets: PerClass, *, temperature: floa
     """
     _check(temperature=temperature, logits=logits, soft_targets=soft_targets)
     p = at_least_float32(soft_targets.detach())
-    return _expectation(p, p.log() - log_softmax(logits, temperature=temperature))
+    return expectation(p, p.log() - log_softmax(logits, temperature=temperature))
 
 
 def kl_divergence_with_teacher_logits(
@@ -155,7 +155,7 @@ def kl_divergence_with_teacher_logits(
     """
     _check(temperature=temperature, logits=logits, teacher_logits=teacher_logits)
     log_p = log_softmax(teacher_logits.detach(), temperature=temperature)
-    return _expectation(log_p.exp(), log_p - log_softmax(logits, temperature=temperature))
+    return expectation(log_p.exp(), log_p - log_softmax(logits, temperature=temperature))
 
 
 def logit_matching(logits: PerClass, teacher_logits: PerClass) -> PerExample:
@@ -237,11 +237,11 @@ def distillation_loss(
     return soft + hard_weight * hard_cross_entropy(logits, hard_targets)
 
 
-def _expectation(p: Tensor, values: Tensor) -> Tensor:
+def expectation(p: Tensor, values: Tensor, *, dim: int = -1) -> Tensor:
     """Sum p · values over the classes; where p = 0 that is 0, however infinite the value."""
-    total = (p * values).sum(dim=-1)
+    total = (p * values).sum(dim=dim)
     if total.isnan().any():  # 0 · inf; seldom, so the [..., classes] mask waits until it's needed
-        total = (p * values.masked_fill(p == 0, 0.0)).sum(dim=-1)
+        total = (p * values.masked_fill(p == 0, 0.0)).sum(dim=dim)
     return total
 
 

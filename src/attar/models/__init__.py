@@ -2,5 +2,14 @@
 
 from attar.models.dropout import Dropout
 from attar.models.mlp import MaxNormLinear, apply_max_norm, mlp
+from attar.models.stacked import clip_members, count_stacked_members, member_norms
 
-__all__ = ["Dropout", "MaxNormLinear", "apply_max_norm", "mlp"]
+__all__ = [
+    "Dropout",
+    "MaxNormLinear",
+    "apply_max_norm",
+    "clip_members",
+    "count_stacked_members",
+    "member_norms",
+    "mlp",
+]

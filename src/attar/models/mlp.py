@@ -8,6 +8,7 @@ from torch import nn
 
 from attar.errors import AttarError, check_positive
 from attar.models.dropout import Dropout
+from attar.models.stacked import Stacked
 
 
 class MaxNormLinear(nn.Linear):
@@ -31,6 +32,9 @@ class MaxNormLinear(nn.Linear):
 
 def apply_max_norm(network: nn.Module) -> None:
     """Project the weights of every `MaxNormLinear` in the network, as training does each step."""
+    if isinstance(network, Stacked):
+        network.project_members()
+        return
     for module in network.modules():
         if isinstance(module, MaxNormLinear):
             module.project()

@@ -16,7 +16,7 @@ from attar.recipes.config import option
 from attar.recipes.folder import claim_folder
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, kept_logits, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
-from attar.training import LossFn, OptimizerName, TrainingSettings
+from attar.training import LossFn, TrainingSettings
 
 EXPERIMENT = "mnist"
 SIDE = 28  # pixels of an image, each way
@@ -32,22 +32,23 @@ class Config:
 
     seeds: int = option(3, "Runs, each with its own random numbers.")
     teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
-    teacher_epochs: int = option(150, "Passes of the teacher over the training set.")
-    teacher_learning_rate: float = option(0.4, "Highest learning rate of the teacher (SGD).")
-    teacher_input_dropout: float = option(0.0, "Probability of dropping an input.")
+    teacher_epochs: int = option(100, "Passes of the teacher over the training set.")
+    teacher_learning_rate: float = option(0.002, "Highest learning rate of the teacher (AdamW).")
+    teacher_batch_size: int = option(512, "Examples in a batch of the teacher.")
+    teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
     teacher_hidden_dropout: float = option(0.4, "Probability of dropping a hidden unit.")
     teacher_max_norm: float = option(2.0, "Longest weight vector of a teacher's unit.")
     jitter: int = option(2, "Pixels by which the teacher's images are moved at most.")
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
-    student_epochs: int = option(30, "Passes of the student that has hard targets alone.")
+    student_epochs: int = option(20, "Passes of the student that has hard targets alone.")
     student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
-    distilled_epochs: int = option(80, "Passes of the students that have soft targets.")
-    distilled_learning_rate: float = option(0.01, "Their highest learning rate (AdamW).")
+    distilled_epochs: int = option(40, "Passes of the students that have soft targets.")
+    distilled_learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
+    student_batch_size: int = option(128, "Examples in a batch of the students.")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
-    hard_weight: float = option(4.0, "Weight of the hard targets' loss, for the one with both.")
+    hard_weight: float = option(1.0, "Weight of the hard targets' loss, for the one with both.")
     initial_scale: float = option(0.3, "Factor on the initial weights of all networks.")
-    batch_size: int = option(512, "Examples in a batch, for all networks.")
     held_out: int = option(
         0, "Train without this many training examples, and measure on them, to choose settings."
     )
@@ -61,7 +62,7 @@ class Config:
 
 
 QUICK = replace(
-    Config(), seeds=1, teacher_epochs=15, student_epochs=10, distilled_epochs=25
+    Config(), seeds=1, teacher_epochs=15, student_epochs=6, distilled_epochs=10
 )  # minutes
 
 # Test errors. Its distilled student has soft and hard targets ("the additional task").
@@ -108,20 +109,26 @@ def _data(config: Config) -> tuple[TransferSet, TransferSet]:
 def make_stages(config: Config, seed: int) -> dict[str, Stage]:
     """Describe the four networks of a seed; its three students start from the same weights."""
 
-    def settings(epochs: int, learning_rate: float, optimizer: OptimizerName) -> TrainingSettings:
+    def of_student(epochs: int, learning_rate: float) -> TrainingSettings:
         return TrainingSettings(
             epochs=epochs,
-            batch_size=config.batch_size,
+            batch_size=config.student_batch_size,
             learning_rate=learning_rate,
-            optimizer=optimizer,
             warmup_epochs=1,
             seed=seed,
         )
 
     teacher, student = (partial(make, config, seed) for make in (make_teacher, make_student))
-    for_teacher = settings(config.teacher_epochs, config.teacher_learning_rate, "sgd")
-    for_hard = settings(config.student_epochs, config.student_learning_rate, "sgd")
-    distilled = settings(config.distilled_epochs, config.distilled_learning_rate, "adamw")
+    for_teacher = TrainingSettings(
+        epochs=config.teacher_epochs,
+        batch_size=config.teacher_batch_size,
+        learning_rate=config.teacher_learning_rate,
+        optimizer="adamw",
+        warmup_epochs=1,
+        seed=seed,
+    )
+    for_hard = of_student(config.student_epochs, config.student_learning_rate)
+    distilled = of_student(config.distilled_epochs, config.distilled_learning_rate)
     of_seed = f"seed {seed + 1} of {config.seeds}"
     return {
         "teacher": Stage(f"teacher-{seed}", f"teacher, {of_seed}", teacher, for_teacher),

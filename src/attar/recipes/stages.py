@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from attar.cohorts import Cohort
 from attar.data import TransferSet
 from attar.errors import DivergedError, FolderError, file_error
-from attar.evaluation import Evaluation, compute_logits, evaluate
+from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
 from attar.files import write_atomically
 from attar.records import read_json, write_json
 from attar.training import (
@@ -126,9 +128,7 @@ def train_stage(
     yield from _follow(run, stage, work, meter)
     seconds = sum(epoch.train_seconds for epoch in run.history)
     evaluation = evaluate(network, test_set)
-    if not math.isfinite(evaluation.nll):  # the last step was too much; no other one notices
-        found = f"{stage.title}: the trained network's nll is {evaluation.nll}"
-        raise DivergedError(f"{found}, expected a finite number; try a lower learning rate")
+    _check_nll(stage.title, evaluation)
     save_weights(weights, network)
     write_json(
         record,
@@ -182,12 +182,110 @@ def kept_logits(path: Path, network: nn.Module, transfer_set: TransferSet) -> Te
         FolderError: If the file is damaged.
     """
     if path.exists():
-        try:
-            return safetensors.torch.load(path.read_bytes())["logits"]
-        except OSError as error:
-            raise file_error("read", path, error) from error
-        except (safetensors.SafetensorError, KeyError) as error:
-            raise FolderError(f"{path} is damaged ({error}); remove it to label again") from error
+        return read_tensor(path, "logits")
     logits = compute_logits(network, transfer_set)
     write_atomically(path, safetensors.torch.save({"logits": logits}))
     return logits
+
+
+def read_tensor(path: Path, name: str) -> Tensor:
+    """Read a tensor that an earlier step kept.
+
+    Raises:
+        FolderError: If the file is damaged.
+    """
+    try:
+        return safetensors.torch.load(path.read_bytes())[name]
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise FolderError(f"{path} is damaged ({error}); remove it to label again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedCohort:
+    """Networks that were trained together, and how well each does."""
+
+    evaluations: tuple[Evaluation, ...]
+    wall_seconds: float
+    cohort: Cohort | None  # None where the weights were not kept
+
+
+def train_cohort_stage(
+    stage: Stage,
+    transfer_set: TransferSet,
+    loss_fn: LossFn,
+    *,
+    folder: Path,
+    test_set: TransferSet,
+    meter: WorkMeter,
+    views: Sequence[int] | None = None,
+    keeps_weights: bool = False,
+) -> Generator[Progress, None, TrainedCohort]:
+    """Train the stage's cohort as `train_stage` trains a network.
+
+    Leaves `<name>.json`, and if `keeps_weights` also `<name>.safetensors`.
+
+    Yields:
+        How far it is, after every step; its errors are the members' mean.
+
+    Returns:
+        The members' evaluations on `test_set`, and the cohort if its weights are kept.
+    """
+    work = stage.work(len(transfer_set))
+    record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
+    cohort = stage.make_network()
+    assert isinstance(cohort, Cohort)
+    if record.exists():
+        if keeps_weights:
+            load_weights(weights, cohort)
+        meter.add(work, by_earlier_run=True)
+        return TrainedCohort(*_read_cohort_record(record), cohort if keeps_weights else None)
+    checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
+    run = TrainingRun(
+        cohort,
+        transfer_set,
+        loss_fn,
+        stage.settings,
+        checkpoint=checkpoint,
+        views=views,
+        measure=lambda network: {
+            "errors": fmean(each.errors for each in evaluate_members(network, test_set))
+        },
+        measurements=10,
+    )
+    meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
+    yield from _follow(run, stage, work, meter)
+    seconds = sum(epoch.train_seconds for epoch in run.history)
+    evaluations = evaluate_members(cohort, test_set)
+    for member, each in enumerate(evaluations):
+        _check_nll(f"{stage.title}, member {member}", each)
+    if keeps_weights:
+        save_weights(weights, cohort)
+    write_json(
+        record,
+        {
+            "settings": asdict(stage.settings),
+            "evaluations": [asdict(each) for each in evaluations],
+            "wall_seconds": seconds,
+            "history": [asdict(epoch) for epoch in run.history],
+        },
+    )
+    checkpoint.unlink(missing_ok=True)
+    return TrainedCohort(evaluations, seconds, cohort if keeps_weights else None)
+
+
+def _check_nll(title: str, evaluation: Evaluation) -> None:
+    """Raise `DivergedError` if the last step was too much; no other one notices."""
+    if not math.isfinite(evaluation.nll):
+        found = f"{title}: the trained network's nll is {evaluation.nll}"
+        raise DivergedError(f"{found}, expected a finite number; try a lower learning rate")
+
+
+def _read_cohort_record(path: Path) -> tuple[tuple[Evaluation, ...], float]:
+    content = read_json(path)
+    try:
+        evaluations = tuple(Evaluation(**each) for each in content["evaluations"])
+        return evaluations, float(content["wall_seconds"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error

@@ -12,6 +12,7 @@ from attar.errors import AttarError, DataError, FolderError
 from attar.precision import Precision
 from attar.teachers.arrays import make_stored_teacher, open_stored_teacher
 from attar.teachers.classifiers import is_classifier, make_classifier_teacher
+from attar.teachers.ensemble_network import EnsembleNetwork
 from attar.teachers.hugging_face import (
     is_hugging_face,
     is_hugging_face_folder,
@@ -47,7 +48,8 @@ def as_teacher(
     """Make a teacher of a transfer set's classes out of a model, a file or a list of them.
 
     Args:
-        source: A torch module; a classifier of `transformers`; a fitted classifier of scikit-learn;
+        source: A torch module; an `attar.EnsembleNetwork`, whose members are asked one by one; a
+            classifier of `transformers`; a fitted classifier of scikit-learn;
             a function from inputs to scores; scores `[examples, classes]`, tensor or array; a file
             of scores (`.npy`, `.npz`, `.parquet`) or of a network (`.onnx`); a folder that
             `transformers` saved; a list of these, which makes an `Ensemble`; or a teacher.
@@ -100,6 +102,8 @@ def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model o
     if isinstance(source, Teacher):
         check_class_count(source.classes, classes=wanted.classes, name=type(source).__name__)
         return source
+    if isinstance(source, EnsembleNetwork):
+        source = list(source.networks)
     if isinstance(source, list | tuple):
         return Ensemble([_choose(each, _member(wanted, i)) for i, each in enumerate(source)])
     if isinstance(source, str | Path):

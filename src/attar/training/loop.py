@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from attar.data import Batch
 from attar.errors import DivergedError
-from attar.models import apply_max_norm
+from attar.models import apply_max_norm, clip_members, count_stacked_members, member_norms
 from attar.precision import Precision, autocast
 
 LossFn = Callable[[Tensor, Batch], Tensor]  # logits, batch -> scalar loss
@@ -38,7 +38,7 @@ def fit(
         optimizer: Of the network's parameters.
         step_seed: Number of a step -> seed of torch's default generator in it (for dropout).
         first_step: Number of the first batch.
-        clip_norm: Longest allowed gradient; None for no bound.
+        clip_norm: Longest allowed gradient, of a cohort each member's; None for no bound.
         precision: `auto` multiplies in bfloat16 where the processor is quick at it.
 
     Raises:
@@ -46,6 +46,7 @@ def fit(
             before that step.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    members = count_stacked_members(network)
     for step, batch in enumerate(batches, start=first_step):
         network.train()  # the caller may have evaluated since
         with _default_generator(step_seed(step)):
@@ -55,10 +56,14 @@ def fit(
             optimizer.zero_grad()
             loss.backward()
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        _check_finite(step, loss.item(), norm.item(), optimizer)
-        if clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+        norms = (
+            nn.utils.get_total_norm(gradients)[None] if members is None else member_norms(gradients)
+        )
+        _check_finite(step, loss.item(), norms.tolist(), optimizer)
+        if clip_norm is not None and members:
+            clip_members(gradients, clip_norm=clip_norm, norms=norms)
+        elif clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, clip_norm, norms[0])
         optimizer.step()
         apply_max_norm(network)
         yield loss.item()
@@ -76,11 +81,16 @@ def _default_generator(seed: int) -> Iterator[None]:
 
 
 def _check_finite(
-    step: int, loss: float, gradient_norm: float, optimizer: torch.optim.Optimizer
+    step: int, loss: float, gradient_norms: list[float], optimizer: torch.optim.Optimizer
 ) -> None:
-    if math.isfinite(loss) and math.isfinite(gradient_norm):
+    wrong = [member for member, norm in enumerate(gradient_norms) if not math.isfinite(norm)]
+    if math.isfinite(loss) and not wrong:
         return
-    what = f"loss is {loss}" if not math.isfinite(loss) else f"gradient's norm is {gradient_norm}"
+    if math.isfinite(loss):
+        what = f"gradient's norm is {gradient_norms[wrong[0]]}"
+    else:
+        what = f"loss is {loss}"
+    whose = f" of member {wrong[0]}" if wrong and len(gradient_norms) > 1 else ""
     rate = optimizer.param_groups[0]["lr"]
-    found = f"step {step}: the {what} at learning rate {rate:.3g}, expected a finite number"
+    found = f"step {step}: the {what}{whose} at learning rate {rate:.3g}, expected a finite number"
     raise DivergedError(f"{found}; try a lower learning rate, warm-up epochs or clip_norm")

@@ -1,0 +1,132 @@
+"""Networks of one shape, as one network."""
+
+import copy
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from attar.cohorts.layers import StackedMlp, is_mlp
+from attar.cohorts.vmapped import StackedNetworks
+from attar.errors import AttarError
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+class Cohort(nn.Module):
+    """Networks of one shape that are trained together: inputs in, logits of all members out.
+
+    `attar.TrainingRun` trains it as it trains one network, with a loss that sums over the members,
+    as `attar.losses.member_distillation_loss` allows: their gradients don't mix, nor do their
+    clipping, max-norm and dropout masks. So each member is trained as it would be alone. What they
+    share is the data: the batches come in one order, which the run's seed decides.
+
+    Networks as `attar.mlp` makes them are multiplied with their first layers as one wide product;
+    all others run under `torch.func.vmap`, which refuses some: those whose course hangs on the
+    data, that keep what they see, or change shared tensors in place. Their random numbers have to
+    come from torch, or all members get the same.
+
+    Args:
+        networks: The members, two or more of them or one; they are copied. Their layers must be
+            alike, their weights need not.
+
+    Raises:
+        AttarError: If there is no network, or they are not of one architecture.
+
+    Example:
+        >>> from attar import mlp
+        >>> networks = [mlp(4, [8], 3, generator=torch.Generator().manual_seed(i)) for i in (0, 1)]
+        >>> cohort = Cohort(networks)
+        >>> cohort(torch.zeros(5, 4)).shape  # [members, batch, classes]
+        torch.Size([2, 5, 3])
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        """Check that the networks fit together, and stack them."""
+        super().__init__()
+        _check_alike(networks)
+        self._count = len(networks)
+        self._template = (copy.deepcopy(networks[0]),)  # in a tuple: no part of this module
+        if all(is_mlp(network) for network in networks):
+            self.networks: StackedMlp | StackedNetworks = StackedMlp(
+                cast(Sequence[nn.Sequential], networks)
+            )
+        else:
+            self.networks = StackedNetworks(networks)
+        self.train(networks[0].training)
+
+    def forward(self, inputs: Tensor) -> Shaped[Tensor, "members batch classes"]:
+        """Show all members the same inputs `[batch, ...]`.
+
+        Raises:
+            AttarError: If `torch.func` cannot run such networks together; it says why.
+        """
+        logits: Tensor = self.networks(inputs)
+        return logits
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def stacked_members(self) -> int:
+        """How many members there are, for `attar.training`."""
+        return self._count
+
+    def project_members(self) -> None:
+        """Shorten the weight vectors that are longer than their layer's max-norm."""
+        self.networks.project()
+
+    @torch.no_grad()
+    def member(self, index: int) -> nn.Module:
+        """Take a member out: an ordinary network with copies of its weights and buffers.
+
+        Raises:
+            AttarError: If there is no such member.
+        """
+        if not 0 <= index < len(self):
+            raise AttarError(f"expected a member in 0..{len(self) - 1}, got {index}")
+        network = copy.deepcopy(self._template[0]).train(self.training)
+        own = dict(network.named_parameters()) | dict(network.named_buffers())
+        for name, tensors in self.networks.stacked().items():
+            own[name].data = tensors[index].detach().clone()
+        return network
+
+    def members(self) -> list[nn.Module]:
+        """Take all members out, in order."""
+        return [self.member(index) for index in range(len(self))]
+
+
+def _check_alike(networks: Sequence[nn.Module]) -> None:
+    if not networks:
+        raise AttarError("expected one network or more, got an empty cohort")
+    first = _describe(networks[0])
+    for place, network in enumerate(networks):
+        if not isinstance(network, nn.Module):
+            raise AttarError(f"expected torch modules, got {type(network).__name__} at {place}")
+        if place and any(network is earlier for earlier in networks[:place]):
+            raise AttarError(f"expected networks of their own, got one twice, at {place}; copy it")
+        found = _describe(network)
+        if found != first:
+            differing = next((a, b) for a, b in zip(first, found, strict=False) if a != b)
+            raise AttarError(
+                f"expected networks of one architecture, got {differing[0]} in the first, "
+                f"{differing[1]} at {place}; make them with one function"
+            )
+
+
+def _describe(network: nn.Module) -> list[str]:
+    """Say all that the members have to share: layers, sizes, types, which parameters learn."""
+    layers = [
+        f"{name or 'network'}: {_ADDRESS.sub('', repr(layer).splitlines()[0])}"
+        for name, layer in network.named_modules()
+    ]
+    tensors = [
+        f"{name} {list(tensor.shape)} {tensor.dtype} {tensor.device} "
+        f"{'learning' if tensor.requires_grad else 'fixed'}"
+        for kind in (network.named_parameters(), network.named_buffers())
+        for name, tensor in kind
+    ]
+    return [*layers, *tensors, "its end"]

@@ -1,0 +1,271 @@
+"""Ten teachers distilled into one student: sections 1 and 3 of Hinton, Vinyals & Dean (2015)."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import safetensors.torch
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor, nn
+
+from attar.cohorts import Cohort
+from attar.data import Batch, Jitter, Mnist, TransferSet, load_mnist
+from attar.ensembles import hard_target_loss
+from attar.errors import check_not_negative, check_positive
+from attar.evaluation import Evaluation, compute_logits, measure_logits
+from attar.files import write_atomically
+from attar.losses import MemberWeights, member_distillation_loss
+from attar.modes import evaluation_mode
+from attar.recipes import mnist
+from attar.recipes.config import option
+from attar.recipes.folder import claim_folder
+from attar.recipes.stages import (
+    Progress,
+    Stage,
+    TrainedCohort,
+    WorkMeter,
+    read_tensor,
+    train_cohort_stage,
+)
+from attar.recipes.teachers import load_teachers, teacher_stage
+from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.teachers import mean_logits
+from attar.training import LossFn, TrainingSettings
+
+EXPERIMENT = "ensemble"
+STUDENTS = ("arithmetic", "geometric", "single")  # whose soft targets: of a mean, of member 0
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Teachers as those of `attar reproduce mnist`; students of three kinds, alike but for them.
+
+    The teachers are a cohort: trained together, each with its own weights and dropout, on the same
+    jittered images. The paper distills an ensemble for speech; on MNIST it has one teacher.
+    """
+
+    seeds: int = option(5, "Students of each kind.")
+    teachers: str = option(
+        "",
+        "Folder of a run of `attar reproduce mnist`, whose teachers make the ensemble instead of "
+        "new ones.",
+    )
+    members: int = option(10, "Teachers, if they are trained here.")
+    teacher_units: int = option(1200, "Units in each of their two hidden layers.")
+    teacher_epochs: int = option(mnist.Config().teacher_epochs, "Passes of the teachers.")
+    student_units: int = option(800, "Units in each of a student's two hidden layers.")
+    distilled_epochs: int = option(mnist.Config().distilled_epochs, "Passes of the students.")
+    learning_rate: float = option(
+        mnist.Config().distilled_learning_rate, "Their highest learning rate (SGD)."
+    )
+    batch_size: int = option(mnist.Config().student_batch_size, "Examples in a batch of theirs.")
+    temperature: float = option(mnist.Config().temperature, "Of the soft targets.")
+    soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
+    hard_weight: float = option(0.0, "Weight of the hard targets' loss.")
+    views: int = option(
+        0,
+        "Jittered views of the transfer set that students see, an epoch each, and the plain one.",
+    )
+
+    def __post_init__(self) -> None:
+        """Check what the networks, losses and settings made from it do not."""
+        check_positive(seeds=self.seeds, members=self.members, batch_size=self.batch_size)
+        check_not_negative(views=self.views)
+        _ = self.member_weights
+
+    @property
+    def member_weights(self) -> MemberWeights:
+        """What each student learns with."""
+        return MemberWeights(
+            temperature=self.temperature,
+            soft_weight=self.soft_weight,
+            hard_weight=self.hard_weight,
+        )
+
+
+QUICK = replace(
+    Config(), seeds=1, members=3, teacher_epochs=6, student_units=300, distilled_epochs=6
+)
+
+PAPER = {"single": 74}  # test errors; it has no MNIST ensemble
+
+
+def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
+    """Run the experiment in `folder`, or what is left of it; the result goes to `ensemble.json`.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        AttarError: If an option or the folder cannot be used, or a training diverges.
+    """
+    path = folder / f"{EXPERIMENT}.json"
+    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+        return
+    data = load_mnist()
+    given = load_teachers(Path(config.teachers)) if config.teachers else []
+    teachers = teachers_stage(config)
+    students = [students_stage(config, seed) for seed in range(config.seeds)]
+    examples = len(data.train)
+    work = sum(stage.work(examples) for stage in students)
+    meter = WorkMeter(work if given else work + teachers.work(examples))
+    jittered = data.train.with_views(Jitter(pixels=mnist.Config().jitter, seed=0))
+    with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
+        if given:
+            cohort, seconds = Cohort(given), 0.0
+        else:
+            trained = yield from train_cohort_stage(
+                teachers, jittered, hard_target_loss,
+                folder=folder, test_set=data.test, meter=meter, keeps_weights=True,
+            )  # fmt: skip
+            assert trained.cohort is not None
+            cohort, seconds = trained.cohort, trained.wall_seconds
+        views = range(config.views + 1)
+        targets = [kept_targets(config, cohort, jittered, view, folder) for view in views]
+        of_seeds = []
+        for stage in students:
+            of_seed = yield from train_cohort_stage(
+                stage, jittered, students_loss(config, targets),
+                folder=folder, test_set=data.test, meter=meter, views=views,
+            )  # fmt: skip
+            of_seeds.append(of_seed)
+        result = _result(config, cohort, of_seeds, data, command)
+        write_json(path, replace(result, wall_seconds=result.wall_seconds + seconds))
+
+
+def teachers_stage(config: Config) -> Stage:
+    """Describe the ensemble: members as the teachers of `attar reproduce mnist`, a seed each."""
+    units, epochs, count = config.teacher_units, config.teacher_epochs, config.members
+    stages = [teacher_stage(units, epochs, seed=seed, seeds=count) for seed in range(count)]
+
+    def make() -> Cohort:
+        return Cohort([stage.make_network() for stage in stages])
+
+    return Stage("teachers", f"{count} teachers together", make, stages[0].settings)
+
+
+def students_stage(config: Config, seed: int) -> Stage:
+    """Describe the students of a seed, one of each kind, which start from the same weights."""
+
+    def make() -> Cohort:
+        of_size = mnist.Config(student_units=config.student_units)
+        return Cohort([mnist.make_student(of_size, seed) for _ in STUDENTS])
+
+    settings = TrainingSettings(
+        epochs=config.distilled_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup_epochs=1,
+        seed=seed,
+    )
+    title = f"students of three kinds, seed {seed + 1} of {config.seeds}"
+    return Stage(f"students-{seed}", title, make, settings)
+
+
+def kept_targets(
+    config: Config, teachers: nn.Module, transfer_set: TransferSet, view: int, folder: Path
+) -> Float[Tensor, "kinds examples classes"]:
+    """Return the logits that each kind of student learns from, kept in a file for each view."""
+    path = folder / f"targets-{view}.safetensors"
+    if not path.exists():
+        logits = _view_logits(teachers, transfer_set, view)  # [members, examples, classes]
+        targets = at_temperature(logits, config.temperature)
+        write_atomically(path, safetensors.torch.save({"logits": targets}))
+    return read_tensor(path, "logits")
+
+
+def at_temperature(
+    logits: Float[Tensor, "members examples classes"], temperature: float
+) -> Float[Tensor, "kinds examples classes"]:
+    """Return logits whose softmax at the temperature is that of each kind of soft target.
+
+    The arithmetic mean is that of the members' probabilities at this temperature.
+    """
+    arithmetic = temperature * mean_logits(logits / temperature, mean="arithmetic")
+    return torch.stack([arithmetic, mean_logits(logits, mean="geometric"), logits[0]])
+
+
+def _view_logits(
+    network: nn.Module, transfer_set: TransferSet, view: int
+) -> Float[Tensor, "members examples classes"]:
+    with evaluation_mode(network), torch.inference_mode():
+        parts = [
+            network(transfer_set.batch(indices, view).inputs)
+            for indices in torch.arange(len(transfer_set)).split(_BATCH)
+        ]
+    return torch.cat(parts, dim=1).clone()
+
+
+def students_loss(config: Config, targets: list[Tensor]) -> LossFn:
+    """Make the loss of a cohort of students, each kind with its soft targets."""
+    weights = [config.member_weights] * len(STUDENTS)
+
+    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
+        v = targets[batch.view][:, batch.indices]  # [kinds, batch, classes]
+        return member_distillation_loss(logits, v, batch.hard_targets, weights).mean(dim=1).sum()
+
+    return loss_fn
+
+
+def _result(
+    config: Config, teachers: Cohort, of_seeds: list[TrainedCohort], data: Mnist, command: str
+) -> ExperimentResult:
+    logits = compute_logits(teachers, data.test)  # [members, examples, classes]
+    members = [measure_logits(each, data.test.hard_targets) for each in logits]
+    means = {
+        mean: measure_logits(mean_logits(logits, mean=mean), data.test.hard_targets)
+        for mean in ("arithmetic", "geometric")
+    }
+
+    def row(name: str, evaluations: list[Evaluation], paper: float | None = None) -> ResultRow:
+        errors = [float(each.errors) for each in evaluations]
+        return ResultRow.over_seeds(name, errors, metric="test errors", paper=paper)
+
+    count = len(members)
+    rows = [row(f"a teacher 2×{config.teacher_units}, of {count}", members)]
+    rows += [row(f"{mean} mean of {count} teachers", [one]) for mean, one in means.items()]
+    students: dict[str, list[Evaluation]] = {
+        kind: [of_seed.evaluations[place] for of_seed in of_seeds]
+        for place, kind in enumerate(STUDENTS)
+    }
+    for kind, evaluations in students.items():
+        source = "one teacher" if kind == "single" else f"{kind} mean of {count} teachers"
+        name = f"student 2×{config.student_units} of {source}"
+        rows.append(row(name, evaluations, PAPER.get(kind)))
+    return ExperimentResult(
+        experiment=EXPERIMENT,
+        command=command,
+        rows=tuple(rows),
+        config=asdict(config),
+        machine=this_machine(),
+        wall_seconds=sum(each.wall_seconds for each in of_seeds),
+        details={
+            "members": [asdict(each) for each in members],
+            "means": {mean: asdict(one) for mean, one in means.items()},
+            "students": {kind: [asdict(one) for one in each] for kind, each in students.items()},
+            "notes": [_compare(mean, students[mean], students["single"]) for mean in means],
+        },
+    )
+
+
+def _compare(mean: str, ours: list[Evaluation], theirs: list[Evaluation]) -> str:
+    """Say how the students of a mean do against those of a single teacher."""
+    difference = fmean(one.errors - other.errors for one, other in zip(ours, theirs, strict=True))
+    p = paired_p(ours, theirs)
+    by_chance = "one seed or no spread: not tested" if p is None else f"paired t-test, p = {p:.2g}"
+    return (
+        f"students of the {mean} mean make {difference:+.1f} errors against those of one teacher "
+        f"({by_chance})"
+    )
+
+
+def paired_p(ours: list[Evaluation], theirs: list[Evaluation]) -> float | None:
+    """Return the two-sided p of a paired t-test over seeds; None where it has none."""
+    pairs = [(one.errors, other.errors) for one, other in zip(ours, theirs, strict=True)]
+    if len(pairs) < 2 or len({one - other for one, other in pairs}) == 1:
+        return None
+    return float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)

@@ -1,0 +1,295 @@
+"""Digits that the student never sees: section 3 of Hinton, Vinyals & Dean (2015), its end."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from attar.data import Mnist, TransferSet, load_mnist
+from attar.errors import AttarError, check_not_negative, check_positive
+from attar.evaluation import compute_logits
+from attar.metrics import is_error
+from attar.recipes import mnist
+from attar.recipes.config import option
+from attar.recipes.folder import claim_folder
+from attar.recipes.stages import Progress, Stage, WorkMeter, kept_logits, train_stage
+from attar.recipes.teachers import TEACHERS_HELP, load_teachers, teacher_stage, train_teacher
+from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.training import TrainingSettings
+
+EXPERIMENT = "missing-digits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Two transfer sets: all digits but the 3, and nothing but 7 and 8.
+
+    The student learns from soft targets alone. The last training examples are kept from it: on
+    them the shift of the biases is chosen, where the paper chose it on the test set.
+    """
+
+    seeds: int = option(5, "Runs, each with its own random numbers.")
+    teachers: str = option("", TEACHERS_HELP)
+    teacher_units: int = option(1200, "Units in each of its hidden layers, if it is trained here.")
+    teacher_epochs: int = option(
+        mnist.Config().teacher_epochs, "Passes of a teacher, if it is trained here."
+    )
+    student_units: int = option(800, "Units in each of the student's two hidden layers.")
+    distilled_epochs: int = option(20, "Passes of the students.")
+    learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
+    batch_size: int = option(128, "Examples in a batch.")
+    temperature: float = option(20.0, "Of the soft targets.")
+    validation: int = option(10_000, "Training examples that choose the shift of the biases.")
+
+    def __post_init__(self) -> None:
+        """Check what the networks, losses and settings made from it do not."""
+        check_positive(seeds=self.seeds, temperature=self.temperature, validation=self.validation)
+        check_not_negative(teacher_epochs=self.teacher_epochs)
+
+
+QUICK = replace(Config(), seeds=1, teacher_epochs=8, distilled_epochs=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A transfer set that lacks digits."""
+
+    name: str  # of its files
+    title: str
+    seen: tuple[int, ...]  # digits of the transfer set
+    shifted: tuple[int, ...]  # classes whose biases are shifted
+    watched: tuple[int, ...]  # digits whose errors are counted on their own
+    # Test errors, in 10,000: as trained, with shifted biases; on the watched digits; the shift.
+    paper: tuple[float, float]
+    paper_watched: tuple[float | None, float | None]
+    paper_shift: float
+
+
+CASES = (
+    Case(
+        "no-3",
+        "no 3 in the transfer set",
+        (0, 1, 2, 4, 5, 6, 7, 8, 9),
+        (3,),
+        (3,),
+        (206, 109),
+        (133, 14),
+        3.5,
+    ),
+    Case(
+        "only-7-8",
+        "only 7 and 8 in it",
+        (7, 8),
+        (7, 8),
+        (0, 1, 2, 3, 4, 5, 6, 9),
+        (4730, 1320),
+        (None, None),
+        -7.6,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A student's errors: as trained, and with biases shifted by what a set of examples says."""
+
+    errors: int
+    watched_errors: int
+    validated_shift: float
+    validated_errors: int
+    validated_watched_errors: int
+    tuned_shift: float  # chosen on the test set itself, as in the paper
+    tuned_errors: int
+    tuned_watched_errors: int
+    wall_seconds: float
+
+
+def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
+    """Run the experiment in `folder`, or what is left of it.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        AttarError: If an option or the folder cannot be used, or a training diverges.
+    """
+    path = folder / f"{EXPERIMENT}.json"
+    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+        return
+    data = load_mnist()
+    if config.validation >= len(data.train):
+        found = f"{len(data.train)} training examples, got {config.validation}"
+        raise AttarError(f"expected validation below the {found}")
+    given = load_teachers(Path(config.teachers)) if config.teachers else []
+    examples = len(data.train)
+    work = sum(
+        stage.work(len(transfer_set(config, case, data.train)))
+        for case in CASES
+        for stage in [student_stage(config, case, 0)]
+    )
+    if not given:
+        work += _teacher_stage(config, 0).work(examples)
+    meter = WorkMeter(config.seeds * work)
+    with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
+        outcomes: dict[str, list[Outcome]] = {case.name: [] for case in CASES}
+        for seed in range(config.seeds):
+            if given:
+                place = seed % len(given)
+                teacher = given[place]
+            else:
+                stage, place = _teacher_stage(config, seed), seed
+                trained = yield from train_teacher(
+                    stage, data.train, data.test, folder=folder, meter=meter
+                )
+                teacher = trained.network
+            logits = kept_logits(
+                folder / f"teacher-{place}.logits.safetensors", teacher, data.train
+            )
+            for case in CASES:
+                outcome = yield from _one(config, case, seed, logits, data, folder, meter)
+                outcomes[case.name].append(outcome)
+        write_json(path, _result(config, outcomes, command))
+
+
+def _teacher_stage(config: Config, seed: int) -> Stage:
+    return teacher_stage(config.teacher_units, config.teacher_epochs, seed=seed, seeds=config.seeds)
+
+
+def transfer_set(config: Config, case: Case, train_set: TransferSet) -> TransferSet:
+    """Take the examples that the student sees: of the case's digits, without the last ones."""
+    digits = train_set.hard_targets[: -config.validation]
+    return train_set.subset(torch.isin(digits, torch.tensor(case.seen)).nonzero().squeeze(1))
+
+
+def student_stage(config: Config, case: Case, seed: int) -> Stage:
+    """Describe the student of a case and a seed."""
+
+    def make() -> nn.Module:
+        return mnist.make_student(mnist.Config(student_units=config.student_units), seed)
+
+    settings = TrainingSettings(
+        epochs=config.distilled_epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup_epochs=1,
+        seed=seed,
+    )
+    title = f"student, {case.title}, seed {seed + 1} of {config.seeds}"
+    return Stage(f"{case.name}-{seed}", title, make, settings)
+
+
+def _one(
+    config: Config,
+    case: Case,
+    seed: int,
+    teacher_logits: Tensor,
+    data: Mnist,
+    folder: Path,
+    meter: WorkMeter,
+) -> Generator[Progress, None, Outcome]:
+    mnist_config = mnist.Config(temperature=config.temperature)
+    trained = yield from train_stage(
+        student_stage(config, case, seed),
+        transfer_set(config, case, data.train),
+        mnist.soft_loss(mnist_config, teacher_logits, hard_weight=0.0),
+        folder=folder,
+        test_set=data.test,
+        meter=meter,
+    )
+    everything = torch.arange(len(data.train))
+    validation_set = data.train.subset(everything[-config.validation :])
+    validation = compute_logits(trained.network, validation_set)
+    test, hard_targets = compute_logits(trained.network, data.test), data.test.hard_targets
+    by_validation = best_shift(validation, validation_set.hard_targets, case.shifted)
+    by_test = best_shift(test, hard_targets, case.shifted)
+
+    def errors(by: float) -> tuple[int, int]:
+        wrong = is_error(shift_bias(test, case.shifted, by=by), hard_targets)
+        watched = torch.isin(hard_targets, torch.tensor(case.watched))
+        return int(wrong.sum()), int(wrong[watched].sum())
+
+    return Outcome(
+        *errors(0.0),
+        by_validation,
+        *errors(by_validation),
+        by_test,
+        *errors(by_test),
+        wall_seconds=trained.wall_seconds,
+    )
+
+
+def shift_bias(
+    logits: Float[Tensor, "batch classes"], classes: tuple[int, ...], *, by: float
+) -> Float[Tensor, "batch classes"]:
+    """Return the logits that the network would have with the biases of `classes` raised by `by`."""
+    shifted = logits.clone()
+    shifted[:, list(classes)] += by
+    return shifted
+
+
+def best_shift(
+    logits: Float[Tensor, "batch all_classes"],
+    hard_targets: Int[Tensor, " batch"],
+    classes: tuple[int, ...],
+    *,
+    largest: float = 20.0,
+    step: float = 0.1,
+) -> float:
+    """Find the shift of the biases of `classes` that makes the fewest errors.
+
+    Of several that are alike it is the middle one: errors are about flat near their minimum.
+
+    Args:
+        logits: Of the examples to choose on, shape `[batch, all classes]`, in nats.
+        hard_targets: Their true classes, shape `[batch]`.
+        classes: Those whose biases are shifted, all by the same.
+        largest: Shifts from −largest to +largest are tried, in nats.
+        step: From one to the next, in nats.
+
+    Source: Hinton et al. (2015), sec. 3: "With the right bias ...".
+    """
+    steps = round(largest / step)
+    shifts = [place * step for place in range(-steps, steps + 1)]
+    errors = torch.tensor(
+        [int(is_error(shift_bias(logits, classes, by=by), hard_targets).sum()) for by in shifts]
+    )  # [shifts]
+    best = (errors == errors.min()).nonzero().squeeze(1)
+    return round(shifts[int(best[len(best) // 2])], 6)
+
+
+def _result(config: Config, outcomes: dict[str, list[Outcome]], command: str) -> ExperimentResult:
+    rows = []
+    for case in CASES:
+        digits = "threes" if case.watched == (3,) else "the digits never seen"
+        of_case = outcomes[case.name]
+        kinds = (
+            ("", "", 0),
+            (", biases shifted as validation says", "validated_", 1),
+            (", biases shifted as the test set says", "tuned_", 1),
+        )
+        for text, kind, place in kinds:
+            for metric, name, paper in (
+                ("test errors", "errors", case.paper[place]),
+                (f"test errors on {digits}", "watched_errors", case.paper_watched[place]),
+                ("shift of the biases", "shift", case.paper_shift),
+            ):
+                if metric.startswith("shift") and not kind:
+                    continue
+                values = [float(getattr(outcome, kind + name)) for outcome in of_case]
+                # The paper tuned its shifts on the test set.
+                beside = paper if kind != "validated_" or name != "shift" else None
+                rows.append(
+                    ResultRow.over_seeds(case.title + text, values, metric=metric, paper=beside)
+                )
+    return ExperimentResult(
+        experiment=EXPERIMENT,
+        command=command,
+        rows=tuple(rows),
+        config=asdict(config),
+        machine=this_machine(),
+        wall_seconds=sum(one.wall_seconds for of_case in outcomes.values() for one in of_case),
+        details={name: [asdict(one) for one in of_case] for name, of_case in outcomes.items()},
+    )

@@ -1,0 +1,107 @@
+"""What a search for the temperature is asked for, and what it found: frozen records."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from attar.errors import AttarError, FolderError, check_not_negative, check_positive
+from attar.figures import Curve, draw_curves
+from attar.records import read_json, write_json
+
+SIGNIFICANT = 0.05  # probability of a difference by chance, below which it counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemperatureSearch:
+    """What to choose from, and on how much data."""
+
+    temperatures: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
+    hard_weights: tuple[float, ...] | None = None  # None: that of the distillation alone
+    held_out: float = 0.1  # fraction of the labeled examples that judges; no candidate learns them
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for temperature in self.temperatures:
+            check_positive(temperature=temperature)
+        for hard_weight in self.hard_weights or ():
+            check_not_negative(hard_weight=hard_weight)
+        for name in ("temperatures", "hard_weights"):
+            values = getattr(self, name)
+            if values is not None and (not values or len(set(values)) < len(values)):
+                raise AttarError(f"expected {name} to choose from, no two alike, got {values}")
+        if not 0 < self.held_out < 1:
+            raise AttarError(f"expected held_out in (0, 1), got {self.held_out}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One temperature and hard weight, and how well its student did on the held-out examples."""
+
+    temperature: float
+    hard_weight: float
+    errors: int
+    nll: float  # mean negative log-likelihood of the true class, nats
+    worse_by_chance: float  # probability of at least this difference to the chosen one by chance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemperatureChoice:
+    """The chosen temperature and hard weight, and the curve that they were chosen from."""
+
+    temperature: float
+    hard_weight: float
+    candidates: tuple[Candidate, ...]
+    examples: int  # held out
+    matters: bool  # whether any candidate is worse than the chosen one, beyond chance
+
+    def __str__(self) -> str:
+        chosen = f"temperature {self.temperature:g}, hard weight {self.hard_weight:g}"
+        errors = [candidate.errors for candidate in self.candidates]
+        found = f"{min(errors)} to {max(errors)} errors on {self.examples} held-out examples"
+        if not self.matters:
+            return f"{chosen}; the choice does not matter: {found}, no difference beyond chance"
+        alike = sum(each.worse_by_chance >= SIGNIFICANT for each in self.candidates)
+        return f"{chosen}; {found}, {alike} of {len(errors)} candidates as good within chance"
+
+    def draw(self, path: Path | str) -> None:
+        """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file.
+
+        Raises:
+            MissingExtraError: If matplotlib is not installed.
+        """
+        curves = []
+        for hard_weight in sorted({each.hard_weight for each in self.candidates}):
+            points = [each for each in self.candidates if each.hard_weight == hard_weight]
+            points.sort(key=lambda each: each.temperature)
+            x, y = zip(*((each.temperature, float(each.errors)) for each in points), strict=True)
+            curves.append(Curve(f"hard weight {hard_weight:g}", x, y))
+        draw_curves(
+            Path(path),
+            [curves],
+            titles=[str(self).partition(";")[0]],
+            x_label="temperature",
+            y_label=f"errors of {self.examples} held-out examples",
+            marked=self.temperature,
+        )
+
+    def write(self, path: Path, *, made_for: str) -> None:
+        """Write the record as JSON; `made_for` stands for all that it hangs on."""
+        write_json(path, {"made_for": made_for} | asdict(self))
+
+    @classmethod
+    def read(cls, path: Path, *, made_for: str | None = None) -> "TemperatureChoice":
+        """Read a record that `write` wrote.
+
+        Raises:
+            FolderError: If it cannot be read, is none, or was made for something else.
+        """
+        content = read_json(path)
+        if content.pop("made_for", None) != made_for and made_for is not None:
+            raise FolderError(
+                f"{path} is the choice of a run with other data, store, settings or candidates; "
+                "give another checkpoint, or remove it to choose again"
+            )
+        try:
+            candidates = tuple(Candidate(**each) for each in content["candidates"])
+            return cls(**content | {"candidates": candidates})
+        except (KeyError, TypeError) as error:
+            raise FolderError(f"{path} is no choice of a temperature ({error})") from error

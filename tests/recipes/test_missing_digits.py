@@ -1,0 +1,152 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attar.data import Mnist, load_mnist
+from attar.errors import AttarError, FolderError
+from attar.evaluation import compute_logits
+from attar.recipes import missing_digits, mnist
+from attar.records import ExperimentResult
+from attar.training import load_weights
+
+TINY = missing_digits.Config(
+    seeds=2,
+    teacher_units=20,
+    teacher_epochs=10,
+    student_units=12,
+    distilled_epochs=10,
+    batch_size=30,
+    validation=60,
+)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, few_digits):
+    monkeypatch.setattr(missing_digits, "load_mnist", lambda: few_digits)
+    monkeypatch.setattr(mnist, "load_mnist", lambda: few_digits)
+
+
+def run(folder, config=TINY):
+    list(missing_digits.run(config, folder, command="attar reproduce missing-digits"))
+    return ExperimentResult.read(folder / "missing-digits.json")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, few_digits):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(missing_digits, "load_mnist", lambda: few_digits)
+        run(folder)
+    return folder
+
+
+@pytest.mark.paper
+def test_students_know_digits_that_they_never_saw(monkeypatch, tmp_path):
+    """On 2,000 real digits; of the test set's 1,000, 107 are threes."""
+    real = load_mnist()
+    some = Mnist(real.train.subset(torch.arange(2000)), real.test.subset(torch.arange(1000)))
+    monkeypatch.setattr(missing_digits, "load_mnist", lambda: some)
+    monkeypatch.setattr(missing_digits, "CASES", missing_digits.CASES[:1])
+    sizes = {"teacher_units": 60, "student_units": 60, "distilled_epochs": 30}
+    config = replace(TINY, seeds=1, validation=500, batch_size=50, **sizes)
+    rows = {(row.name, row.metric): row.mean for row in run(tmp_path, config).rows}
+    first = "no 3 in the transfer set"
+    assert rows[first, "test errors on threes"] > 50
+    threes = rows[f"{first}, biases shifted as validation says", "test errors on threes"]
+    assert threes < 0.75 * rows[first, "test errors on threes"]
+
+
+def test_papers_numbers_stand_beside_ours(finished):
+    rows = ExperimentResult.read(finished / "missing-digits.json").rows
+    papers = [row.paper for row in rows if row.paper is not None]
+    assert papers == [206, 133, 109, 14, 109, 14, 3.5, 4730, 1320, 1320, -7.6]
+    assert {row.seeds for row in rows} == {2}
+
+
+def test_the_numbers_are_those_of_the_networks_that_are_left(finished, few_digits):
+    result = ExperimentResult.read(finished / "missing-digits.json")
+    for case in missing_digits.CASES:
+        network = missing_digits.student_stage(TINY, case, 1).make_network()
+        load_weights(finished / f"{case.name}-1.safetensors", network)
+        logits, digits = compute_logits(network, few_digits.test), few_digits.test.hard_targets
+        outcome = result.details[case.name][1]
+        assert outcome["errors"] == int((logits.argmax(1) != digits).sum())
+        shifted = missing_digits.shift_bias(logits, case.shifted, by=outcome["tuned_shift"])
+        wrong = shifted.argmax(1) != digits
+        assert outcome["tuned_errors"] == int(wrong.sum())
+        watched = torch.isin(digits, torch.tensor(case.watched))
+        assert outcome["tuned_watched_errors"] == int(wrong[watched].sum())
+        assert outcome["tuned_errors"] <= min(outcome["errors"], outcome["validated_errors"])
+
+
+def test_the_student_sees_neither_the_missing_digits_nor_the_validation_examples(few_digits):
+    for case in missing_digits.CASES:
+        seen = missing_digits.transfer_set(TINY, case, few_digits.train)
+        assert set(seen.hard_targets.tolist()) == set(case.seen)
+        expected = few_digits.train.hard_targets[:-60]
+        assert len(seen) == int(torch.isin(expected, torch.tensor(case.seen)).sum())
+
+
+def test_a_second_run_trains_nothing(finished):
+    before = {path.name: path.stat().st_mtime_ns for path in finished.iterdir()}
+    run(finished)
+    assert {path.name: path.stat().st_mtime_ns for path in finished.iterdir()} == before
+
+
+def test_teachers_of_an_mnist_run_are_used(tmp_path, few_digits, finished):
+    config = mnist.Config(
+        seeds=1, teacher_units=8, student_units=4, teacher_epochs=1, student_epochs=1,
+        distilled_epochs=1,
+    )  # fmt: skip
+    list(mnist.run(config, tmp_path / "mnist", command=""))
+    given = replace(TINY, teachers=str(tmp_path / "mnist"), seeds=1, distilled_epochs=1)
+    run(tmp_path / "run", given)
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "teacher-0.logits.safetensors" in left
+    assert "teacher-0.safetensors" not in left
+
+
+@pytest.mark.parametrize("content", [None, {"experiment": "speech"}, {"experiment": "mnist"}])
+def test_a_folder_without_teachers_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(FolderError, match=r"expected a run of mnist in .*--teachers"):
+        run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_teachers_are_not_finished_is_refused(tmp_path):
+    content = {"experiment": "mnist", "config": {"seeds": 2}}
+    (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(FolderError, match=r"expected 2 finished teachers in .*, found 0"):
+        run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
+
+
+def test_too_many_validation_examples_are_refused(tmp_path):
+    with pytest.raises(AttarError, match="expected validation below the 300 training examples"):
+        run(tmp_path, replace(TINY, validation=300))
+
+
+def test_the_shift_by_hand():
+    logits = torch.tensor([[0.0, 2.0], [0.0, 1.0], [0.0, -1.0]])
+    # Class 0 needs more than 2 to win the first, and the third wants less than its 1 of lead...
+    assert missing_digits.best_shift(logits, torch.tensor([0, 0, 0]), (0,)) > 2
+    assert -1 < missing_digits.best_shift(logits, torch.tensor([1, 1, 0]), (0,)) < 1
+
+
+@given(st.integers(0, 10_000), st.floats(-5, 5))
+def test_no_other_shift_makes_fewer_errors(seed, by):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(20, 4, generator=generator, dtype=torch.float64)
+    hard_targets = torch.randint(4, (20,), generator=generator)
+
+    def errors(by):
+        moved = missing_digits.shift_bias(logits, (1, 2), by=by)
+        return int((moved.argmax(1) != hard_targets).sum())
+
+    best = missing_digits.best_shift(logits, hard_targets, (1, 2), largest=5.0, step=0.5)
+    assert errors(best) <= errors(round(2 * by) / 2)
