@@ -18,7 +18,6 @@ from shared import (
     count_weights,
     measure,
     time_in_turn,
-    train_on_hard_targets,
 )
 from sklearn.datasets import load_digits
 from sklearn.ensemble import ExtraTreesClassifier
@@ -49,8 +48,8 @@ def run(
         )  # fmt: skip
 
     def train_hard(passes: int, seed: int) -> nn.Module:
-        return train_on_hard_targets(
-            make_student(seed), labeled, epochs=passes, learning_rate=2e-3, seed=seed
+        return attar.train(
+            make_student(seed), labeled, epochs=passes, batch_size=64, learning_rate=2e-3, seed=seed
         )
 
     # Each student has its choice, on the same validation examples. With hard targets that is

@@ -18,7 +18,6 @@ from shared import (
     count_weights,
     measure,
     time_in_turn,
-    train_on_hard_targets,
 )
 from torch import nn
 
@@ -48,7 +47,7 @@ def run(
     ))  # fmt: skip
 
     teacher = make_teacher(train.classes)
-    train_on_hard_targets(teacher, train, epochs=teacher_epochs, seed=0, learning_rate=3e-3)
+    attar.train(teacher, train, epochs=teacher_epochs, batch_size=64, learning_rate=3e-3)
     targets = attar.label(teacher, train, folder / "targets")
 
     def distill(temperature: float, seed: int) -> nn.Module:
@@ -59,8 +58,10 @@ def run(
         )  # fmt: skip
 
     def train_hard(passes: int, seed: int) -> nn.Module:
-        student = make_student(train.classes, seed)
-        return train_on_hard_targets(student, train, epochs=passes, seed=seed, learning_rate=3e-3)
+        return attar.train(
+            make_student(train.classes, seed), train, epochs=passes, batch_size=64,
+            learning_rate=3e-3, seed=seed,
+        )  # fmt: skip
 
     # Each student has its choice, on the same validation images.
     passes = choose((max(1, epochs // 4), epochs), train_hard, validation)

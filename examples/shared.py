@@ -1,4 +1,4 @@
-"""What the examples share: a student without a teacher, choosing a setting, a fair look at both."""
+"""What the examples share: choosing a setting, and a fair look at what came out."""
 
 import statistics
 import time
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import attar
 
@@ -23,34 +23,6 @@ class Accuracy:
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.spread:.3f}" if self.spread else f"{self.mean:.3f}"
-
-
-def train_on_hard_targets(
-    network: nn.Module,
-    train: attar.TransferSet,
-    *,
-    epochs: int,
-    seed: int,
-    batch_size: int = 64,
-    learning_rate: float = 1e-3,
-) -> nn.Module:
-    """Train a network without a teacher, as `attar.distill` does it otherwise."""
-    settings = attar.TrainingSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer="adamw",
-        warmup_epochs=min(1.0, epochs / 10),
-        seed=seed,
-    )
-    for _ in attar.TrainingRun(network, train, hard_loss, settings):
-        pass
-    return network.eval()
-
-
-def hard_loss(logits: Tensor, batch: attar.Batch) -> Tensor:
-    """Return the mean cross-entropy with the hard targets."""
-    return nn.functional.cross_entropy(logits, batch.hard_targets)
 
 
 def choose(

