@@ -145,13 +145,15 @@ def _write(
     members = _members(teacher) or (teacher,)
     stopped, computing = threading.Event(), threading.Semaphore(workers)
 
-    def write(shard: Shard) -> Shard:
+    def write(shard: Shard) -> Shard | None:
         torch.set_num_threads(1)  # of this worker
         logits = _logits(members[shard.member], transfer_set, shard, batch_size, stopped)
         try:
             with computing:
                 packed = writer.pack(shard, logits)
             writer.store(packed)  # while the next shard is computed
+        except CancelledError:  # another has failed, and tells why
+            return None
         except BaseException:
             stopped.set()
             raise
@@ -159,17 +161,17 @@ def _write(
 
     # Twice as many threads as workers: one computes while the other waits for the disk.
     with _one_thread_each(), ThreadPoolExecutor(2 * workers) as pool:
-        pending: set[Future[Shard]] = set()
+        pending: set[Future[Shard | None]] = set()
         missing = iter(writer.missing())
         try:
             for shard in missing:
                 pending.add(pool.submit(write, shard))
                 if len(pending) > 2 * workers:  # one waits, so that no thread does
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                    yield from filter(None, (future.result() for future in done))
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield from filter(None, (future.result() for future in done))
         finally:
             stopped.set()
             for future in pending:
