@@ -14,6 +14,17 @@ from attar.targets import Dense, SoftTargets, Sparse, TargetWriter, inspect, mer
 
 from .conftest import ENCODINGS, SPARSE, contents, fill, make_plan, teacher_logits
 
+# How it is cut
+
+
+@pytest.mark.parametrize(
+    ("examples", "shards"), [(1, 1), (256, 1), (257, 2), (20_000, 8), (10_000_000, 153)]
+)
+def test_by_default_there_are_shards_for_several_workers_and_for_going_on(examples, shards):
+    # A set of 20,000 examples was one shard: one worker's, and all of it lost when it was killed.
+    assert make_plan(Sparse(k=2), examples=examples, classes=5, shard_examples=0).blocks == shards
+
+
 # What goes in comes out
 
 
