@@ -43,7 +43,7 @@ class Tally:
     too_late: int = 0  # the run had ended before it could be hit
     runs: int = 0  # killed, continued and ended
     continued: int = 0  # starts that found something done by one that had been killed
-    half_written: int = 0  # kills that left a temporary file behind: in the midst of writing
+    half_written: int = 0  # kills after which half a file lay there, by this one or one before
     different: int = 0  # runs that ended with other bytes than the undisturbed one
     landed_by_tenth: list[int] = field(default_factory=lambda: [0] * 10)  # of the work
 
@@ -194,6 +194,7 @@ def kill_often(name: str, run: Run, folder: Path, kills: int, draw: random.Rando
                 break
         finish(run, path)
         tally.runs += 1
+        print(f"{name}: {tally.kills} of {kills} kills, {tally.different} differ", flush=True)
         tally.different += contents(path) != expected
     return tally
 
@@ -228,7 +229,7 @@ def main() -> None:
             result[name] = asdict(kill_often(name, run, folder, kills, draw))
             print(name, result[name], flush=True)
     if options.out:
-        write_json(options.out, result | {"machine": this_machine()})
+        write_json(options.out, result | {"machine": asdict(this_machine())})
     if result["labeling"]["different"] or result["distilling"]["different"]:
         raise SystemExit("a run that was killed and continued made other bytes")
 

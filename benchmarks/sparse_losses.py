@@ -110,10 +110,9 @@ def loss_costs(rows: int = 256, classes: int = 15_000, pairs: int = 15) -> dict[
         known = rebuild(targets, z, temperature)  # what a dense loss can know of this store
         same, _ = gradient(soft_cross_entropy, z, known, temperature)
         for name, other in (("teacher's logits", dense), ("same soft targets", same)):
-            lowest = cosine_similarity(sparse, other, -1).min().item()
-            results[f"lowest cosine with the dense loss on the {name}, T = {temperature:g}"] = (
-                lowest
-            )
+            cosines = cosine_similarity(sparse, other, -1)
+            results[f"T = {temperature:g}, {name}: mean cosine"] = cosines.mean().item()
+            results[f"T = {temperature:g}, {name}: lowest"] = cosines.min().item()
     return results
 
 

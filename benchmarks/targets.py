@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def main() -> None:
             figures[name] = run()
             show(name, figures[name])
     if options.out:
-        write_json(options.out, figures | {"machine": this_machine()})
+        write_json(options.out, figures | {"machine": asdict(this_machine())})
 
 
 if __name__ == "__main__":

@@ -175,8 +175,7 @@ def soft_target_loss(
             soft = _geometric_mean(soft, shares)
         elif len(shares) > 1 and isinstance(soft, DenseTargets):
             soft = _arithmetic_mean(soft, shares, temperature)
-        elif len(shares) > 1:
-            assert isinstance(soft, SparseTargets)
+        elif len(shares) > 1 and isinstance(soft, SparseTargets):
             # Members have different classes. The cross-entropy is linear in the soft targets: that
             # with the members' mean is the mean of those with each.
             losses = [

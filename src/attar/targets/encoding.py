@@ -16,6 +16,7 @@ from attar.losses import DenseTargets, SoftTargetBatch, SparseTargets
 Columns = dict[str, NDArray[Any]]  # name -> [rows, width]
 LARGEST_FLOAT16 = 65504.0
 BETAS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+_GROUP = 16  # classes of which only the largest is looked at first
 _BLOCK = 2**18  # logits that fit into a processor's cache, twice
 
 
@@ -103,11 +104,11 @@ def encode(
         # A softmax sees only differences; float16 has most at 0.
         return {"logits": _half(v - v.amax(dim=-1, keepdim=True))}
     classes, k = v.shape[-1], encoding.k
-    top = torch.topk(v, min(k + 1, classes), dim=-1)
-    largest = top.values[:, :1]
-    index, logit, columns = top.indices[:, :k], top.values[:, :k] - largest, {}
+    top, index = _find_largest(v, min(k + 1, classes))
+    largest = top[:, :1]
+    index, logit, columns = index[:, :k], top[:, :k] - largest, {}
     if k < classes:
-        below = top.values[:, k:]  # [rows, 1], the tail's largest
+        below = top[:, k:]  # [rows, 1], the tail's largest
         columns = _measure_tail(v, index, below, largest, encoding.betas)
     if encoding.draws:
         drawn = _draw(v, index, encoding, generator)
@@ -158,6 +159,26 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
     if kind != "sparse":
         raise StoreError(f"expected encoding dense or sparse, got {kind!r}; is attar too old?")
     return Sparse(**fields | {"betas": tuple(fields["betas"])})
+
+
+def _find_largest(v: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest logits of each row, largest first, and their classes.
+
+    Classes are dealt out to groups first. The `count` groups with the largest maxima hold all that
+    is looked for, so that few classes are left to be sorted.
+    """
+    rows, classes = v.shape
+    groups = classes // _GROUP
+    if groups < 8 * count:
+        found = torch.topk(v, count, dim=-1)
+        return found.values, found.indices
+    dealt = v[:, : groups * _GROUP].reshape(rows, _GROUP, groups)
+    chosen = dealt.amax(1).topk(count, dim=-1).indices  # [rows, count]
+    members = (chosen.unsqueeze(1) + groups * torch.arange(_GROUP)[:, None]).flatten(1)
+    rest = torch.arange(groups * _GROUP, classes).expand(rows, -1)
+    candidates = torch.cat([members, rest], dim=-1)
+    found = v.gather(-1, candidates).topk(count, dim=-1)
+    return found.values, candidates.gather(-1, found.indices)
 
 
 def _measure_tail(
