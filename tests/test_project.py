@@ -151,6 +151,7 @@ def test_extras_are_the_documented_ones():
         "datasets",
         "transformers",
         "tensorboard",
+        "examples",
         "timm",
         "vision",
     }
