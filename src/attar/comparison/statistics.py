@@ -178,8 +178,8 @@ def correct_for_many(p_values: Sequence[float]) -> tuple[float, ...]:
     """Correct p-values so that among all of them chance gets its `level` once, not each time.
 
     Example:
-        >>> correct_for_many([0.50, 0.003, 0.32, 0.054, 0.0003])
-        (0.64, 0.012, 0.64, 0.162, 0.0015)
+        >>> [round(p, 4) for p in correct_for_many([0.50, 0.003, 0.32, 0.054, 0.0003])]
+        [0.64, 0.012, 0.64, 0.162, 0.0015]
 
     Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
     """
