@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 from itertools import islice
 
 import pytest
@@ -10,6 +11,7 @@ from attar import Dense, Jitter, Sparse, TrainingRun, TrainingSettings, Transfer
 from attar.data import Batch
 from attar.distillation import soft_target_loss
 from attar.errors import AttarError, FolderError, StoreError
+from attar.losses import distillation_loss
 from attar.targets import SoftTargets, TargetWriter
 
 ALL = torch.arange(EXAMPLES)
@@ -95,6 +97,42 @@ def test_the_geometric_mean_is_that_of_logits(members, weights):
     shares = torch.tensor(weights or (1.0,) * 3)[:, None, None]
     v = (members.batch(ALL).logits * shares).sum(0) / shares.sum()
     torch.testing.assert_close(found, soft_term(z, (v / 4).softmax(-1), 4.0))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 50.0])
+def test_the_mean_of_dense_members_has_one_softmax_of_the_student(
+    members, temperature, monkeypatch
+):
+    # It was one loss for each member.
+    calls = []
+
+    def spy(logits, teacher_logits, hard_targets, **weights):
+        calls.append(teacher_logits)
+        return distillation_loss(logits, teacher_logits, hard_targets, **weights)
+
+    monkeypatch.setattr("attar.distillation.distillation_loss", spy)
+    loss_by(members, temperature=temperature)
+    p = (members.batch(ALL).logits.double() / temperature).softmax(-1).mean(0)
+    (v,) = calls
+    torch.testing.assert_close((v.double() / temperature).softmax(-1), p, rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("encoding", [Dense(), Sparse(k=2)])
+@pytest.mark.parametrize("networks", [1, 2])
+def test_soft_targets_go_to_the_students_device(tmp_path, monkeypatch, encoding, networks):
+    teacher = [make_network(seed) for seed in range(networks)]
+    store = label(teacher, make_set(), tmp_path, encoding=encoding)
+    soft, moved = store.batch(ALL), []
+    kind = type(soft)
+    assert {each.device.type for each in tensors(soft.to(torch.device("meta")))} == {"meta"}
+    monkeypatch.setattr(kind, "to", lambda self, device: moved.append(device) or self)
+    loss_by(store)
+    assert moved == [torch.device("cpu")]
+
+
+def tensors(soft):
+    found = [getattr(soft, field.name) for field in dataclasses.fields(soft)]
+    return [each for each in found if isinstance(each, torch.Tensor)]
 
 
 def test_the_hard_term_counts_once_however_many_members(members):

@@ -12,6 +12,7 @@ from torch import nn
 from attar import Dense, Jitter, Sparse, TransferSet, label
 from attar.errors import AttarError, DataError, ShapeError, StoreError
 from attar.targets import SoftTargets, TargetWriter
+from attar.targets.manifest import write_entry, write_plan
 from attar.teachers import Ensemble, as_teacher
 
 ALL = torch.arange(EXAMPLES)
@@ -118,6 +119,21 @@ def test_scores_that_were_stored_elsewhere_are_kept_as_well(tmp_path):
         label(scores, make_jittered(), tmp_path / "views", views=(0, 1))
 
 
+def test_a_function_is_labeled_by_way_of_as_teacher_as_the_error_says(tmp_path):
+    # label asked for version=, which it does not take.
+    def double(inputs):
+        return 2 * inputs.flatten(1)[:, :CLASSES]
+
+    data = make_set()
+    with pytest.raises(AttarError, match=r'double; try as_teacher\(.*double, .*version="1"\)'):
+        label(double, data, tmp_path)
+    teacher = as_teacher(double, classes=CLASSES, version="1")
+    store = label(teacher, data, tmp_path)
+    expected = double(data.batch(ALL).inputs)
+    expected = expected - expected.amax(dim=1, keepdim=True)
+    torch.testing.assert_close(store.batch(ALL).logits, expected, rtol=0, atol=2e-3)
+
+
 def test_one_example_is_enough(tmp_path):
     one = make_set().subset(torch.tensor([7]))
     store = label(make_network(), one, tmp_path, workers=5)
@@ -188,17 +204,49 @@ def test_what_a_killed_writer_left_goes_away(tmp_path):
 def test_a_folder_of_another_store_is_refused_and_left_alone(tmp_path, change, both, stopped):
     options = {"teacher": make_network(), "data": make_jittered(), "views": (0, 1)}
     run(tmp_path, **options)
-    if stopped:  # back to what a run leaves that was killed
-        store = SoftTargets.open(tmp_path)
-        (tmp_path / "manifest.json").unlink()
-        (tmp_path / "shard-00000.arrow").rename(tmp_path / ".shard")
-        for path in tmp_path.glob("shard*"):
-            path.unlink()
-        TargetWriter(tmp_path, store.plan)
+    if stopped:
+        leave_unfinished(tmp_path, shards=1)
     before = contents(tmp_path)
     with pytest.raises(StoreError, match=f"{tmp_path.name} holds soft targets with {both}"):
         run(tmp_path, **options | change)
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"teacher": make_network(5)}, {"encoding": Sparse(k=2)}, {"shard_examples": 5}]
+)
+def test_a_store_without_a_finished_shard_gives_way_to_another(tmp_path, change):
+    # A teacher that failed at once, and was mended, was refused: its plan stood in the folder.
+    options = {"teacher": make_network(), "data": make_set()}
+    run(tmp_path / "store", **options)
+    leave_unfinished(tmp_path / "store", shards=0)
+    (tmp_path / "store" / "shard-00005.arrow").write_bytes(b"half of it")
+    run(tmp_path / "store", **options | change)
+    run(tmp_path / "fresh", **options | change)
+    assert contents(tmp_path / "store") == contents(tmp_path / "fresh")
+
+
+def test_a_writer_whose_folder_another_claimed_leaves_no_shard_in_it(tmp_path):
+    plans = [
+        label(make_network(seed), make_set(), tmp_path / str(seed), **SMALL).plan for seed in (1, 2)
+    ]
+    first = TargetWriter(tmp_path / "store", plans[0])
+    second = TargetWriter(tmp_path / "store", plans[1])
+    with pytest.raises(StoreError, match=r"holds soft targets with teacher '\w+', not '\w+'"):
+        first.write(first.plan.shards[0], [torch.zeros(4, CLASSES)])
+    assert second.missing() == second.plan.shards
+    assert not list(second.folder.glob("shard*"))
+
+
+def leave_unfinished(folder, *, shards):
+    """Bring a finished store back to what a run leaves that was killed after some shards."""
+    store = SoftTargets.open(folder)
+    (folder / "manifest.json").unlink()
+    for entry in store.entries[shards:]:
+        (folder / entry.shard.name).unlink()
+    write_plan(folder, store.plan)
+    for entry in store.entries[:shards]:
+        write_entry(folder, entry)
 
 
 def run(folder, *, teacher, data, **options):

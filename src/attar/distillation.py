@@ -168,29 +168,33 @@ def soft_target_loss(
         return sparse_distillation_loss(logits, soft, hard_targets, **weights)
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
-        soft = store.batch(batch.indices, batch.view)
+        soft = store.batch(batch.indices, batch.view).to(logits.device)
         if change is not None:
             soft = change(soft, batch.indices)
-        if len(shares) == 1:
-            return loss_of(logits, soft, batch.hard_targets).mean()
-        if mean == "geometric":
+        if len(shares) > 1 and mean == "geometric":
             soft = _geometric_mean(soft, shares)
-            return loss_of(logits, soft, batch.hard_targets).mean()
-        # The cross-entropy is linear in the soft targets: that with the members' mean is the mean
-        # of those with each.
-        losses = [
-            share * loss_of(logits, _member(soft, place), batch.hard_targets)
-            for place, share in enumerate(shares)
-        ]
-        return torch.stack(losses).sum(dim=0).mean()
+        elif len(shares) > 1 and isinstance(soft, DenseTargets):
+            soft = _arithmetic_mean(soft, shares, temperature)
+        elif len(shares) > 1 and isinstance(soft, SparseTargets):
+            # Members have different classes. The cross-entropy is linear in the soft targets: that
+            # with the members' mean is the mean of those with each.
+            losses = [
+                share * loss_of(logits, soft.member(place), batch.hard_targets)
+                for place, share in enumerate(shares)
+            ]
+            return torch.stack(losses).sum(dim=0).mean()
+        return loss_of(logits, soft, batch.hard_targets).mean()
 
     return loss_fn
 
 
-def _member(soft: SoftTargetBatch, place: int) -> SoftTargetBatch:
-    if isinstance(soft, SparseTargets):
-        return soft.member(place)
-    return DenseTargets(soft.logits[place])
+def _arithmetic_mean(
+    soft: DenseTargets, shares: Sequence[float], temperature: float
+) -> DenseTargets:
+    """Return the logits whose softmax at the temperature is the mean of the members' ones."""
+    log_p = torch.log_softmax(soft.logits / temperature, dim=-1)  # [members, batch, classes]
+    weights = log_p.new_tensor(shares).log()[:, None, None]
+    return DenseTargets(temperature * torch.logsumexp(log_p + weights, dim=0))
 
 
 def _geometric_mean(soft: SoftTargetBatch, shares: Sequence[float]) -> DenseTargets:

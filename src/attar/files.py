@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one."""
 
 import contextlib
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
@@ -34,6 +35,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # not there, or its folder is none
             temporary.unlink()
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> Path:

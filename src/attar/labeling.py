@@ -61,24 +61,28 @@ def label(
     """Run a teacher over every example of a transfer set, and keep its logits in a folder.
 
     What the folder holds already is not labeled again: a run that was killed goes on with the
-    shards that are missing. Each worker is a thread that fills a shard of its own, with products
-    on one thread, so the bytes do not depend on how many there are, and while one writes, the
-    others compute. An error of one stops the others at their next batch; the finished shards stay.
+    shards that are missing. Each worker computes a shard of its own, with products on one thread,
+    so the bytes do not depend on how many there are, and goes on to the next while that is written.
+    An error of one stops the others at their next batch; the finished shards stay.
 
     The bytes do hang, in the last bit of a few logits, on `batch_size`, as a processor rounds the
     products of batches of other sizes differently. A store may be continued with another.
 
     Args:
-        teacher: A `Teacher`, or anything that `attar.teachers.as_teacher` makes one of. Several
-            threads ask it at once; if it can't bear that, say `workers=1`.
+        teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
+            it (the version of a function, probabilities instead of logits, a padding token), call
+            that yourself, and give what it returns. Several threads ask the teacher at once; if it
+            can't bear that, say `workers=1`.
         transfer_set: The examples.
         folder: Of the store; new, empty, or with a store of the same teacher, data and encoding.
+            As long as no shard of a store is finished, another may take its place.
         encoding: `Dense()` (the default) or `Sparse(k=...)`.
         views: Numbers of the views to label; 0 is the plain example. A student then sees these in
             turn, an epoch each.
         batch_size: Examples that the teacher sees at once.
-        workers: Threads; by default one for each core.
-        shard_examples: Examples in a shard, the unit of resuming; by default about 32 MiB.
+        workers: How many compute at once; by default one for each core.
+        shard_examples: Examples in a shard, the unit of resuming; by default
+            32 MiB, or an eighth of the examples.
         progress: Called at the start and whenever a shard is stored, by the calling thread;
             `attar.ProgressBar()` shows it.
 
@@ -150,26 +154,35 @@ def _write(
 ) -> Iterator[Shard]:
     """Write the missing shards, and yield each as it is stored."""
     members = _members(teacher) or (teacher,)
-    stopped = threading.Event()
+    stopped, computing = threading.Event(), threading.Semaphore(workers)
 
-    def write(shard: Shard) -> Shard:
+    def write(shard: Shard) -> Shard | None:
         torch.set_num_threads(1)  # of this worker
         logits = _logits(members[shard.member], transfer_set, shard, batch_size, stopped)
-        writer.write(shard, logits)
+        try:
+            with computing:
+                packed = writer.pack(shard, logits)
+            writer.store(packed)  # while the next shard is computed
+        except CancelledError:  # another has failed, and tells why
+            return None
+        except BaseException:
+            stopped.set()
+            raise
         return shard
 
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        pending: set[Future[Shard]] = set()
+    # Twice as many threads as workers: one computes while the other waits for the disk.
+    with _one_thread_each(), ThreadPoolExecutor(2 * workers) as pool:
+        pending: set[Future[Shard | None]] = set()
         missing = iter(writer.missing())
         try:
             for shard in missing:
                 pending.add(pool.submit(write, shard))
-                if len(pending) > workers:  # one waits, so that no worker does
+                if len(pending) > 2 * workers:  # one waits, so that no thread does
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                    yield from filter(None, (future.result() for future in done))
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield from filter(None, (future.result() for future in done))
         finally:
             stopped.set()
             for future in pending:

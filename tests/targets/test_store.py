@@ -2,6 +2,7 @@ import math
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -11,8 +12,39 @@ from hypothesis import strategies as st
 from attar.errors import AttarError, DataError, ShapeError, StoreError
 from attar.losses import DenseTargets, to_probabilities
 from attar.targets import Dense, SoftTargets, Sparse, TargetWriter, inspect, merge
+from attar.targets.encoding import decode, encode
 
 from .conftest import ENCODINGS, SPARSE, contents, fill, make_plan, teacher_logits
+
+# What is kept
+
+
+@pytest.mark.parametrize("classes", [50, 3000, 4099])
+@pytest.mark.parametrize("spread", [1.0, 0.0])
+def test_the_largest_are_found_among_many_classes_as_well(classes, spread):
+    logits = spread * torch.randn(6, classes, generator=torch.Generator().manual_seed(0))
+    logits[0, -3:] += 9  # where no group is whole
+    generator = np.random.default_rng(0)
+    kept = decode(encode(logits, Sparse(k=9), generator), Sparse(k=9), classes)
+    expected = logits.topk(9).values - logits.amax(-1, keepdim=True)
+    torch.testing.assert_close(kept.logits, expected, rtol=1e-3, atol=1e-3)
+    relative = logits - logits.amax(-1, keepdim=True)
+    torch.testing.assert_close(relative.gather(-1, kept.indices), kept.logits, rtol=1e-3, atol=1e-3)
+    assert all(len(row.unique()) == 9 for row in kept.indices)
+    rest = relative.scatter(-1, kept.indices, -torch.inf).logsumexp(-1)
+    torch.testing.assert_close(kept.tail[:, -1], rest)
+
+
+# How it is cut
+
+
+@pytest.mark.parametrize(
+    ("examples", "shards"), [(1, 1), (256, 1), (257, 2), (20_000, 8), (10_000_000, 153)]
+)
+def test_by_default_there_are_shards_for_several_workers_and_for_going_on(examples, shards):
+    # A set of 20,000 examples was one shard: one worker's, and all of it lost when it was killed.
+    assert make_plan(Sparse(k=2), examples=examples, classes=5, shard_examples=0).blocks == shards
+
 
 # What goes in comes out
 

@@ -166,7 +166,10 @@ def test_how_many_processors_predict_does_not_count():
 def test_a_function_inside_a_model_asks_for_a_version():
     model = make_pipeline(FunctionTransformer(lambda x: 2 * x), LogisticRegression())
     model.fit(INPUTS, CLASSES)
-    with pytest.raises(DataError, match=r"cannot fingerprint <function .*lambda>.*; give version="):
+    with pytest.raises(
+        DataError,
+        match=r"cannot fingerprint <function .*lambda>.*; give as_teacher\(\.\.\., version=",
+    ):
         as_teacher(model, classes=3).fingerprint()
     one, other = (as_teacher(model, classes=3, version=text).fingerprint() for text in "ab")
     assert one != other

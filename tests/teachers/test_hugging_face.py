@@ -126,7 +126,9 @@ def test_models_that_do_not_fit_are_errors():
         as_teacher(several, classes=3)
     model = make_text_model()
     model.config.pad_token_id = None
-    with pytest.raises(AttarError, match=r"padding token of the model .*; give padding="):
+    with pytest.raises(
+        AttarError, match=r"padding token of the model .*; give as_teacher\(\.\.\., padding="
+    ):
         as_teacher(model, classes=3)
     model.main_input_name = "input_values"
     with pytest.raises(DataError, match=r"token ids or images, .* takes input_values; wrap it"):

@@ -119,13 +119,17 @@ def test_a_zero_stays_zero_at_each_temperature_even_if_stored_in_float16(tempera
 def test_what_is_no_probability_names_the_example(row, told):
     network = Constant(torch.tensor([[0.5, 0.5], row]))
     teacher = as_teacher(network, classes=2, answers="probabilities")
-    with pytest.raises(DataError, match=rf'{told} for example 17; try answers="logits"'):
+    with pytest.raises(
+        DataError, match=rf'{told} for example 17; try as_teacher\(\.\.\., answers="logits"'
+    ):
         teacher.logits(make_batch(INPUTS[:2], [3, 17]))
 
 
 def test_probabilities_that_are_called_logits_are_an_error():
     network = nn.Sequential(make_network(), nn.Softmax(dim=1))
-    with pytest.raises(DataError, match=r'sum to 1 .*; try answers="probabilities"'):
+    with pytest.raises(
+        DataError, match=r'sum to 1 .*; try as_teacher\(\.\.\., answers="probabilities"'
+    ):
         as_teacher(network, classes=4).logits(make_batch())
     as_teacher(network, classes=4, answers="probabilities").logits(make_batch())
 

@@ -82,7 +82,7 @@ def test_probabilities_become_logits_and_are_not_taken_for_them(tmp_path):
     logits = as_teacher(path, classes=4, answers="probabilities").logits(make_batch())
     expected = (INPUTS @ torch.from_numpy(WEIGHT)).log_softmax(dim=1)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(DataError, match='try answers="probabilities"'):
+    with pytest.raises(DataError, match=r'try as_teacher\(\.\.\., answers="probabilities"'):
         as_teacher(path, classes=4).logits(make_batch())
 
 
@@ -91,7 +91,9 @@ def test_token_ids_get_mask_and_types(tmp_path):
     teacher = as_teacher(path, classes=2, padding=7)
     logits = teacher.logits(make_batch(IDS))
     assert logits.tolist() == [[11.0, 0.0], [0.0, 0.0]]
-    with pytest.raises(AttarError, match=r"padding token of the file a\.onnx; give padding="):
+    with pytest.raises(
+        AttarError, match=r"padding token of the file a\.onnx; give as_teacher\(\.\.\., padding="
+    ):
         as_teacher(path, classes=2)
 
 

@@ -247,6 +247,16 @@ def test_views_that_make_no_sense_are_named(views):
         make_run(views=views)
 
 
+def test_a_run_that_ends_removes_what_killed_ones_left_of_its_checkpoint(tmp_path):
+    # Each kill in the midst of a checkpoint left a file of its size behind, for ever.
+    path, other = tmp_path / "run[1]", tmp_path / ".run[2].4711.partial"
+    for left in (tmp_path / ".run[1].4711.partial", other):
+        left.write_bytes(b"half of it")
+    for _ in make_run(checkpoint=path):
+        pass
+    assert sorted(tmp_path.iterdir()) == [other, path]
+
+
 def test_a_checkpoint_of_other_views_or_another_identity_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
     options = {"checkpoint": path, "checkpoint_seconds": 0.0}

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from attar.errors import AttarError, check_positive
 
+_COLUMNS = ("indices", "logits", "tail", "tail_slopes")  # the tensors of sparse soft targets
 BETA_SLACK = 1e-9  # 1/T in floating point may miss a β by this much
 
 
@@ -30,6 +31,10 @@ class DenseTargets:
     """The logits of every class, each example's largest being 0."""
 
     logits: Float[Tensor, "*batch classes"]
+
+    def to(self, device: torch.device) -> "DenseTargets":
+        """Move them to a device."""
+        return DenseTargets(self.logits.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,11 @@ class SparseTargets:
 
     def member(self, position: int) -> "SparseTargets":
         """Choose one along the first axis, which is the members' where a batch has several."""
-        columns = ("indices", "logits", "tail", "tail_slopes")
-        return replace(self, **{name: getattr(self, name)[position] for name in columns})
+        return replace(self, **{name: getattr(self, name)[position] for name in _COLUMNS})
+
+    def to(self, device: torch.device) -> "SparseTargets":
+        """Move them to a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in _COLUMNS})
 
 
 SoftTargetBatch = DenseTargets | SparseTargets

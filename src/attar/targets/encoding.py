@@ -16,6 +16,8 @@ from attar.losses import DenseTargets, SoftTargetBatch, SparseTargets
 Columns = dict[str, NDArray[Any]]  # name -> [rows, width]
 LARGEST_FLOAT16 = 65504.0
 BETAS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+_GROUP = 16  # classes of which only the largest is looked at first
+_BLOCK = 2**18  # logits that fit into a processor's cache, twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +100,20 @@ def encode(
     """Turn logits, all finite, into the columns of a shard; the generator is for the draws."""
     v = logits.detach().cpu()
     v = v.to(torch.promote_types(v.dtype, torch.float32))
-    v = v - v.amax(dim=-1, keepdim=True)  # a softmax sees only differences; float16 has most at 0
     if isinstance(encoding, Dense):
-        return {"logits": _half(v)}
-    classes = v.shape[-1]
-    top = torch.topk(v, encoding.k, dim=-1)
-    index, logit, columns = top.indices, top.values, {}
-    if encoding.k < classes:
-        columns = _measure_tail(v, top.indices, encoding.betas)
+        # A softmax sees only differences; float16 has most at 0.
+        return {"logits": _half(v - v.amax(dim=-1, keepdim=True))}
+    classes, k = v.shape[-1], encoding.k
+    top, index = _find_largest(v, min(k + 1, classes))
+    largest = top[:, :1]
+    index, logit, columns = index[:, :k], top[:, :k] - largest, {}
+    if k < classes:
+        below = top[:, k:]  # [rows, 1], the tail's largest
+        columns = _measure_tail(v, index, below, largest, encoding.betas)
     if encoding.draws:
-        drawn = _draw(v, top.indices, encoding, generator)
-        index, logit = torch.cat([index, drawn], -1), torch.cat([logit, v.gather(-1, drawn)], -1)
+        drawn = _draw(v, index, encoding, generator)
+        logit = torch.cat([logit, v.gather(-1, drawn) - largest], -1)
+        index = torch.cat([index, drawn], -1)
     index_type = layout(encoding, classes)["index"][0]
     return {"index": index.numpy().astype(index_type), "logit": _half(logit), **columns}
 
@@ -156,20 +161,68 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
     return Sparse(**fields | {"betas": tuple(fields["betas"])})
 
 
-def _measure_tail(v: Tensor, top: Tensor, betas: tuple[float, ...]) -> Columns:
-    """Return the tail's log-sum-exp at each β, and its slope there and at β = 0."""
-    below = v.scatter(-1, top, -torch.inf).amax(-1, keepdim=True)  # [rows, 1], tail's largest
-    u = (v - below).scatter_(-1, top, 0.0)  # [rows, classes], relative to it, 0 outside the tail
+def _find_largest(v: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest logits of each row, largest first, and their classes.
+
+    Classes are dealt out to groups first. The `count` groups with the largest maxima hold all that
+    is looked for, so that few classes are left to be sorted.
+    """
+    rows, classes = v.shape
+    groups = classes // _GROUP
+    if groups < 8 * count:
+        found = torch.topk(v, count, dim=-1)
+        return found.values, found.indices
+    dealt = v[:, : groups * _GROUP].reshape(rows, _GROUP, groups)
+    chosen = dealt.amax(1).topk(count, dim=-1).indices  # [rows, count]
+    members = (chosen.unsqueeze(1) + groups * torch.arange(_GROUP)[:, None]).flatten(1)
+    rest = torch.arange(groups * _GROUP, classes).expand(rows, -1)
+    candidates = torch.cat([members, rest], dim=-1)
+    found = v.gather(-1, candidates).topk(count, dim=-1)
+    return found.values, candidates.gather(-1, found.indices)
+
+
+def _measure_tail(
+    v: Tensor, top: Tensor, below: Tensor, largest: Tensor, betas: tuple[float, ...]
+) -> Columns:
+    """Return the tail's log-sum-exp at each β, and its slope there and at β = 0.
+
+    Args:
+        v: Logits `[rows, classes]`.
+        top: Which classes are not in the tail, `[rows, k]`.
+        below: The largest logit in the tail, `[rows, 1]`.
+        largest: The largest of all, `[rows, 1]`.
+        betas: Ascending.
+    """
+    rows = max(1, _BLOCK // v.shape[-1])
+    parts = zip(v.split(rows), top.split(rows), below.split(rows), strict=True)
+    values, slopes = zip(*(_measure_block(*part, betas) for part in parts), strict=True)
+    below = below - largest
+    value = torch.cat(values) + below * torch.tensor(betas, dtype=v.dtype)  # [rows, betas]
+    slope = torch.cat(slopes) + below  # [rows, betas + 1]
+    return {"tail": value.float().numpy(), "tail_slope": _half(slope)}
+
+
+def _measure_block(
+    v: Tensor, top: Tensor, below: Tensor, betas: tuple[float, ...]
+) -> tuple[Tensor, Tensor]:
+    """Return values and slopes, relative to the tail's largest, of as many rows as a cache holds.
+
+    Sums are NumPy's, which round each row in the same way whatever the number of rows and threads.
+    """
+    u = (v - below).scatter_(-1, top, 0.0)  # [rows, classes], 0 outside the tail
     count = v.shape[-1] - top.shape[-1]
-    slopes, values, power, last = [_sum(u) / count], [], u, 0.0
+    power, last = torch.empty_like(u), 0.0
+    u_array, power_array = u.numpy(), power.numpy()
+    values, slopes = [], [u_array.sum(axis=-1) / count]
     for beta in betas:
-        # With betas that double, one exponential does for all of them.
-        power = power.square() if beta == 2 * last else (u * beta).exp().scatter_(-1, top, 0.0)
-        total, last = _sum(power), beta
-        values.append(total.log() + beta * below[:, 0])
-        slopes.append(_sum(power * u) / total)
-    slope = torch.stack(slopes, dim=-1) + below  # [rows, betas + 1]
-    return {"tail": torch.stack(values, dim=-1).float().numpy(), "tail_slope": _half(slope)}
+        if beta == 2 * last:  # with betas that double, one exponential does for all of them
+            power.mul_(power)
+        else:
+            torch.mul(u, beta, out=power).exp_().scatter_(-1, top, 0.0)
+        total, last = power_array.sum(axis=-1), beta
+        values.append(np.log(total))
+        slopes.append(np.einsum("rc,rc->r", power_array, u_array) / total)
+    return torch.from_numpy(np.stack(values, -1)), torch.from_numpy(np.stack(slopes, -1))
 
 
 def _draw(v: Tensor, top: Tensor, encoding: Sparse, generator: np.random.Generator) -> Tensor:
@@ -181,11 +234,6 @@ def _draw(v: Tensor, top: Tensor, encoding: Sparse, generator: np.random.Generat
     # Rounding may lead past the last class that has a probability; the largest one has some.
     impossible = (drawn >= v.shape[-1]) | (p.gather(-1, drawn.clamp(max=v.shape[-1] - 1)) == 0)
     return torch.where(impossible, p.argmax(-1, keepdim=True), drawn)
-
-
-def _sum(values: Tensor) -> Tensor:
-    """Sum each row, with the same rounding whatever the number of rows and threads: NumPy's."""
-    return torch.from_numpy(values.numpy().sum(axis=-1))
 
 
 def _half(values: Tensor) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from attar.targets.encoding import (
 FORMAT = "attar soft targets"
 FORMAT_VERSION = 1
 MANIFEST, PLAN = "manifest.json", "plan.json"  # of a finished store, of one in the making
-_SHARD_BYTES, _SHARD_EXAMPLES = 2**25, 2**16
+_SHARD_BYTES, _SHARD_EXAMPLES, _FEW = 2**25, 2**16, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,9 @@ class StorePlan:
         teacher: Fingerprint of the teacher.
         members: Fingerprints of an ensemble's members, if each is stored; empty for one teacher.
         views: Which views of each example are labeled.
-        shard_examples: How many examples a shard has; by default as many as make 32 MiB, and at
-            most 65,536.
+        shard_examples: How many examples a shard has; by default as many as make 32 MiB, but at
+            most 65,536, and no more than an eighth of them unless these are few: a shard is what
+            one worker does, and what is lost when it is killed.
 
     Raises:
         AttarError: If an argument is out of range.
@@ -73,7 +74,8 @@ class StorePlan:
             raise AttarError(f"expected shard_examples > 0, got {self.shard_examples}")
         if self.shard_examples == 0:
             fitting = max(1, _SHARD_BYTES // row_bytes(self.encoding, self.classes))
-            object.__setattr__(self, "shard_examples", min(fitting, _SHARD_EXAMPLES))
+            eighth = max(_FEW, -(-self.examples // 8))
+            object.__setattr__(self, "shard_examples", min(fitting, eighth, _SHARD_EXAMPLES))
 
     @property
     def classes(self) -> int:

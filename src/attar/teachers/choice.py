@@ -157,9 +157,10 @@ def _wrap_function(function: object, wanted: _Wanted) -> FunctionTeacher:
             f"got {type(function).__name__}; wrap it in a function from inputs to logits"
         )
     if wanted.version is None:
+        name = getattr(function, "__qualname__", type(function).__name__)
         raise AttarError(
             "expected version= with a function, a text that you change whenever its answers "
-            f"change, got none with {getattr(function, '__qualname__', type(function).__name__)}"
+            f'change, got none with {name}; try as_teacher({name}, classes=..., version="1")'
         )
     return FunctionTeacher(function, wanted.classes, wanted.version, wanted.answers or "logits")
 

@@ -134,7 +134,7 @@ def _qualified(named: Any) -> str:  # noqa: ANN401
 def _no_state(value: object) -> DataError:
     return DataError(
         f"cannot fingerprint {_ADDRESS.sub('', repr(value))}, which keeps what it does to itself; "
-        "give version=, a text that you change whenever the teacher's answers change"
+        'give as_teacher(..., version="1"), a text that you change whenever its answers change'
     )
 
 

@@ -108,7 +108,9 @@ def make_hugging_face_teacher(
     if model.main_input_name == "input_ids":
         padding = padding if padding is not None else getattr(config, "pad_token_id", None)
         if padding is None:
-            raise AttarError(f"expected to learn the padding token of {name}; give padding=")
+            raise AttarError(
+                f"expected to learn the padding token of {name}; give as_teacher(..., padding=)"
+            )
     columns = _find_columns(config.id2label, class_names, name)
     network = HuggingFaceClassifier(model, columns=columns, padding=padding, mean=mean, std=std)
     network.train(model.training)

@@ -129,7 +129,10 @@ class OnnxTeacher:
                 f"got {told} in {self.name}; export a network of one input"
             )
         if len(inputs) > 1 and self.padding is None:
-            raise DataError(f"expected to learn the padding token of {self.name}; give padding=")
+            raise DataError(
+                f"expected to learn the padding token of {self.name}; "
+                "give as_teacher(..., padding=)"
+            )
         if isinstance(inputs[0].shape[0] if inputs[0].shape else 0, int):
             raise DataError(
                 f"expected an input for batches of any size, got {told[0]} in {self.name}; "

@@ -118,7 +118,8 @@ def _check_probabilities(scores: Tensor, indices: Tensor, name: str) -> None:
     smallest, total = float(scores[row].min()), float(sums[row])
     raise DataError(
         f"expected probabilities that sum to 1 from {name}, got a sum of {total:.4g} "
-        f'with a smallest of {smallest:.4g} for example {int(indices[row])}; try answers="logits"'
+        f"with a smallest of {smallest:.4g} for example {int(indices[row])}; "
+        'try as_teacher(..., answers="logits")'
     )
 
 
@@ -128,5 +129,5 @@ def _check_no_probabilities(scores: Tensor, name: str) -> None:
     if ((scores.sum(dim=1) - 1).abs() <= _SUSPICION).all():
         raise DataError(
             f"expected logits from {name}, got rows that sum to 1 with nothing below 0; "
-            'try answers="probabilities", or leave out its softmax'
+            'try as_teacher(..., answers="probabilities"), or leave out its softmax'
         )

@@ -11,6 +11,7 @@ from torch import nn
 
 from attar.data import Batch, TransferSet, mix_seed, name_views
 from attar.errors import AttarError, check_positive
+from attar.files import remove_partials
 from attar.precision import keep_freed_memory
 from attar.training.checkpoints import load_checkpoint, save_checkpoint
 from attar.training.loop import LossFn, fit
@@ -229,6 +230,8 @@ class TrainingRun:
         save_checkpoint(
             self._checkpoint, self.network, self._optimizer, run=self._identity, state=state
         )
+        if self.steps_done == self.steps:
+            remove_partials(self._checkpoint)
 
     def _restore(self, path: Path) -> None:
         state = load_checkpoint(path, self.network, self._optimizer, run=self._identity)
