@@ -125,8 +125,9 @@ def finish(run: Run, path: Path) -> Pace:
     os.close(reader)
     if status := os.waitpid(child, 0)[1]:
         raise SystemExit(f"a child failed by itself, with status {status}")
-    between = (times[-1] - times[1]) / max(1, len(times) - 2)
-    return Pace(units=told[1], opening_seconds=times[1] - times[0], unit_seconds=between)
+    first = times[1] if len(times) > 1 else times[0]  # a run that was done has nothing to tell
+    between = (times[-1] - first) / max(1, len(times) - 2)
+    return Pace(units=told[1], opening_seconds=first - times[0], unit_seconds=between)
 
 
 def try_to_kill(
