@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -180,6 +181,14 @@ def test_an_imported_package_is_found():
         "torch",
         "click",
     }
+
+
+def test_importing_attar_does_not_import_what_few_calls_need():
+    """They take a second each, and would delay every command."""
+    late = ("scipy.stats", "matplotlib", "sklearn", "onnxruntime", "transformers", "ray")
+    code = f"import sys, attar.cli; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_constraints_pin_the_core_and_dev():

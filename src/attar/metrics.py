@@ -73,3 +73,27 @@ def kl_divergence(
     p = log_p.exp()
     terms = torch.where(p == 0, 0.0, p * (log_p - log_q))
     return terms.sum(dim=-1)
+
+
+def mcnemar_p_value(only_first: int, only_second: int) -> float:
+    """Return the two-sided p-value of the exact McNemar test, for two networks on one set.
+
+    If they were alike, each example that only one of them gets right would be the first one's or
+    the second one's as a fair coin falls.
+
+    Args:
+        only_first: Examples that only the first network gets right (or only it gets wrong).
+        only_second: Those of the second.
+
+    Example:
+        >>> mcnemar_p_value(2, 12), mcnemar_p_value(0, 0)
+        (0.012939453125, 1.0)
+
+    Source: McNemar (1947), "Note on the sampling error of the difference between correlated
+    proportions or percentages". The example's numbers are those of Armitage & Berry (1994), p. 127,
+    with Liddell's exact test.
+    """
+    from scipy.stats import binomtest  # here: importing it takes a second
+
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0

@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy import stats
 
 from attar.comparison_records import GapClosed, Interval
+from attar.metrics import mcnemar_p_value
 
 Wrong = Bool[NDArray[Any], "_ examples"]  # [seeds, examples]: where each makes errors
 _Numbers = Float[NDArray[Any], "seeds examples"]
@@ -30,9 +31,8 @@ class Judged:
 def mcnemar(first_wrong: Wrong, second_wrong: Wrong, *, level: float) -> Judged:
     """Judge two networks by the examples that only one of them gets right.
 
-    The p-value is that of the exact conditional test: if the networks were alike, each of those
-    examples would be the first one's or the second one's as a fair coin falls. The interval is
-    unconditional, so that in a close case it may tell a little more than the cautious test.
+    The p-value is that of the exact conditional test. The interval is unconditional, so that in a
+    close case it may tell a little more than the cautious test.
 
     Args:
         first_wrong: Of the first, `[1, examples]`.
@@ -45,21 +45,17 @@ def mcnemar(first_wrong: Wrong, second_wrong: Wrong, *, level: float) -> Judged:
         >>> round(mcnemar(first, second, level=0.05).p_value, 4)
         0.0129
 
-    Source: McNemar (1947), "Note on the sampling error of the difference between correlated
-    proportions or percentages"; the interval, Bonett & Price (2012), "Adjusted Wald confidence
-    interval for a difference of binomial proportions based on paired data". The example's numbers
-    are those of Armitage & Berry (1994), p. 127, with Liddell's exact test.
+    Source: `attar.metrics.mcnemar_p_value`; the interval, Bonett & Price (2012), "Adjusted Wald
+    confidence interval for a difference of binomial proportions based on paired data".
     """
     examples = first_wrong.shape[1]
     only_first = int((first_wrong & ~second_wrong).sum())
     only_second = int((second_wrong & ~first_wrong).sum())
-    discordant = only_first + only_second
-    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0
     first, second = ((count + 1) / (examples + 2) for count in (only_first, only_second))
     error = math.sqrt((first + second - (first - second) ** 2) / (examples + 2))
-    reach = float(stats.norm.isf(level / 2)) * error
-    center = first - second
-    return Judged((only_first - only_second) / examples, _clip(center, reach), p_value)
+    reach = NormalDist().inv_cdf(1 - level / 2) * error
+    p_value = mcnemar_p_value(only_first, only_second)
+    return Judged((only_first - only_second) / examples, _clip(first - second, reach), p_value)
 
 
 def paired_bootstrap(
@@ -84,6 +80,8 @@ def paired_bootstrap(
     Source: Owen (2007), "The pigeonhole bootstrap"; Rao & Wu (1988), "Resampling inference with
     complex survey data", for one seed fewer in a resample than there are.
     """
+    from scipy.stats import t as student_t  # here: importing it takes a second
+
     examples = first_wrong.shape[1]
     per_example = first_wrong.mean(axis=0) - second_wrong.mean(axis=0)  # [examples]
     difference = float(per_example.mean())
@@ -101,8 +99,8 @@ def paired_bootstrap(
         return Judged(difference, Interval(difference, difference), least)
     freedom = _degrees_of_freedom(paths, variance, examples)
     error = math.sqrt(variance)
-    p_value = 2 * float(stats.t.sf(abs(difference) / error, freedom))
-    reach = float(stats.t.isf(level / 2, freedom)) * error
+    p_value = 2 * float(student_t.sf(abs(difference) / error, freedom))
+    reach = float(student_t.isf(level / 2, freedom)) * error
     return Judged(difference, _clip(difference, reach), max(p_value, least))
 
 

@@ -8,7 +8,6 @@ from statistics import fmean
 import safetensors.torch
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
@@ -268,4 +267,6 @@ def paired_p(ours: list[Evaluation], theirs: list[Evaluation]) -> float | None:
     pairs = [(one.errors, other.errors) for one, other in zip(ours, theirs, strict=True)]
     if len(pairs) < 2 or len({one - other for one, other in pairs}) == 1:
         return None
-    return float(stats.ttest_rel(*zip(*pairs, strict=True)).pvalue)
+    from scipy.stats import ttest_rel  # here: importing it takes a second
+
+    return float(ttest_rel(*zip(*pairs, strict=True)).pvalue)

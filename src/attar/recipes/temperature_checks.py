@@ -6,7 +6,6 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 HIGH = 8.0  # (a): with 300 or more units in a layer, all temperatures above 8 are about alike
 BEST = (2.5, 4.0)  # (b): with 30, temperatures in this range are significantly better
@@ -41,12 +40,14 @@ def check_high_temperatures(errors: Mapping[float, Sequence[float]], units: int)
         errors: Temperature -> errors, one a seed, in the order of the seeds.
         units: Of these students.
     """
+    from scipy.stats import friedmanchisquare  # here: importing it takes a second
+
     high = {each: values for each, values in errors.items() if each > HIGH}
     low = {each: values for each, values in errors.items() if each <= HIGH}
     means = [fmean(values) for values in high.values()]
     p = None
     if len(high) >= 3 and all(len(values) >= 3 for values in high.values()):
-        p = _finite(stats.friedmanchisquare(*high.values()).pvalue)
+        p = _finite(friedmanchisquare(*high.values()).pvalue)
     if not high:
         return Check(statement=PAPER["a"], units=units, holds=False, p=None, finding="none above 8")
     spread = max(means) - min(means)
@@ -69,6 +70,7 @@ def check_best_temperatures(errors: Mapping[float, Sequence[float]], units: int)
         errors: Temperature -> errors, one a seed, in the order of the seeds.
         units: Of these students.
     """
+    from scipy.stats import ttest_rel
 
     def per_seed(temperatures: list[float]) -> NDArray[np.float64]:
         rows = np.array([errors[temperature] for temperature in temperatures])
@@ -88,7 +90,7 @@ def check_best_temperatures(errors: Mapping[float, Sequence[float]], units: int)
         other = per_seed(temperatures)
         texts.append(f"{other.mean():.1f} at {name} ones")
         if len(other) > 1:
-            all_p.append(_finite(stats.ttest_rel(best, other, alternative="less").pvalue))
+            all_p.append(_finite(ttest_rel(best, other, alternative="less").pvalue))
     p = None if not all_p or None in all_p else max(each for each in all_p if each is not None)
     return Check(
         statement=PAPER["b"],

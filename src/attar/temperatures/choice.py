@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
@@ -24,7 +23,7 @@ from attar.losses import (
     member_distillation_loss,
     sparse_distillation_loss,
 )
-from attar.metrics import is_error
+from attar.metrics import is_error, mcnemar_p_value
 from attar.progress import reporting
 from attar.targets import SoftTargets, Sparse
 from attar.temperatures.records import (
@@ -198,7 +197,7 @@ def _judge(
     chosen = min(range(len(weights)), key=lambda place: (errors[place], nll[place]))
     # The winner was found by looking at all of them, so all pairs count (Bonferroni).
     pairs = max(1, math.comb(len(weights), 2))
-    by_chance = [min(1.0, pairs * _sign_test(each, wrong[chosen])) for each in wrong]
+    by_chance = [min(1.0, pairs * _chance(each, wrong[chosen])) for each in wrong]
     return TemperatureChoice(
         temperature=weights[chosen].temperature,
         hard_weight=weights[chosen].hard_weight,
@@ -217,9 +216,7 @@ def _judge(
     )
 
 
-def _sign_test(wrong: Tensor, chosen_wrong: Tensor) -> float:
-    """Return the two-sided exact McNemar probability for two students' errors on the same set."""
+def _chance(wrong: Tensor, chosen_wrong: Tensor) -> float:
+    """Return the p-value of the exact McNemar test of two students on the same set."""
     worse, better = int((wrong & ~chosen_wrong).sum()), int((~wrong & chosen_wrong).sum())
-    if worse + better == 0:
-        return 1.0
-    return float(binomtest(worse, worse + better).pvalue)
+    return mcnemar_p_value(worse, better)
