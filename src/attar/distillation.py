@@ -11,9 +11,11 @@ from attar.data import Batch, TransferSet, name_views
 from attar.errors import AttarError, StoreError
 from attar.losses import (
     DenseTargets,
+    Mean,
     SoftTargetBatch,
     SparseTargets,
     distillation_loss,
+    mean_logits,
     sparse_distillation_loss,
 )
 from attar.progress import reporting
@@ -21,7 +23,6 @@ from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
 from attar.training import LossFn, OptimizerName, Step, TrainingRun, TrainingSettings
 
-Mean = Literal["arithmetic", "geometric"]
 ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
 
 
@@ -154,8 +155,7 @@ def soft_target_loss(
     Its arguments are those of `distill`; `change` alters the soft targets before they are used.
     """
     shares = _shares(store, member_weights)
-    if mean not in ("arithmetic", "geometric"):
-        raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
+    store.check_mean(mean)
 
     def loss_of(logits: Tensor, soft: SoftTargetBatch, hard_targets: Tensor) -> Tensor:
         weights = {
@@ -171,10 +171,10 @@ def soft_target_loss(
         soft = store.batch(batch.indices, batch.view).to(logits.device)
         if change is not None:
             soft = change(soft, batch.indices)
-        if len(shares) > 1 and mean == "geometric":
-            soft = _geometric_mean(soft, shares)
-        elif len(shares) > 1 and isinstance(soft, DenseTargets):
-            soft = _arithmetic_mean(soft, shares, temperature)
+        if len(shares) > 1 and isinstance(soft, DenseTargets):
+            soft = DenseTargets(
+                mean_logits(soft.logits, mean=mean, temperature=temperature, shares=shares)
+            )
         elif len(shares) > 1 and isinstance(soft, SparseTargets):
             # Members have different classes. The cross-entropy is linear in the soft targets: that
             # with the members' mean is the mean of those with each.
@@ -186,25 +186,6 @@ def soft_target_loss(
         return loss_of(logits, soft, batch.hard_targets).mean()
 
     return loss_fn
-
-
-def _arithmetic_mean(
-    soft: DenseTargets, shares: Sequence[float], temperature: float
-) -> DenseTargets:
-    """Return the logits whose softmax at the temperature is the mean of the members' ones."""
-    log_p = torch.log_softmax(soft.logits / temperature, dim=-1)  # [members, batch, classes]
-    weights = log_p.new_tensor(shares).log()[:, None, None]
-    return DenseTargets(temperature * torch.logsumexp(log_p + weights, dim=0))
-
-
-def _geometric_mean(soft: SoftTargetBatch, shares: Sequence[float]) -> DenseTargets:
-    if isinstance(soft, SparseTargets):
-        raise AttarError(
-            "expected a dense store for the geometric mean: sparse members have different "
-            "classes; label with Dense(), or take the arithmetic mean"
-        )
-    weights = soft.logits.new_tensor(shares)  # [members]
-    return DenseTargets(torch.einsum("m,mbc->bc", weights, soft.logits))
 
 
 def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float, ...]:

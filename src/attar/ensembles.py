@@ -15,8 +15,9 @@ from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet, mix_seed
 from attar.errors import AttarError, DataError, FolderError, check_positive, file_error
 from attar.files import write_atomically
+from attar.losses import Mean, check_mean
 from attar.progress import reporting
-from attar.teachers import EnsembleNetwork, Mean, check_mean
+from attar.teachers import EnsembleNetwork
 from attar.training import OptimizerName, Step, TrainingRun, TrainingSettings
 
 FORMAT, VERSION = "attar ensemble", 1

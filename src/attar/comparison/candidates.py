@@ -1,20 +1,16 @@
 """The models to be compared: whatever they are, made to answer in the test set's classes."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attar.comparison_records import Role
 from attar.data import Batch, TransferSet
 from attar.errors import AttarError, DataError
+from attar.losses import Mean, check_mean, mean_logits
 from attar.teachers import Teacher, as_teacher
-
-Mean = Literal["arithmetic", "geometric"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +40,7 @@ class Network:
             ) from error
         if self.columns is not None:
             logits = logits[..., self.columns]
-        if logits.ndim == 2:
-            return logits
-        if self.mean == "geometric":
-            return logits.mean(dim=0)
-        log_p = torch.log_softmax(logits, dim=-1)  # [members, batch, classes]
-        return log_p.logsumexp(dim=0) - math.log(len(log_p))
+        return logits if logits.ndim == 2 else mean_logits(logits, mean=self.mean)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +68,7 @@ def open_candidates(
     """
     if not models:
         raise AttarError("expected one model or more to compare, got none")
-    if mean not in get_args(Mean):
-        raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
+    check_mean(mean)
     for name in class_orders:
         if name not in models:
             raise AttarError(f"expected class_orders of the models {list(models)}, got {name!r}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import torch
 
-from attar.comparison.candidates import Candidate, Mean, open_candidates
+from attar.comparison.candidates import Candidate, open_candidates
 from attar.comparison.costs import count_parameters, measure_size, measure_speeds
 from attar.comparison.judging import Rules, choose_pairs, judge, measure_gap
 from attar.comparison.measuring import BINS, Answers, ask, has_teacher, summarize
@@ -15,6 +15,7 @@ from attar.comparison.result import Comparison
 from attar.comparison_records import GapClosed, ModelResult, NetworkResult, Role, Speed
 from attar.data import TransferSet
 from attar.errors import AttarError, DataError
+from attar.losses import Mean
 from attar.progress import reporting
 from attar.records import this_machine
 

@@ -11,9 +11,9 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from attar.data import Batch, TransferSet, draw_uniform
-from attar.distillation import Mean, check_fits, make_settings, soft_target_loss
+from attar.distillation import check_fits, make_settings, soft_target_loss
 from attar.errors import AttarError, DataError, check_not_negative
-from attar.losses import DenseTargets, SoftTargetBatch
+from attar.losses import DenseTargets, Mean, SoftTargetBatch
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import LossFn, OptimizerName, Step, TrainingRun

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from attar.distillation import Mean
+from attar.losses import Mean
 from attar.teachers import Answers
 from attar.training import OptimizerName
 from attar.training.settings import ScheduleName

@@ -12,6 +12,7 @@ from attar.losses.dense import (
     soft_cross_entropy_with_teacher_logits,
     softmax_with_temperature,
 )
+from attar.losses.means import Mean, check_mean, mean_logits
 from attar.losses.members import MemberWeights, member_distillation_loss
 from attar.losses.soft_targets import (
     DenseTargets,
@@ -26,17 +27,20 @@ from attar.losses.sparse import sparse_distillation_loss, sparse_soft_cross_entr
 __all__ = [
     "UNLABELED",
     "DenseTargets",
+    "Mean",
     "MemberWeights",
     "PerClass",
     "PerExample",
     "SoftTargetBatch",
     "SparseProbabilities",
     "SparseTargets",
+    "check_mean",
     "distillation_loss",
     "interpolate_tail",
     "kl_divergence",
     "kl_divergence_with_teacher_logits",
     "logit_matching",
+    "mean_logits",
     "member_distillation_loss",
     "soft_cross_entropy",
     "soft_cross_entropy_with_teacher_logits",

@@ -16,7 +16,7 @@ from attar.ensembles import hard_target_loss
 from attar.errors import check_not_negative, check_positive
 from attar.evaluation import Evaluation, compute_logits, measure_logits
 from attar.files import write_atomically
-from attar.losses import MemberWeights, member_distillation_loss
+from attar.losses import MemberWeights, mean_logits, member_distillation_loss
 from attar.modes import evaluation_mode
 from attar.recipes import mnist
 from attar.recipes.config import option
@@ -31,7 +31,6 @@ from attar.recipes.stages import (
 )
 from attar.recipes.teachers import load_teachers, teacher_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
-from attar.teachers import mean_logits
 from attar.training import LossFn, TrainingSettings
 
 EXPERIMENT = "ensemble"
@@ -184,7 +183,7 @@ def at_temperature(
 
     The arithmetic mean is that of the members' probabilities at this temperature.
     """
-    arithmetic = temperature * mean_logits(logits / temperature, mean="arithmetic")
+    arithmetic = mean_logits(logits, mean="arithmetic", temperature=temperature)
     return torch.stack([arithmetic, mean_logits(logits, mean="geometric"), logits[0]])
 
 

@@ -10,10 +10,10 @@ from jaxtyping import Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attar.errors import DataError, StoreError
+from attar.errors import AttarError, DataError, StoreError
 from attar.files import sha256
-from attar.losses import SoftTargetBatch
-from attar.targets.encoding import Columns, decode
+from attar.losses import SoftTargetBatch, check_mean
+from attar.targets.encoding import Columns, Sparse, decode
 from attar.targets.manifest import (
     MANIFEST,
     PLAN,
@@ -109,6 +109,16 @@ class SoftTargets:
             at = next((f": {a!r} and {b!r}" for a, b in both if a != b), "")
             counts = f"{self.classes} classes in {self.folder}, {len(names)} here"
             raise StoreError(f"expected the same classes in the same order, got {counts}{at}")
+
+    def check_mean(self, mean: str) -> None:
+        """Raise `AttarError` unless the members' soft targets have this mean."""
+        check_mean(mean)
+        is_sparse = isinstance(self.plan.encoding, Sparse)
+        if mean == "geometric" and self.plan.member_count > 1 and is_sparse:
+            raise AttarError(
+                "expected a dense store for the geometric mean: sparse members have different "
+                "classes; label with Dense(), or take the arithmetic mean"
+            )
 
     def verify(self) -> None:
         """Compare every shard with its checksum.

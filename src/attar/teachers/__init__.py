@@ -1,7 +1,7 @@
 """Teachers: anything that turns inputs into logits."""
 
 from attar.teachers.choice import as_teacher
-from attar.teachers.ensemble_network import EnsembleNetwork, Mean, check_mean, mean_logits
+from attar.teachers.ensemble_network import EnsembleNetwork
 from attar.teachers.networks import Ensemble
 from attar.teachers.protocol import ZERO_LOGIT, Answers, Examples, Teacher
 
@@ -11,9 +11,6 @@ __all__ = [
     "Ensemble",
     "EnsembleNetwork",
     "Examples",
-    "Mean",
     "Teacher",
     "as_teacher",
-    "check_mean",
-    "mean_logits",
 ]

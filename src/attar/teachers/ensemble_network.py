@@ -1,16 +1,13 @@
 """Networks that answer together, as one network."""
 
-import math
 from collections.abc import Iterable
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from attar.errors import AttarError
-
-Mean = Literal["arithmetic", "geometric"]
+from attar.losses import Mean, check_mean, mean_logits
 
 
 class EnsembleNetwork(nn.Module):
@@ -58,28 +55,3 @@ class EnsembleNetwork(nn.Module):
     def extra_repr(self) -> str:
         """Show the mean when the module is printed."""
         return f"mean={self.mean}"
-
-
-def check_mean(mean: str) -> None:
-    """Raise `AttarError` unless the mean is one of the two."""
-    if mean not in get_args(Mean):
-        raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
-
-
-def mean_logits(
-    logits: Float[Tensor, "members *batch classes"], *, mean: Mean
-) -> Float[Tensor, "*batch classes"]:
-    """Return logits whose softmax is a mean of the members' probabilities.
-
-    Args:
-        logits: Of each member, shape `[members, ..., classes]`, in nats.
-        mean: Arithmetic, or geometric and made to sum to 1.
-
-    Example:
-        >>> both = torch.tensor([[0.25, 0.75], [0.75, 0.25]]).log()
-        >>> mean_logits(both, mean="arithmetic").softmax(0)
-        tensor([0.5000, 0.5000])
-    """
-    if mean == "geometric":
-        return logits.mean(dim=0)
-    return torch.logsumexp(torch.log_softmax(logits, dim=-1), dim=0) - math.log(len(logits))

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,19 +12,21 @@ from torch import Tensor, nn
 
 from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet
-from attar.errors import AttarError, DataError
+from attar.errors import DataError
 from attar.evaluation import compute_logits, measure_logits
 from attar.files import sha256
 from attar.losses import (
+    DenseTargets,
+    Mean,
     MemberWeights,
-    SoftTargetBatch,
     SparseTargets,
+    mean_logits,
     member_distillation_loss,
     sparse_distillation_loss,
 )
 from attar.metrics import is_error, mcnemar_p_value
 from attar.progress import reporting
-from attar.targets import SoftTargets, Sparse
+from attar.targets import SoftTargets
 from attar.temperatures.records import (
     SIGNIFICANT,
     Candidate,
@@ -33,7 +34,6 @@ from attar.temperatures.records import (
     TemperatureSearch,
 )
 from attar.training import LossFn, Step, TrainingRun, TrainingSettings
-from attar.training.settings import check_one_of
 
 
 def choose_temperature(
@@ -45,7 +45,7 @@ def choose_temperature(
     search: TemperatureSearch,
     soft_weight: float,
     hard_weight: float,
-    mean: Literal["arithmetic", "geometric"],
+    mean: Mean,
     shares: Sequence[float],
     checkpoint: Path | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -119,7 +119,7 @@ def cohort_soft_target_loss(
     store: SoftTargets,
     weights: Sequence[MemberWeights],
     *,
-    mean: Literal["arithmetic", "geometric"],
+    mean: Mean,
     shares: Sequence[float],
     rows: Tensor,
 ) -> LossFn:
@@ -135,37 +135,41 @@ def cohort_soft_target_loss(
     Raises:
         AttarError: If the mean is not one of these, or is geometric and the store sparse.
     """
-    check_one_of("mean", mean, ("arithmetic", "geometric"))
-    if mean == "geometric" and len(shares) > 1 and isinstance(store.plan.encoding, Sparse):
-        raise AttarError(
-            "expected a dense store for the geometric mean: sparse members have different "
-            "classes; label with Dense(), or take the arithmetic mean"
-        )
+    store.check_mean(mean)
 
-    def loss_of(logits: Tensor, soft: SoftTargetBatch, hard_targets: Tensor) -> Tensor:
-        if not isinstance(soft, SparseTargets):
-            return member_distillation_loss(logits, soft.logits, hard_targets, weights)
-        pairs = zip(logits, weights, strict=True)
+    def of_dense(logits: Tensor, soft: DenseTargets, hard_targets: Tensor) -> Tensor:
+        v = soft.logits  # [batch, classes], or of several teachers [teachers, batch, classes]
+        if len(shares) > 1:  # each member of the cohort has a mean of its own, at its temperature
+            v = torch.stack(
+                [
+                    mean_logits(v, mean=mean, temperature=each.temperature, shares=shares)
+                    for each in weights
+                ]
+            )
+        return member_distillation_loss(logits, v, hard_targets, weights)
+
+    def of_sparse(logits: Tensor, soft: SparseTargets, hard_targets: Tensor) -> Tensor:
+        # The cross-entropy is linear in the soft targets: see distill.
+        teachers = [soft.member(k) for k in range(len(shares))] if len(shares) > 1 else [soft]
         return torch.stack(
-            [sparse_distillation_loss(z, soft, hard_targets, **asdict(each)) for z, each in pairs]
+            [
+                torch.stack(
+                    [
+                        share * sparse_distillation_loss(z, taught, hard_targets, **asdict(each))
+                        for share, taught in zip(shares, teachers, strict=True)
+                    ]
+                ).sum(dim=0)
+                for z, each in zip(logits, weights, strict=True)
+            ]
         )
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
-        places = rows[batch.indices]
-        if mean == "geometric" and len(shares) > 1:
-            soft = store.batch(places, batch.view)
-            assert not isinstance(soft, SparseTargets)
-            v = torch.einsum("m,mbc->bc", soft.logits.new_tensor(shares), soft.logits)
-            losses = member_distillation_loss(logits, v, batch.hard_targets, weights)
+        soft = store.batch(rows[batch.indices], batch.view).to(logits.device)
+        if isinstance(soft, SparseTargets):
+            losses = of_sparse(logits, soft, batch.hard_targets)
         else:
-            # The cross-entropy is linear in the soft targets: see distill.
-            losses = torch.stack(
-                [
-                    share * loss_of(logits, store.batch(places, batch.view, k), batch.hard_targets)
-                    for k, share in enumerate(shares)
-                ]
-            ).sum(dim=0)
-        return losses.mean(dim=1).sum()
+            losses = of_dense(logits, soft, batch.hard_targets)
+        return losses.mean(dim=1).sum()  # [members, batch] -> []
 
     return loss_fn
 

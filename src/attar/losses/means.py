@@ -1,0 +1,49 @@
+"""The mean of an ensemble's members: arithmetic, of probabilities, or geometric, of logits."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from attar.errors import AttarError
+
+Mean = Literal["arithmetic", "geometric"]
+
+
+def check_mean(mean: str) -> None:
+    """Raise `AttarError` unless the mean is one of the two."""
+    if mean not in get_args(Mean):
+        raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
+
+
+def mean_logits(
+    logits: Float[Tensor, "members *batch classes"],
+    *,
+    mean: Mean,
+    temperature: float = 1.0,
+    shares: Sequence[float] | None = None,
+) -> Float[Tensor, "*batch classes"]:
+    """Return logits whose softmax at a temperature is a mean of the members' at that temperature.
+
+    Args:
+        logits: Of each member, shape `[members, ..., classes]`, in nats.
+        mean: Arithmetic, or geometric and made to sum to 1; the latter hangs on no temperature.
+        temperature: T > 0 of the probabilities that are averaged.
+        shares: Of the members in the mean, together 1; by default all alike.
+
+    Example:
+        >>> both = torch.tensor([[0.25, 0.75], [0.75, 0.25]]).log()
+        >>> mean_logits(both, mean="arithmetic").softmax(0)
+        tensor([0.5000, 0.5000])
+
+    Source: Hinton et al. (2015), sec. 1, which names both means.
+    """
+    check_mean(mean)
+    weights = logits.new_tensor(shares or [1 / len(logits)] * len(logits))  # [members]
+    if mean == "geometric":
+        return torch.einsum("m,m...->...", weights, logits)
+    log_p = torch.log_softmax(logits / temperature, dim=-1)
+    of_members = weights.log().view(-1, *[1] * (logits.ndim - 1))  # [members, 1, ...]
+    return temperature * torch.logsumexp(log_p + of_members, dim=0)
