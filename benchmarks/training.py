@@ -30,7 +30,7 @@ from attar.models import apply_max_norm
 from attar.precision import Precision, cpu_multiplies_bfloat16, keep_freed_memory
 from attar.recipes import mnist as recipe
 from attar.records import this_machine, write_json
-from attar.training import TrainingRun, fit
+from attar.training import TrainingRun, fit, hard_target_loss
 
 CONFIG = recipe.Config()
 EXAMPLES = 60_000
@@ -107,11 +107,11 @@ def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
             )
 
     optimizer = TimedOptimizer(stages["teacher"].settings.make_optimizer(network.parameters()))
-    for _ in fit(network, batches(10), recipe.hard_loss, optimizer, step_seed=int):
+    for _ in fit(network, batches(10), hard_target_loss, optimizer, step_seed=int):
         pass
     timed, optimizer.seconds = TimedBatches(batches(steps)), 0.0
     times, start = [], time.perf_counter()
-    for _ in fit(network, timed, recipe.hard_loss, optimizer, step_seed=int):
+    for _ in fit(network, timed, hard_target_loss, optimizer, step_seed=int):
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
     step = statistics.median(times)
@@ -130,8 +130,8 @@ def student_epochs(train_set: TransferSet, pairs: int) -> dict[str, float]:
     stages = recipe.make_stages(CONFIG, seed=0)
     soft_loss = recipe.soft_loss(CONFIG, torch.randn(EXAMPLES, 10), hard_weight=CONFIG.hard_weight)
     kinds = {
-        "hard": (stages["hard"].settings, recipe.hard_loss),
-        "hard, as soft": (stages["both"].settings, recipe.hard_loss),
+        "hard": (stages["hard"].settings, hard_target_loss),
+        "hard, as soft": (stages["both"].settings, hard_target_loss),
         "soft": (stages["both"].settings, soft_loss),
     }
     times: dict[str, list[float]] = {name: [] for name in kinds}

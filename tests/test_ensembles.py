@@ -21,7 +21,6 @@ from attar import (
     train,
 )
 from attar.data import mix_seed
-from attar.ensembles import hard_target_loss
 from attar.errors import AttarError, DataError, FolderError, ShapeError
 from attar.evaluation import evaluate_members, measure_logits
 
@@ -168,13 +167,6 @@ def test_a_stopped_ensemble_goes_on(ensemble, tmp_path):
     assert_same_weights(
         train(make, make_set(), members=3, checkpoint=path, **OPTIONS), ensemble, rtol=0, atol=0
     )
-
-
-def test_the_hard_loss_of_a_cohort_is_the_sum_of_its_members():
-    batch = make_set().batch(torch.arange(8))
-    logits = torch.randn(3, 8, CLASSES, generator=torch.Generator().manual_seed(0))
-    alone = sum(hard_target_loss(each, batch) for each in logits)
-    torch.testing.assert_close(hard_target_loss(logits, batch), alone)
 
 
 @pytest.mark.parametrize(

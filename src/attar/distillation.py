@@ -21,7 +21,7 @@ from attar.losses import (
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
-from attar.training import LossFn, OptimizerName, Step, TrainingRun, TrainingSettings
+from attar.training import LossFn, OptimizerName, Step, TrainingRun, make_settings
 
 ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
 
@@ -196,20 +196,6 @@ def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float,
             f"expected a weight >= 0 for each of {count} members, not all of them 0, got {given}"
         )
     return tuple(weight / sum(given) for weight in given)
-
-
-def make_settings(
-    epochs: int, batch_size: int, learning_rate: float, optimizer: OptimizerName, seed: int
-) -> TrainingSettings:
-    """Return the settings that `distill` trains with."""
-    return TrainingSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        optimizer=optimizer,
-        warmup_epochs=min(1.0, epochs / 10),
-        seed=seed,
-    )
 
 
 def check_fits(store: SoftTargets, transfer_set: TransferSet) -> None:

@@ -9,16 +9,16 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attar.cohorts import Cohort
-from attar.data import Batch, TransferSet, mix_seed
+from attar.data import TransferSet, mix_seed
 from attar.errors import AttarError, DataError, FolderError, check_positive, file_error
 from attar.files import write_atomically
 from attar.losses import Mean, check_mean
 from attar.progress import reporting
 from attar.teachers import EnsembleNetwork
-from attar.training import OptimizerName, Step, TrainingRun, TrainingSettings
+from attar.training import OptimizerName, Step, TrainingRun, hard_target_loss, make_settings
 
 FORMAT, VERSION = "attar ensemble", 1
 
@@ -92,14 +92,7 @@ def train(
         trained,
         transfer_set if is_whole else transfer_set.subset(labeled),
         hard_target_loss,
-        TrainingSettings(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            optimizer=optimizer,
-            warmup_epochs=min(1.0, epochs / 10),
-            seed=seed,
-        ),
+        make_settings(epochs, batch_size, learning_rate, optimizer, seed),
         checkpoint=None if checkpoint is None else Path(checkpoint),
     )
     with reporting(progress) as report:
@@ -108,15 +101,6 @@ def train(
     if isinstance(trained, Cohort):
         return EnsembleNetwork(trained.members(), mean=mean).eval()
     return trained.eval()
-
-
-def hard_target_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy with the hard targets; of a cohort, summed over its members."""
-    if logits.ndim == 2:
-        return nn.functional.cross_entropy(logits, batch.hard_targets)
-    wide = batch.hard_targets.expand(len(logits), -1)  # [members, batch]
-    losses = nn.functional.cross_entropy(logits.transpose(1, 2), wide, reduction="none")
-    return losses.mean(dim=1).sum()
 
 
 def save_ensemble(path: Path | str, ensemble: EnsembleNetwork) -> None:

@@ -11,7 +11,7 @@ from attar import precision
 from attar.data import Batch
 from attar.errors import DivergedError
 from attar.models import MaxNormLinear, mlp
-from attar.training import TrainingSettings, fit
+from attar.training import TrainingSettings, fit, hard_target_loss
 
 EXAMPLES, INPUTS, CLASSES = 12, 5, 3
 
@@ -318,3 +318,11 @@ def test_a_diverging_step_is_named_and_leaves_the_weights(loss_fn, what):
     for index, slots in state["state"].items():
         after = optimizer.state_dict()["state"][index]
         assert torch.equal(after["momentum_buffer"], slots["momentum_buffer"])
+
+
+def test_the_hard_loss_of_a_cohort_is_the_sum_of_its_members():
+    targets = torch.arange(8) % CLASSES
+    batch = Batch(torch.zeros(8, INPUTS), targets, torch.arange(8), 0)
+    logits = torch.randn(3, 8, CLASSES, generator=generator())
+    alone = sum(hard_target_loss(each, batch) for each in logits)
+    torch.testing.assert_close(hard_target_loss(logits, batch), alone)

@@ -11,12 +11,12 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from attar.data import Batch, TransferSet, draw_uniform
-from attar.distillation import check_fits, make_settings, soft_target_loss
+from attar.distillation import check_fits, soft_target_loss
 from attar.errors import AttarError, DataError, check_not_negative
 from attar.losses import DenseTargets, Mean, SoftTargetBatch
 from attar.progress import reporting
 from attar.targets import SoftTargets
-from attar.training import LossFn, OptimizerName, Step, TrainingRun
+from attar.training import LossFn, OptimizerName, Step, TrainingRun, make_settings
 
 Control = Literal["hard targets", "label smoothing", "shuffled teacher"]
 CONTROLS: tuple[Control, ...] = get_args(Control)

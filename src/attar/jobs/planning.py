@@ -15,14 +15,14 @@ from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
 from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
 from attar.jobs.steps import Step
-from attar.jobs.students import TEACHER, hard_loss, labeled, plan_baseline, teacher_step
+from attar.jobs.students import TEACHER, labeled, plan_baseline, teacher_step
 from attar.labeling import make_plan
 from attar.losses import distillation_loss
 from attar.targets import Dense, Encoding, Sparse, StorePlan
 from attar.targets.encoding import row_bytes
 from attar.targets.measuring import measure
 from attar.teachers import Ensemble, Teacher
-from attar.training import LossFn, TrainingRun, TrainingSettings
+from attar.training import LossFn, TrainingRun, TrainingSettings, hard_target_loss
 
 SPARSE = (8, 32, 128)  # values of k
 TEMPERATURES = (1.0, 2.0, 4.0, 10.0, 20.0)
@@ -196,7 +196,7 @@ def _time_teachers(
         network = make_network(job, "teacher", position, seed=table.seed)
         examples = labeled(job, transfer_set, "teacher", position, "train")
         settings = TrainingSettings(**table.model_dump())
-        seconds = _time_update(network, examples, hard_loss, settings)
+        seconds = _time_update(network, examples, hard_target_loss, settings)
         durations.append(_duration(step.title, settings, len(examples), seconds))
     return tuple(durations)
 

@@ -3,9 +3,9 @@
 import time
 from dataclasses import asdict, dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from attar.data import Batch, TransferSet, name_views
+from attar.data import TransferSet, name_views
 from attar.distillation import distill
 from attar.errors import FolderError
 from attar.jobs.file import Job
@@ -14,15 +14,16 @@ from attar.jobs.steps import JobProgress, Step, Tell
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network
 from attar.training import Step as Update
-from attar.training import TrainingRun, TrainingSettings, save_weights
+from attar.training import (
+    TrainingRun,
+    TrainingSettings,
+    hard_target_loss,
+    make_settings,
+    save_weights,
+)
 
 TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
-
-
-def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy with the hard targets."""
-    return nn.functional.cross_entropy(logits, batch.hard_targets)
 
 
 def labeled(job: Job, transfer_set: TransferSet, *key: str | int) -> TransferSet:
@@ -67,7 +68,7 @@ def train_teacher(
         run = TrainingRun(
             network,
             examples,
-            hard_loss,
+            hard_target_loss,
             TrainingSettings(**table.model_dump()),
             checkpoint=step.place / _CHECKPOINT,
         )
@@ -129,13 +130,12 @@ def plan_baseline(job: Job, transfer_set: TransferSet, seed: int) -> Baseline:
     examples = labeled(job, transfer_set, "baseline")
     updates = distilled.epochs * len(transfer_set) / len(examples)
     epochs = table.epochs or max(1, round(updates))
-    settings = TrainingSettings(
-        epochs=epochs,
-        batch_size=distilled.batch_size,
-        learning_rate=table.learning_rate or distilled.learning_rate,
-        optimizer=distilled.optimizer,
-        warmup_epochs=min(1.0, epochs / 10),
-        seed=seed,
+    settings = make_settings(
+        epochs,
+        distilled.batch_size,
+        table.learning_rate or distilled.learning_rate,
+        distilled.optimizer,
+        seed,
     )
     return Baseline(settings, examples, job.settings.soft_targets.views)
 
@@ -158,7 +158,7 @@ def train_baseline(
         run = TrainingRun(
             network,
             baseline.examples,
-            hard_loss,
+            hard_target_loss,
             baseline.settings,
             checkpoint=step.place / _CHECKPOINT,
             views=baseline.views,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from attar.cohorts import Cohort
 from attar.data import Batch, Jitter, Mnist, TransferSet, load_mnist
-from attar.ensembles import hard_target_loss
 from attar.errors import check_not_negative, check_positive
 from attar.evaluation import Evaluation, compute_logits, measure_logits
 from attar.files import write_atomically
@@ -31,7 +30,7 @@ from attar.recipes.stages import (
 )
 from attar.recipes.teachers import load_teachers, teacher_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
-from attar.training import LossFn, TrainingSettings
+from attar.training import LossFn, TrainingSettings, hard_target_loss
 
 EXPERIMENT = "ensemble"
 STUDENTS = ("arithmetic", "geometric", "single")  # whose soft targets: of a mean, of member 0

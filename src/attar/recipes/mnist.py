@@ -16,7 +16,7 @@ from attar.recipes.config import option
 from attar.recipes.folder import claim_folder
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, kept_logits, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
-from attar.training import LossFn, TrainingSettings
+from attar.training import LossFn, TrainingSettings, hard_target_loss
 
 EXPERIMENT = "mnist"
 SIDE = 28  # pixels of an image, each way
@@ -175,20 +175,15 @@ def _one_seed(
     train = partial(train_stage, folder=folder, test_set=test_set, meter=meter)
     seed = stages["teacher"].settings.seed
     jittered = train_set.with_views(Jitter(pixels=config.jitter, seed=seed))
-    teacher = yield from train(stages["teacher"], jittered, hard_loss)
+    teacher = yield from train(stages["teacher"], jittered, hard_target_loss)
     trained = {"teacher": teacher}
-    trained["hard"] = yield from train(stages["hard"], train_set, hard_loss)
+    trained["hard"] = yield from train(stages["hard"], train_set, hard_target_loss)
     path = folder / f"{stages['teacher'].name}.logits.safetensors"
     logits = kept_logits(path, teacher.network, train_set)
     for name, hard_weight in (("soft", 0.0), ("both", config.hard_weight)):
         loss_fn = soft_loss(config, logits, hard_weight=hard_weight)
         trained[name] = yield from train(stages[name], train_set, loss_fn)
     return trained
-
-
-def hard_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy with the hard targets."""
-    return nn.functional.cross_entropy(logits, batch.hard_targets)
 
 
 def soft_loss(config: Config, teacher_logits: Tensor, *, hard_weight: float) -> LossFn:

@@ -11,7 +11,7 @@ from attar.errors import FolderError
 from attar.recipes import mnist
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import read_json
-from attar.training import load_weights
+from attar.training import hard_target_loss, load_weights
 
 TEACHERS_HELP = (
     "Folder of a run of `attar reproduce mnist`, whose teachers are used instead of training "
@@ -33,7 +33,7 @@ def train_teacher(
     jittered = train_set.with_views(views)
     return (
         yield from train_stage(
-            stage, jittered, mnist.hard_loss, folder=folder, test_set=test_set, meter=meter
+            stage, jittered, hard_target_loss, folder=folder, test_set=test_set, meter=meter
         )
     )
 

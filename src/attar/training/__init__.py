@@ -1,9 +1,9 @@
 """The loop that trains one network: seeded, resumable bit for bit, quick on a CPU."""
 
 from attar.training.checkpoints import load_weights, save_weights
-from attar.training.loop import LossFn, fit
+from attar.training.loop import LossFn, fit, hard_target_loss
 from attar.training.run import Epoch, Measure, Step, TrainingRun
-from attar.training.settings import OptimizerName, TrainingSettings
+from attar.training.settings import OptimizerName, TrainingSettings, make_settings
 
 __all__ = [
     "Epoch",
@@ -14,6 +14,8 @@ __all__ = [
     "TrainingRun",
     "TrainingSettings",
     "fit",
+    "hard_target_loss",
     "load_weights",
+    "make_settings",
     "save_weights",
 ]

@@ -15,6 +15,15 @@ from attar.precision import Precision, autocast
 LossFn = Callable[[Tensor, Batch], Tensor]  # logits, batch -> scalar loss
 
 
+def hard_target_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy with the hard targets; of a cohort, summed over its members."""
+    if logits.ndim == 2:
+        return nn.functional.cross_entropy(logits, batch.hard_targets)
+    wide = batch.hard_targets.expand(len(logits), -1)  # [members, batch]
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), wide, reduction="none")
+    return losses.mean(dim=1).sum()
+
+
 def fit(
     network: nn.Module,
     batches: Iterable[Batch],

@@ -77,6 +77,24 @@ class TrainingSettings:
         )
 
 
+def make_settings(
+    epochs: int, batch_size: int, learning_rate: float, optimizer: OptimizerName, seed: int
+) -> TrainingSettings:
+    """Return the settings of `attar.train`, `attar.distill` and whatever is held against them.
+
+    The learning rate climbs for a tenth of the epochs, but no longer than one, then falls as a
+    cosine.
+    """
+    return TrainingSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        warmup_epochs=min(1.0, epochs / 10),
+        seed=seed,
+    )
+
+
 def check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise `AttarError` unless the value of the option `name` is an allowed one."""
     if value not in allowed:
