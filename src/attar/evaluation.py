@@ -26,14 +26,19 @@ class Evaluation:
 
 
 def compute_logits(
-    network: nn.Module, transfer_set: TransferSet, *, precision: Precision = "float32"
+    network: nn.Module,
+    transfer_set: TransferSet,
+    *,
+    view: int = 0,
+    precision: Precision = "float32",
 ) -> Float[Tensor, "*members examples classes"]:
-    """Run the network, in evaluation mode, over the plain examples of a set, in their order.
+    """Run the network, in evaluation mode, over the examples of a set, in their order.
 
     Args:
         network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or a cohort to
             `[members, batch, classes]`; all its layers are left in their modes.
         transfer_set: The examples.
+        view: Which view of them; 0 is the plain one.
         precision: Of the products; logits are at least float32 in any case.
 
     Returns:
@@ -42,7 +47,7 @@ def compute_logits(
     parts = []
     with evaluation_mode(network), torch.inference_mode(), autocast(network, precision):
         for indices in torch.arange(len(transfer_set)).split(_BATCH):
-            logits = network(transfer_set.batch(indices).inputs)
+            logits = network(transfer_set.batch(indices, view).inputs)
             parts.append(logits if logits.dtype == torch.float64 else logits.float())
     return torch.cat(parts, dim=-2).clone()
 
@@ -55,7 +60,7 @@ def evaluate(
     Raises:
         DataError: If an example has no hard target, or one of a class that the network lacks.
     """
-    _check_labeled(test_set)
+    check_labeled(test_set)
     logits = compute_logits(network, test_set, precision=precision)
     return measure_logits(logits, test_set.hard_targets)
 
@@ -68,7 +73,7 @@ def evaluate_members(
     Raises:
         DataError: If an example has no hard target, or one of a class that the members lack.
     """
-    _check_labeled(test_set)
+    check_labeled(test_set)
     logits = compute_logits(cohort, test_set, precision=precision)
     return tuple(measure_logits(each, test_set.hard_targets) for each in logits)
 
@@ -97,7 +102,8 @@ def measure_logits(
     )
 
 
-def _check_labeled(test_set: TransferSet) -> None:
+def check_labeled(test_set: TransferSet) -> None:
+    """Raise `DataError` unless every example has a hard target."""
     hard_targets = test_set.hard_targets
     if (hard_targets < 0).any():
         first = int((hard_targets < 0).nonzero()[0])

@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from attar.errors import AttarError, FolderError
 from attar.evaluation import compute_logits
 from attar.recipes import missing_digits, mnist
 from attar.records import ExperimentResult
-from attar.training import load_weights
+from attar.training import load_weights, save_weights
 
 TINY = missing_digits.Config(
     seeds=2,
@@ -73,14 +73,14 @@ def test_the_numbers_are_those_of_the_networks_that_are_left(finished, few_digit
         network = missing_digits.student_stage(TINY, case, 1).make_network()
         load_weights(finished / f"{case.name}-1.safetensors", network)
         logits, digits = compute_logits(network, few_digits.test), few_digits.test.hard_targets
-        outcome = result.details[case.name][1]
-        assert outcome["errors"] == int((logits.argmax(1) != digits).sum())
-        shifted = missing_digits.shift_bias(logits, case.shifted, by=outcome["tuned_shift"])
+        outcome = result.details[case.name][1]["errors"]
+        assert outcome["as_trained"]["errors"] == int((logits.argmax(1) != digits).sum())
+        shifted = missing_digits.shift_bias(logits, case.shifted, by=outcome["tuned"]["shift"])
         wrong = shifted.argmax(1) != digits
-        assert outcome["tuned_errors"] == int(wrong.sum())
+        assert outcome["tuned"]["errors"] == int(wrong.sum())
         watched = torch.isin(digits, torch.tensor(case.watched))
-        assert outcome["tuned_watched_errors"] == int(wrong[watched].sum())
-        assert outcome["tuned_errors"] <= min(outcome["errors"], outcome["validated_errors"])
+        assert outcome["tuned"]["watched_errors"] == int(wrong[watched].sum())
+        assert outcome["tuned"]["errors"] <= min(each["errors"] for each in outcome.values())
 
 
 def test_the_student_sees_neither_the_missing_digits_nor_the_validation_examples(few_digits):
@@ -120,10 +120,33 @@ def test_a_folder_without_teachers_is_refused(tmp_path, content):
 
 
 def test_a_run_whose_teachers_are_not_finished_is_refused(tmp_path):
-    content = {"experiment": "mnist", "config": {"seeds": 2}}
+    content = {"experiment": "mnist", "config": asdict(mnist.Config(seeds=2))}
     (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(FolderError, match=r"expected 2 finished teachers in .*, found 0"):
         run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
+
+
+def test_settings_of_another_release_are_refused(tmp_path):
+    content = {"experiment": "mnist", "config": {"seeds": 2}}
+    (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(FolderError, match="settings of another release"):
+        run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
+
+
+def test_kept_logits_of_another_teacher_are_refused(tmp_path, few_digits):
+    """The folder that --teachers names may hold other networks than it did."""
+    folder, given = tmp_path / "run", tmp_path / "mnist"
+    config = mnist.Config(
+        seeds=1, teacher_units=8, student_units=4, teacher_epochs=1, student_epochs=1,
+        distilled_epochs=1,
+    )  # fmt: skip
+    list(mnist.run(config, given, command=""))
+    run(folder, replace(TINY, teachers=str(given), seeds=1, distilled_epochs=1))
+    (folder / "missing-digits.json").unlink()
+    other = mnist.make_teacher(config, seed=7)
+    save_weights(given / "teacher-0.safetensors", other)
+    with pytest.raises(FolderError, match=r"is of another teacher; give another folder"):
+        run(folder, replace(TINY, teachers=str(given), seeds=1, distilled_epochs=1))
 
 
 def test_too_many_validation_examples_are_refused(tmp_path):

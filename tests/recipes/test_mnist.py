@@ -327,7 +327,7 @@ def test_held_out_examples_are_measured_on_and_not_trained_on(tmp_path, few_digi
 def test_teacher_logits_are_computed_once(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        stages, "compute_logits", lambda *sets: (calls.append(1), compute_logits(*sets))[1]
+        mnist, "compute_logits", lambda *sets: (calls.append(1), compute_logits(*sets))[1]
     )
     run(tmp_path, steps=18)  # teacher and hard targets are done
     assert calls == []
@@ -340,9 +340,7 @@ def test_teacher_logits_are_those_of_the_plain_training_set(finished, few_digits
     teacher = mnist.make_stages(TINY, 0)["teacher"].make_network()
     load_weights(finished / "teacher-0.safetensors", teacher)
     path = finished / "teacher-0.logits.safetensors"
-    kept = stages.kept_logits(
-        path, torch.nn.Identity(), few_digits.train
-    )  # needs no network any more
+    kept = stages.kept_logits(path, teacher, lambda: pytest.fail("they are kept already"))
     assert torch.equal(kept, compute_logits(teacher, few_digits.train))
 
 

@@ -14,7 +14,8 @@ from attar.comparison.measuring import BINS, Answers, ask, has_teacher, summariz
 from attar.comparison.result import Comparison
 from attar.comparison_records import GapClosed, ModelResult, NetworkResult, Role, Speed
 from attar.data import TransferSet
-from attar.errors import AttarError, DataError
+from attar.errors import AttarError
+from attar.evaluation import check_labeled
 from attar.losses import Mean
 from attar.progress import reporting
 from attar.records import this_machine
@@ -101,7 +102,8 @@ def compare(
         (0.0, 3.0)
     """
     rules = Rules(level=level, resamples=resamples, seed=seed)
-    hard_targets = _check_labeled(test_set)
+    check_labeled(test_set)
+    hard_targets = test_set.hard_targets.cpu()
     everything = _merge(models, controls or {})
     teacher = _find(teacher, TEACHER, everything, "teacher")
     baseline = _find(baseline, BASELINE, everything, "baseline")
@@ -187,14 +189,6 @@ def _networks(
             candidate.networks, answers[candidate.name], of_teacher, strict=True
         )
     )
-
-
-def _check_labeled(test_set: TransferSet) -> torch.Tensor:
-    hard_targets = test_set.hard_targets.cpu()
-    if (hard_targets < 0).any():
-        first = int((hard_targets < 0).nonzero()[0])
-        raise DataError(f"expected a hard target for every test example, example {first} has none")
-    return hard_targets
 
 
 def _merge(models: Mapping[str, object], controls: Mapping[str, object]) -> dict[str, object]:

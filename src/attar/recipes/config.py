@@ -1,9 +1,10 @@
 """The fields of a recipe's configuration, from which the command line is made."""
 
-from dataclasses import field
-from typing import TypeVar
+from dataclasses import field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
-from attar.errors import AttarError, check_positive
+from attar.errors import AttarError, FolderError, check_positive
 
 T = TypeVar("T")
 
@@ -22,3 +23,18 @@ def parse_numbers(name: str, text: str) -> tuple[float, ...]:
     for number in numbers:
         check_positive(**{name: number})
     return numbers
+
+
+def restore_config(kind: type[T], values: Any, path: Path) -> T:  # noqa: ANN401 (what JSON holds)
+    """Make a configuration again from what a run wrote of it in the file at `path`.
+
+    Raises:
+        FolderError: If a field is missing or wrong, as one of another release may be.
+    """
+    assert is_dataclass(kind)
+    names = [each.name for each in fields(kind)]
+    try:
+        return kind(**{name: values[name] for name in names})
+    except (KeyError, TypeError, AttarError) as error:
+        found = f"{path} has settings of another release ({error})"
+        raise FolderError(f"{found}; run the experiment again") from error

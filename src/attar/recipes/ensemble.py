@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-import safetensors.torch
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,18 +13,16 @@ from attar.cohorts import Cohort
 from attar.data import Batch, Jitter, Mnist, TransferSet, load_mnist
 from attar.errors import check_not_negative, check_positive
 from attar.evaluation import Evaluation, compute_logits, measure_logits
-from attar.files import write_atomically
 from attar.losses import MemberWeights, mean_logits, member_distillation_loss
-from attar.modes import evaluation_mode
 from attar.recipes import mnist
 from attar.recipes.config import option
-from attar.recipes.folder import claim_folder
+from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.stages import (
     Progress,
     Stage,
     TrainedCohort,
     WorkMeter,
-    read_tensor,
+    kept_logits,
     train_cohort_stage,
 )
 from attar.recipes.teachers import load_teachers, teacher_stage
@@ -34,7 +31,6 @@ from attar.training import LossFn, TrainingSettings, hard_target_loss
 
 EXPERIMENT = "ensemble"
 STUDENTS = ("arithmetic", "geometric", "single")  # whose soft targets: of a mean, of member 0
-_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +97,10 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If an option or the folder cannot be used, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+    if is_finished(path, config):
         return
     data = load_mnist()
-    given = load_teachers(Path(config.teachers)) if config.teachers else []
+    given = load_teachers(config.teachers)
     teachers = teachers_stage(config)
     students = [students_stage(config, seed) for seed in range(config.seeds)]
     examples = len(data.train)
@@ -168,11 +164,12 @@ def kept_targets(
 ) -> Float[Tensor, "kinds examples classes"]:
     """Return the logits that each kind of student learns from, kept in a file for each view."""
     path = folder / f"targets-{view}.safetensors"
-    if not path.exists():
-        logits = _view_logits(teachers, transfer_set, view)  # [members, examples, classes]
-        targets = at_temperature(logits, config.temperature)
-        write_atomically(path, safetensors.torch.save({"logits": targets}))
-    return read_tensor(path, "logits")
+
+    def compute() -> Tensor:
+        logits = compute_logits(teachers, transfer_set, view=view)  # [members, examples, classes]
+        return at_temperature(logits, config.temperature)
+
+    return kept_logits(path, teachers, compute)
 
 
 def at_temperature(
@@ -184,17 +181,6 @@ def at_temperature(
     """
     arithmetic = mean_logits(logits, mean="arithmetic", temperature=temperature)
     return torch.stack([arithmetic, mean_logits(logits, mean="geometric"), logits[0]])
-
-
-def _view_logits(
-    network: nn.Module, transfer_set: TransferSet, view: int
-) -> Float[Tensor, "members examples classes"]:
-    with evaluation_mode(network), torch.inference_mode():
-        parts = [
-            network(transfer_set.batch(indices, view).inputs)
-            for indices in torch.arange(len(transfer_set)).split(_BATCH)
-        ]
-    return torch.cat(parts, dim=1).clone()
 
 
 def students_loss(config: Config, targets: list[Tensor]) -> LossFn:

@@ -2,12 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from attar.errors import FolderError
 from attar.files import hold_folder
-from attar.records import read_json, write_json
+from attar.records import ExperimentResult, read_json, write_json
+
+
+def is_finished(path: Path, config: object) -> bool:
+    """Tell whether a run with this configuration has left its result there."""
+    return path.exists() and ExperimentResult.read(path).config == asdict(config)  # type: ignore[call-overload]
 
 
 @contextmanager

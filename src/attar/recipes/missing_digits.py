@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from attar.evaluation import compute_logits
 from attar.metrics import is_error
 from attar.recipes import mnist
 from attar.recipes.config import option
-from attar.recipes.folder import claim_folder
+from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.stages import Progress, Stage, WorkMeter, kept_logits, train_stage
 from attar.recipes.teachers import TEACHERS_HELP, load_teachers, teacher_stage, train_teacher
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
@@ -54,6 +55,15 @@ QUICK = replace(Config(), seeds=1, teacher_epochs=8, distilled_epochs=10)
 
 
 @dataclass(frozen=True, slots=True)
+class Errors:
+    """Test errors of a student whose biases are shifted."""
+
+    errors: float
+    watched_errors: float | None  # on the digits that the case watches; None: the paper says none
+    shift: float | None  # nats; None: the paper's was chosen in another way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A transfer set that lacks digits."""
 
@@ -62,48 +72,50 @@ class Case:
     seen: tuple[int, ...]  # digits of the transfer set
     shifted: tuple[int, ...]  # classes whose biases are shifted
     watched: tuple[int, ...]  # digits whose errors are counted on their own
-    # Test errors, in 10,000: as trained, with shifted biases; on the watched digits; the shift.
-    paper: tuple[float, float]
-    paper_watched: tuple[float | None, float | None]
-    paper_shift: float
+    watched_title: str
+    paper: dict[str, Errors]  # by the names of an outcome; of 10,000 test examples
 
 
 CASES = (
     Case(
-        "no-3",
-        "no 3 in the transfer set",
-        (0, 1, 2, 4, 5, 6, 7, 8, 9),
-        (3,),
-        (3,),
-        (206, 109),
-        (133, 14),
-        3.5,
+        name="no-3",
+        title="no 3 in the transfer set",
+        seen=(0, 1, 2, 4, 5, 6, 7, 8, 9),
+        shifted=(3,),
+        watched=(3,),
+        watched_title="threes",
+        paper={
+            "as_trained": Errors(206, 133, 0),
+            "validated": Errors(109, 14, None),
+            "tuned": Errors(109, 14, 3.5),
+        },
     ),
     Case(
-        "only-7-8",
-        "only 7 and 8 in it",
-        (7, 8),
-        (7, 8),
-        (0, 1, 2, 3, 4, 5, 6, 9),
-        (4730, 1320),
-        (None, None),
-        -7.6,
+        name="only-7-8",
+        title="only 7 and 8 in it",
+        seen=(7, 8),
+        shifted=(7, 8),
+        watched=(0, 1, 2, 3, 4, 5, 6, 9),
+        watched_title="the digits never seen",
+        paper={
+            "as_trained": Errors(4730, None, 0),
+            "validated": Errors(1320, None, None),
+            "tuned": Errors(1320, None, -7.6),
+        },
     ),
 )
+KINDS = {  # of outcomes: their name, and what a row says of them
+    "as_trained": "",
+    "validated": ", biases shifted as validation says",
+    "tuned": ", biases shifted as the test set says",  # as in the paper
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A student's errors: as trained, and with biases shifted by what a set of examples says."""
+    """A student's errors: as trained, and with the shifts that two sets of examples choose."""
 
-    errors: int
-    watched_errors: int
-    validated_shift: float
-    validated_errors: int
-    validated_watched_errors: int
-    tuned_shift: float  # chosen on the test set itself, as in the paper
-    tuned_errors: int
-    tuned_watched_errors: int
+    errors: dict[str, Errors]  # by the names in KINDS
     wall_seconds: float
 
 
@@ -117,21 +129,16 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If an option or the folder cannot be used, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+    if is_finished(path, config):
         return
     data = load_mnist()
     if config.validation >= len(data.train):
         found = f"{len(data.train)} training examples, got {config.validation}"
         raise AttarError(f"expected validation below the {found}")
-    given = load_teachers(Path(config.teachers)) if config.teachers else []
-    examples = len(data.train)
-    work = sum(
-        stage.work(len(transfer_set(config, case, data.train)))
-        for case in CASES
-        for stage in [student_stage(config, case, 0)]
-    )
-    if not given:
-        work += _teacher_stage(config, 0).work(examples)
+    given = load_teachers(config.teachers)
+    work = 0.0 if given else _teacher_stage(config, 0).work(len(data.train))
+    for case in CASES:
+        work += student_stage(config, case, 0).work(len(transfer_set(config, case, data.train)))
     meter = WorkMeter(config.seeds * work)
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
         outcomes: dict[str, list[Outcome]] = {case.name: [] for case in CASES}
@@ -145,9 +152,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
                     stage, data.train, data.test, folder=folder, meter=meter
                 )
                 teacher = trained.network
-            logits = kept_logits(
-                folder / f"teacher-{place}.logits.safetensors", teacher, data.train
-            )
+            kept = folder / f"teacher-{place}.logits.safetensors"
+            logits = kept_logits(kept, teacher, partial(compute_logits, teacher, data.train))
             for case in CASES:
                 outcome = yield from _one(config, case, seed, logits, data, folder, meter)
                 outcomes[case.name].append(outcome)
@@ -203,22 +209,18 @@ def _one(
     validation_set = data.train.subset(everything[-config.validation :])
     validation = compute_logits(trained.network, validation_set)
     test, hard_targets = compute_logits(trained.network, data.test), data.test.hard_targets
-    by_validation = best_shift(validation, validation_set.hard_targets, case.shifted)
-    by_test = best_shift(test, hard_targets, case.shifted)
+    watched = torch.isin(hard_targets, torch.tensor(case.watched))
 
-    def errors(by: float) -> tuple[int, int]:
-        wrong = is_error(shift_bias(test, case.shifted, by=by), hard_targets)
-        watched = torch.isin(hard_targets, torch.tensor(case.watched))
-        return int(wrong.sum()), int(wrong[watched].sum())
+    def count(shift: float) -> Errors:
+        wrong = is_error(shift_bias(test, case.shifted, by=shift), hard_targets)
+        return Errors(int(wrong.sum()), int(wrong[watched].sum()), shift)
 
-    return Outcome(
-        *errors(0.0),
-        by_validation,
-        *errors(by_validation),
-        by_test,
-        *errors(by_test),
-        wall_seconds=trained.wall_seconds,
-    )
+    errors = {
+        "as_trained": count(0.0),
+        "validated": count(best_shift(validation, validation_set.hard_targets, case.shifted)),
+        "tuned": count(best_shift(test, hard_targets, case.shifted)),
+    }
+    return Outcome(errors, trained.wall_seconds)
 
 
 def shift_bias(
@@ -249,7 +251,7 @@ def best_shift(
         largest: Shifts from −largest to +largest are tried, in nats.
         step: From one to the next, in nats.
 
-    Source: Hinton et al. (2015), sec. 3: "With the right bias ...".
+    Source: Hinton et al. (2015), sec. 3, which chooses it on the test set.
     """
     steps = round(largest / step)
     shifts = [place * step for place in range(-steps, steps + 1)]
@@ -263,27 +265,19 @@ def best_shift(
 def _result(config: Config, outcomes: dict[str, list[Outcome]], command: str) -> ExperimentResult:
     rows = []
     for case in CASES:
-        digits = "threes" if case.watched == (3,) else "the digits never seen"
-        of_case = outcomes[case.name]
-        kinds = (
-            ("", "", 0),
-            (", biases shifted as validation says", "validated_", 1),
-            (", biases shifted as the test set says", "tuned_", 1),
-        )
-        for text, kind, place in kinds:
-            for metric, name, paper in (
-                ("test errors", "errors", case.paper[place]),
-                (f"test errors on {digits}", "watched_errors", case.paper_watched[place]),
-                ("shift of the biases", "shift", case.paper_shift),
-            ):
-                if metric.startswith("shift") and not kind:
+        metrics = {
+            "errors": "test errors",
+            "watched_errors": f"test errors on {case.watched_title}",
+            "shift": "shift of the biases",
+        }
+        for kind, text in KINDS.items():
+            for name, metric in metrics.items():
+                if (kind, name) == ("as_trained", "shift"):
                     continue
-                values = [float(getattr(outcome, kind + name)) for outcome in of_case]
-                # The paper tuned its shifts on the test set.
-                beside = paper if kind != "validated_" or name != "shift" else None
-                rows.append(
-                    ResultRow.over_seeds(case.title + text, values, metric=metric, paper=beside)
-                )
+                values = [float(getattr(one.errors[kind], name)) for one in outcomes[case.name]]
+                paper = getattr(case.paper[kind], name)
+                title = case.title + text
+                rows.append(ResultRow.over_seeds(title, values, metric=metric, paper=paper))
     return ExperimentResult(
         experiment=EXPERIMENT,
         command=command,

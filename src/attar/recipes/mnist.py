@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from attar.data import Batch, Jitter, TransferSet, load_mnist, mix_seed
 from attar.errors import AttarError, check_not_negative, check_positive
+from attar.evaluation import compute_logits
 from attar.losses import distillation_loss
 from attar.models import mlp
 from attar.recipes.config import option
-from attar.recipes.folder import claim_folder
+from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, kept_logits, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.training import LossFn, TrainingSettings, hard_target_loss
@@ -79,7 +80,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If the folder cannot be used, the disk is full, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+    if is_finished(path, config):
         return
     # What is wrong with the options or the data is told here, before the folder is touched.
     train_set, test_set = load_sets(config)
@@ -179,7 +180,7 @@ def _one_seed(
     trained = {"teacher": teacher}
     trained["hard"] = yield from train(stages["hard"], train_set, hard_target_loss)
     path = folder / f"{stages['teacher'].name}.logits.safetensors"
-    logits = kept_logits(path, teacher.network, train_set)
+    logits = kept_logits(path, teacher.network, partial(compute_logits, teacher.network, train_set))
     for name, hard_weight in (("soft", 0.0), ("both", config.hard_weight)):
         loss_fn = soft_loss(config, logits, hard_weight=hard_weight)
         trained[name] = yield from train(stages[name], train_set, loss_fn)

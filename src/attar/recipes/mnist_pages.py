@@ -1,7 +1,7 @@
 """Looking at a finished MNIST run: what its folder gives to the explorer and the report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,10 +9,11 @@ from torch import nn
 
 from attar.comparison import compare
 from attar.data import TransferSet
-from attar.errors import AttarError, FolderError
+from attar.errors import FolderError
 from attar.evaluation import compute_logits
 from attar.explorer import ExampleSet, Exploration, Model
 from attar.recipes import mnist
+from attar.recipes.config import restore_config
 from attar.records import ExperimentResult, read_json
 from attar.report import save_report
 from attar.training import Epoch, load_weights
@@ -38,13 +39,7 @@ class MnistRun:
         """
         path = folder / f"{mnist.EXPERIMENT}.json"
         result = ExperimentResult.read(path)
-        names = [field.name for field in fields(mnist.Config)]
-        try:
-            config = mnist.Config(**{name: result.config[name] for name in names})
-        except (KeyError, TypeError, AttarError) as error:
-            raise FolderError(
-                f"{path} has settings of another release ({error}); run the experiment again"
-            ) from error
+        config = restore_config(mnist.Config, result.config, path)
         if len(result.rows) != len(KINDS):
             raise FolderError(f"expected {len(KINDS)} rows in {path}, got {len(result.rows)}")
         return cls(folder, result, config)

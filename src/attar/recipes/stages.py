@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from attar.cohorts import Cohort
 from attar.data import TransferSet
 from attar.errors import DivergedError, FolderError, file_error
-from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
+from attar.evaluation import Evaluation, evaluate, evaluate_members
 from attar.files import write_atomically
 from attar.records import read_json, write_json
+from attar.teachers.fingerprints import hash_network
 from attar.training import LossFn, Step, TrainingRun, TrainingSettings, load_weights, save_weights
 
 _FIRST_ESTIMATE_SECONDS = 5.0
@@ -178,31 +179,27 @@ def _follow(
         )
 
 
-def kept_logits(path: Path, network: nn.Module, transfer_set: TransferSet) -> Tensor:
-    """Return the network's logits on the transfer set, from `path` if an earlier run kept them.
+def kept_logits(path: Path, teacher: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
+    """Return the logits that `compute` makes of a teacher, from `path` if an earlier run kept them.
 
     Raises:
-        FolderError: If the file is damaged.
+        FolderError: If the file is damaged, or was made of another teacher.
     """
-    if path.exists():
-        return read_tensor(path, "logits")
-    logits = compute_logits(network, transfer_set)
-    write_atomically(path, safetensors.torch.save({"logits": logits}))
-    return logits
-
-
-def read_tensor(path: Path, name: str) -> Tensor:
-    """Read a tensor that an earlier step kept.
-
-    Raises:
-        FolderError: If the file is damaged.
-    """
+    made_of = hash_network(teacher)
+    if not path.exists():
+        content = safetensors.torch.save({"logits": compute()}, metadata={"teacher": made_of})
+        write_atomically(path, content)
     try:
-        return safetensors.torch.load(path.read_bytes())[name]
+        with safetensors.safe_open(path, framework="pt") as file:
+            kept: Tensor = file.get_tensor("logits")
+            is_of_teacher = (file.metadata() or {}).get("teacher") == made_of
     except OSError as error:
         raise file_error("read", path, error) from error
-    except (safetensors.SafetensorError, KeyError) as error:
+    except safetensors.SafetensorError as error:
         raise FolderError(f"{path} is damaged ({error}); remove it to label again") from error
+    if not is_of_teacher:
+        raise FolderError(f"{path} is of another teacher; give another folder with --out")
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """MNIST teachers for the experiments after the first: trained here, or those of an earlier run."""
 
 from collections.abc import Generator
-from dataclasses import fields
 from pathlib import Path
 
 from torch import nn
@@ -9,6 +8,7 @@ from torch import nn
 from attar.data import Jitter, TransferSet
 from attar.errors import FolderError
 from attar.recipes import mnist
+from attar.recipes.config import restore_config
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import read_json
 from attar.training import hard_target_loss, load_weights
@@ -38,12 +38,15 @@ def train_teacher(
     )
 
 
-def load_teachers(folder: Path) -> list[nn.Module]:
-    """Load the teachers of a run of `attar reproduce mnist`, in evaluation mode.
+def load_teachers(given: str) -> list[nn.Module]:
+    """Load the teachers of a run of `attar reproduce mnist`; none if no folder is given.
 
     Raises:
         FolderError: If the folder holds no such run, or one of its teachers is not finished.
     """
+    if not given:
+        return []
+    folder = Path(given)
     advice = "name the folder of an `attar reproduce mnist`, or leave --teachers out"
     path = folder / "run.json"
     if not path.exists():
@@ -52,8 +55,7 @@ def load_teachers(folder: Path) -> list[nn.Module]:
     if run.get("experiment") != mnist.EXPERIMENT or not isinstance(run.get("config"), dict):
         found = run.get("experiment")
         raise FolderError(f"expected a run of mnist in {folder}, found one of {found}; {advice}")
-    known = {field.name for field in fields(mnist.Config)}
-    config = mnist.Config(**{name: run["config"][name] for name in known & {*run["config"]}})
+    config = restore_config(mnist.Config, run["config"], path)
     teachers = []
     for seed in range(config.seeds):
         weights = folder / f"teacher-{seed}.safetensors"

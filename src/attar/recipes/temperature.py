@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import stdev
 
@@ -10,11 +11,12 @@ from torch import Tensor, nn
 from attar.cohorts import Cohort
 from attar.data import Batch, Mnist, load_mnist
 from attar.errors import AttarError, check_not_negative, check_positive
+from attar.evaluation import compute_logits
 from attar.figures import Curve, draw_curves
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.recipes import mnist
 from attar.recipes.config import option, parse_numbers
-from attar.recipes.folder import claim_folder
+from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.stages import (
     Progress,
     Stage,
@@ -83,10 +85,10 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If an option or the folder cannot be used, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if path.exists() and ExperimentResult.read(path).config == asdict(config):
+    if is_finished(path, config):
         return
     data = load_mnist()
-    given = load_teachers(Path(config.teachers)) if config.teachers else []
+    given = load_teachers(config.teachers)
     stages = [
         student_stage(config, int(units), seed)
         for units in parse_numbers("student_units", config.student_units)
@@ -115,7 +117,8 @@ def _teacher_logits(
     if network is None:
         trained = yield from train_teacher(stage, data.train, data.test, folder=folder, meter=meter)
         network = trained.network
-    return kept_logits(folder / "teacher-0.logits.safetensors", network, data.train)
+    path = folder / "teacher-0.logits.safetensors"
+    return kept_logits(path, network, partial(compute_logits, network, data.train))
 
 
 def student_stage(config: Config, units: int, seed: int) -> Stage:
