@@ -74,7 +74,7 @@ def train_student_epoch(
     optimizer: torch.optim.Optimizer,
     teacher: nn.Module | None = None,
     temperature: float = 20.0,
-    hard_weight: float = 4.0,
+    hard_weight: float = 1.0,
 ) -> None:
     model.train()
     for images, labels in loader:

@@ -1,6 +1,7 @@
 """A comparison for the terminal: verdicts first, then the tables."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import StringIO
 
 from rich import box
@@ -9,14 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from attar.comparison_records import Agreement, ComparisonRecord, ModelResult, Verdict, tell, warn
-from attar.comparison_records.sentences import tell_errors, tell_p_value
+from attar.comparison_records.sentences import tell_errors, write_p_value
 
 _WIDTH = 110
 
 
 def write_tables(record: ComparisonRecord) -> str:
     """Write the comparison as text for a page of fixed width."""
-    console = Console(file=StringIO(), width=_WIDTH, no_color=True, legacy_windows=False)
+    text = StringIO()
+    console = Console(file=text, width=_WIDTH, no_color=True, legacy_windows=False)
     for sentence in (*tell(record), *warn(record)):
         console.print(_plain(sentence, shorten=False))
     console.print()
@@ -27,8 +29,7 @@ def write_tables(record: ComparisonRecord) -> str:
         console.print(_verdicts(record))
     if any(model.parameters or model.size_bytes or model.speeds for model in record.models):
         console.print(_costs(record))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def _results(record: ComparisonRecord) -> Table:
@@ -54,10 +55,7 @@ def _agreement(record: ComparisonRecord) -> Table:
     columns: list[tuple[str, Callable[[ModelResult], str]]] = []
     for measure, told in (("agreement", "agrees"), ("kl_nats", "KL")):
         columns += [
-            (
-                f"{told}{where}",
-                lambda model, split=split, measure=measure: _with_teacher(model, split, measure),  # type: ignore[misc]
-            )
+            (f"{told}{where}", partial(_with_teacher, split=split, measure=measure))
             for split, where in (
                 ("everywhere", ""),
                 ("teacher_right", ", right"),
@@ -82,7 +80,7 @@ def _verdicts(record: ComparisonRecord) -> Table:
             _plain(each.model),
             each.outcome.upper(),
             _plain(each.other),
-            tell_p_value(each.p_value).removeprefix("p = ").removeprefix("p "),
+            write_p_value(each.p_value),
             f"{each.only_model_right:,.4g}",
             f"{each.only_other_right:,.4g}",
             _difference(each),
@@ -100,8 +98,8 @@ def _costs(record: ComparisonRecord) -> Table:
     for count in threads:
         told = f"{count} thread" + "s" * (count > 1)
         columns += [
-            (f"ms, {told}", lambda model, count=count: _latency(model, count)),  # type: ignore[misc]
-            (f"examples/s, {told}", lambda model, count=count: _throughput(model, count)),  # type: ignore[misc]
+            (f"ms, {told}", partial(_latency, threads=count)),
+            (f"examples/s, {told}", partial(_throughput, threads=count)),
         ]
     _fill(table, record.models, columns)
     if threads:

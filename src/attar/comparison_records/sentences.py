@@ -27,7 +27,9 @@ def tell_verdict(record: ComparisonRecord, verdict: Verdict) -> str:
     """
     first, second = record.model(verdict.model), record.model(verdict.other)
     counts = f"{tell_errors(first)} and {tell_errors(second)} errors"
-    return f"{_WORDS[verdict.outcome]} {verdict.other} ({counts}, {tell_p_value(verdict.p_value)})"
+    p_value = write_p_value(verdict.p_value)
+    p = f"p {p_value}" if p_value.startswith("<") else f"p = {p_value}"
+    return f"{_WORDS[verdict.outcome]} {verdict.other} ({counts}, {p})"
 
 
 def warn(record: ComparisonRecord) -> tuple[str, ...]:
@@ -60,14 +62,14 @@ def tell_errors(model: ModelResult) -> str:
     return f"{mean:,.0f}" if len(model.networks) == 1 else f"{mean:,.1f}"
 
 
-def tell_p_value(p_value: float) -> str:
-    """Write a p-value with two digits that mean something.
+def write_p_value(p_value: float) -> str:
+    """Write a p-value with two digits that mean something, as a cell of a table has it.
 
     Example:
-        >>> tell_p_value(1.0), tell_p_value(0.0129), tell_p_value(3e-9)
-        ('p = 1', 'p = 0.013', 'p < 0.0001')
+        >>> write_p_value(1.0), write_p_value(0.0129), write_p_value(3e-9)
+        ('1', '0.013', '< 0.0001')
     """
-    return f"p = {p_value:.2g}" if p_value >= 1e-4 else "p < 0.0001"
+    return f"{p_value:.2g}" if p_value >= 1e-4 else "< 0.0001"
 
 
 def _tell_pair(record: ComparisonRecord, verdict: Verdict) -> str:

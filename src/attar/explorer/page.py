@@ -18,6 +18,7 @@ from attar.explorer.packing import (
 from attar.pages import make_page
 
 MOST_CHARACTERS = 14_500_000  # of the whole page
+OWN_CHARACTERS = 200_000  # of these: template, styles and scripts
 LOGITS_PER_MODEL = 2_000_000  # numbers of one model in one set; of more examples, some are taken
 SCRIPTS = (
     "data.js",
@@ -50,7 +51,7 @@ def make_explorer(exploration: Exploration, *, room: int = MOST_CHARACTERS) -> s
         HTML that needs nothing else.
     """
     sets = [_pack_set(shown, exploration.models) for shown in exploration.sets]
-    used = sum(map(_characters, sets)) + 200_000
+    used = sum(map(_characters, sets)) + OWN_CHARACTERS
     networks, why_not = _pack_networks(exploration, room - used)
     data = {
         "classes": list(exploration.class_names),

@@ -59,16 +59,6 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
-def probability(p_value: float) -> str:
-    """Write a p-value.
-
-    Example:
-        >>> probability(0.04321), probability(1e-9)
-        ('0.043', '< 0.0001')
-    """
-    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.2g}"
-
-
 def size(size_bytes: int | None) -> str:
     """Write a number of bytes.
 

@@ -12,7 +12,8 @@ from attar.comparison_records import (
     count_confusions,
     reverse,
 )
-from attar.report.sentences import count, percent, points, probability, shorten, size
+from attar.comparison_records.sentences import write_p_value
+from attar.report.sentences import count, percent, points, shorten, size
 
 MOST_CLASSES = 30  # in the table of classes
 MOST_CONFUSIONS = 12  # classes in a confusion matrix
@@ -49,7 +50,7 @@ def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
             kind=verdict.outcome.replace(" ", "-"),
             difference=points(verdict.difference),
             interval=f"{points(verdict.interval.low)} to {points(verdict.interval.high)}",
-            p_value=probability(verdict.p_value),
+            p_value=write_p_value(verdict.p_value),
             test=verdict.test,
             discordant=f"{verdict.only_model_right:,g} : {verdict.only_other_right:,g}",
         )
