@@ -9,6 +9,7 @@ function startDrawing(networks, [height, width]) {
   const cursor = { x: Math.floor(width / 2), y: Math.floor(height / 4), visible: false };
   byId("seen").width = width;
   byId("seen").height = height;
+  let logits = []; // of each network, for what is on the board
 
   function dot(x, y) {
     const reach = Math.ceil(BRUSH) + 1;
@@ -30,10 +31,13 @@ function startDrawing(networks, [height, width]) {
     drawBoard(context, pixels, [height, width], cursor);
     const seen = byId("board-center").checked ? centered(pixels, [height, width]) : pixels;
     drawImage(byId("seen"), seen, [height, width, 1]);
-    showAnswers(networks, seen);
+    logits = networks.map((network) => answer(network, seen));
+    showNumbers();
   }
 
-  const announce = () => (byId("drawing-says").textContent = sentence(networks, pixels));
+  // At another temperature the networks need not be asked again.
+  const showNumbers = () => showAnswers(networks, logits);
+  const announce = () => (byId("drawing-says").textContent = sentence(networks, logits, pixels));
   const position = (event) => {
     const box = board.getBoundingClientRect();
     return { x: ((event.clientX - box.left) * width) / box.width, y: ((event.clientY - box.top) * height) / box.height };
@@ -85,8 +89,11 @@ function startDrawing(networks, [height, width]) {
     show();
     announce();
   });
-  byId("board-center").addEventListener("change", show);
-  temperature.listeners.push(show);
+  byId("board-center").addEventListener("change", () => {
+    show();
+    announce();
+  });
+  temperature.listeners.push(showNumbers);
   show();
   announce();
 
@@ -137,9 +144,8 @@ function answer(network, pixels) {
   return runNetwork(network, Float32Array.from(pixels, (pixel) => pixel / 255));
 }
 
-function showAnswers(networks, pixels) {
+function showAnswers(networks, logits) {
   const table = byId("drawing-table");
-  const logits = networks.map((network) => answer(network, pixels));
   const probabilities = logits.map((each) => softmax(each, temperature.value));
   const swatches = networks.map((network) => (network.model === 0 ? TEACHER : STUDENT));
   const titles = networks.map((network) => (network.model === 0 ? "teacher" : "student"));
@@ -153,11 +159,10 @@ function showAnswers(networks, pixels) {
   }
 }
 
-function sentence(networks, pixels) {
+function sentence(networks, logits, pixels) {
   if (!pixels.some((pixel) => pixel)) return "Draw something on the board.";
-  const seen = byId("board-center").checked ? centered(pixels, [byId("seen").height, byId("seen").width]) : pixels;
-  const says = networks.map((network) => {
-    const p = softmax(answer(network, seen), 1);
+  const says = networks.map((network, i) => {
+    const p = softmax(logits[i], 1);
     const best = largest(p);
     return `the ${network.model === 0 ? "teacher" : "student"} says ${isolated(className(best))} (${percent(p[best])} at T = 1)`;
   });
