@@ -33,19 +33,19 @@ def make_graph(tree, model=BIGRAM):
     "tree", [monophone_tree(LEXICON.phones), triphone_tree()], ids=["monophones", "triphones"]
 )
 def test_best_path_is_that_of_an_exhaustive_search(model, tree):
-    settings = DecodingSettings(acoustic_scale=1.0, word_penalty=-5.0, beam=1e4)
+    settings = DecodingSettings(acoustic_scale=1.0, word_penalty=-3.0, beam=1e4)
     decoder = Decoder(make_graph(tree, model), settings)
     generator = np.random.default_rng(0)
     found = set()
-    for frames in (3, 6, 9, 10):
-        scores = 3 * generator.normal(size=(frames, tree.states)).astype(np.float32)
-        cost, words = search_all(scores, tree, model, longest=3, word_penalty=-5.0)
+    for frames in (3, 5, 6, 7, 8, 9):
+        scores = 2 * generator.normal(size=(frames, tree.states)).astype(np.float32)
+        cost, words = search_all(scores, tree, model, longest=3, word_penalty=-3.0)
         decoded = decoder.decode(scores)
         assert decoded.cost == pytest.approx(cost, abs=2e-3)
         assert decoded.words == words
         assert decoded.is_complete
         found.add(words)
-    assert len(found) > 2
+    assert len(found) > 1
 
 
 def test_path_has_a_state_for_each_frame():

@@ -46,6 +46,18 @@ def topology(tree: Tree) -> Topology:
     return Topology(np.linspace(0.3, 0.8, tree.states).astype(np.float32))
 
 
+def states_of(tree, phones, *, frames_each=1):
+    """Return a tied state for each frame of someone who says these phones."""
+    index = [LEXICON.phone_index[phone] for phone in phones]
+    around = [0, *index, 0]
+    return [
+        tree.state(around[place], phone, around[place + 2], position)
+        for place, phone in enumerate(index)
+        for position in range(POSITIONS)
+        for _ in range(frames_each)
+    ]
+
+
 def search_all(frames, tree, model, *, longest, word_penalty=0.0):
     """Return the least cost and its words, over all sentences of at most `longest` words."""
     best = (math.inf, ())

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from attar.errors import ShapeError, check_positive
+from attar.speech.extra import load_extra
 from attar.speech.graphs import Graph
-from attar.speech.kaldi import decoder_module, fst_module
 
 
 
@@ -46,7 +46,8 @@ class Decoder:
         self.graph, self.settings = graph, settings
         self.states = int(graph.states.max())  # that a frame has at least
         self._fst = graph.to_fst(word_penalty=settings.word_penalty)
-        self._module = decoder_module()
+        load_extra("kaldifst")  # whose types its results are of
+        self._module = load_extra("kaldi_decoder")
         self._options = self._module.FasterDecoderOptions(
             beam=settings.beam, max_active=settings.max_active
         )
@@ -69,7 +70,7 @@ class Decoder:
         search = self._module.FasterDecoder(self._fst, self._options)
         search.decode(self._module.DecodableCtc(scaled))
         found, path = search.get_best_path()
-        is_line, labels, outputs, weight = fst_module().get_linear_symbol_sequence(path)
+        is_line, labels, outputs, weight = load_extra("kaldifst").get_linear_symbol_sequence(path)
         if not found or not is_line:
             return Decoded((), np.zeros(0, dtype=np.int32), False, float("inf"))
         words = tuple(self.graph.words[label - 1] for label in outputs)

@@ -52,9 +52,8 @@ class FrameSet(TransferSet):
     @cached_property
     def _fingerprint(self) -> str:
         """Hash the windows' shape and neighbors too, which a subset of frames still sees."""
-        whole = TransferSet(self.packed.frames).inputs.contiguous()
         sha256 = hashlib.sha256(TransferSet._fingerprint.func(self).encode())
-        sha256.update(whole.view(torch.uint8).numpy().data)
+        sha256.update(self.packed.frames.contiguous().view(torch.uint8).numpy().data)
         sha256.update(self.packed.offsets.numpy().tobytes())
         sha256.update(str(self.packed.window_dims).encode())
         return sha256.hexdigest()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attar.errors import AttarError, DataError, FolderError, file_error
 from attar.files import make_folder, write_atomically
 from attar.speech.hmm import Topology
-from attar.speech.kaldi import fst_module
+from attar.speech.extra import load_extra
 from attar.speech.language_models import LanguageModel
 from attar.speech.lexicon import Lexicon
 from attar.speech.transducers import (
@@ -95,7 +95,7 @@ def build_graph(
             f"expected words that lexicon ({len(lexicon.words)}) and language model "
             f"({len(known)}) have in common, got none; are both in capitals?"
         )
-    kaldifst = fst_module()
+    kaldifst = load_extra("kaldifst")
     spoken, symbols = make_lexicon(lexicon, words, silence_probability=silence_probability)
     grammar = make_grammar(model, words)
     kaldifst.arcsort(spoken, sort_type="olabel")
@@ -189,12 +189,12 @@ def _arrays(graph: Graph) -> dict[str, NDArray[Any]]:
 
 def _to_vector(fst: Any) -> Fst:  # noqa: ANN401
     """Copy what kaldifst returns where a function wants one that can be changed."""
-    vector = fst_module().StdVectorFst
+    vector = load_extra("kaldifst").StdVectorFst
     return fst if isinstance(fst, vector) else vector(fst)
 
 
 def _determinize(fst: Fst, what: str) -> None:
-    if fst_module().determinize_star(fst, max_states=20_000_000):
+    if load_extra("kaldifst").determinize_star(fst, max_states=20_000_000):
         raise DataError(f"the graph of {what} grows too large; are two words the same?")
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attar.errors import AttarError, DataError, MissingExtraError, check_positive
+from attar.errors import AttarError, DataError, check_positive
+from attar.speech.extra import load_extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +71,7 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> WordErr
         return WordErrors(
             deletions=len(reference), insertions=len(hypothesis), reference_words=len(reference)
         )
-    try:
-        import jiwer  # here: it comes with the extra
-    except ImportError as error:
-        raise MissingExtraError(
-            f"word errors need jiwer ({error}); try pip install 'attar[speech]'"
-        ) from error
+    jiwer = load_extra("jiwer")
     # Lists of words, so that no word is split at what jiwer thinks a space.
     keep = jiwer.Compose([])
     counted = jiwer.process_words(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.speech.kaldi import fst_module
+from attar.speech.extra import load_extra
 from attar.speech.language_models import END, START, LanguageModel
 from attar.speech.lexicon import Lexicon, Pronunciation
 from attar.speech.tree import Tree
@@ -48,7 +48,7 @@ class Symbols:
 
 def build_fst(arcs: Sequence[Arc], finals: dict[int, float]) -> Fst:
     """Make a transducer whose start is state 0."""
-    kaldifst = fst_module()
+    kaldifst = load_extra("kaldifst")
     fst = kaldifst.StdVectorFst()
     count = 1 + max(max((max(arc[0], arc[1]) for arc in arcs), default=0), *finals, 0)
     for _ in range(count):
@@ -63,7 +63,7 @@ def build_fst(arcs: Sequence[Arc], finals: dict[int, float]) -> Fst:
 
 def arcs_of(fst: Fst) -> Iterator[Arc]:
     """Yield a transducer's arcs."""
-    kaldifst = fst_module()
+    kaldifst = load_extra("kaldifst")
     for state in kaldifst.StateIterator(fst):
         for arc in kaldifst.ArcIterator(fst, state):
             yield state, arc.nextstate, arc.ilabel, arc.olabel, arc.weight.value
@@ -71,7 +71,7 @@ def arcs_of(fst: Fst) -> Iterator[Arc]:
 
 def finals_of(fst: Fst) -> dict[int, float]:
     """Return the cost of ending in each state in which one may end."""
-    costs = {state: fst.final(state).value for state in fst_module().StateIterator(fst)}
+    costs = {state: fst.final(state).value for state in load_extra("kaldifst").StateIterator(fst)}
     return {state: cost for state, cost in costs.items() if math.isfinite(cost)}
 
 
@@ -163,7 +163,7 @@ def add_context(fst: Fst, symbols: Symbols) -> tuple[Fst, list[list[int]]]:
 
     A label means [left, phone, right], 0 being nothing; or [-mark]; [0] marks the beginning.
     """
-    composed, meanings = fst_module().compose_context(
+    composed, meanings = load_extra("kaldifst").compose_context(
         disambig_syms=symbols.marks, context_width=3, central_position=1, ifst=fst
     )
     return composed, meanings
