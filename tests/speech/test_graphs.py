@@ -13,6 +13,7 @@ from speech.toy import (
     SILENCE_PROBABILITY,
     UNIGRAM,
     search_all,
+    states_of,
     topology,
     triphone_tree,
 )
@@ -33,19 +34,34 @@ def make_graph(tree, model=BIGRAM):
     "tree", [monophone_tree(LEXICON.phones), triphone_tree()], ids=["monophones", "triphones"]
 )
 def test_best_path_is_that_of_an_exhaustive_search(model, tree):
-    settings = DecodingSettings(acoustic_scale=1.0, word_penalty=-3.0, beam=1e4)
-    decoder = Decoder(make_graph(tree, model), settings)
+    decoder = Decoder(make_graph(tree, model), DecodingSettings(acoustic_scale=1.0, beam=1e4))
     generator = np.random.default_rng(0)
     found = set()
-    for frames in (3, 5, 6, 7, 8, 9):
-        scores = 2 * generator.normal(size=(frames, tree.states)).astype(np.float32)
-        cost, words = search_all(scores, tree, model, longest=3, word_penalty=-3.0)
+    for phones in (["c"], ["c", "SIL"], ["SIL", "e", "b"], ["c", "a", "b"], ["a", "SIL", "c"]):
+        states = states_of(tree, phones)
+        scores = generator.normal(size=(len(states), tree.states)).astype(np.float32)
+        scores[np.arange(len(states)), states] += 2.0
+        cost, words = search_all(scores, tree, model, longest=3)
         decoded = decoder.decode(scores)
         assert decoded.cost == pytest.approx(cost, abs=2e-3)
         assert decoded.words == words
         assert decoded.is_complete
         found.add(words)
-    assert len(found) > 1
+    assert len(found) > 2
+
+
+def test_word_penalty_counts_once_a_word():
+    tree = triphone_tree()
+    scores = np.random.default_rng(1).normal(size=(9, tree.states)).astype(np.float32)
+    found = []
+    for penalty in (0.0, -8.0):
+        settings = DecodingSettings(acoustic_scale=1.0, word_penalty=penalty, beam=1e4)
+        decoded = Decoder(make_graph(tree), settings).decode(scores)
+        cost, words = search_all(scores, tree, BIGRAM, longest=3, word_penalty=penalty)
+        assert decoded.words == words
+        assert decoded.cost == pytest.approx(cost, abs=2e-3)
+        found.append(len(words))
+    assert found[1] > found[0]
 
 
 def test_path_has_a_state_for_each_frame():

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from attar.cohorts import Cohort
 from attar.errors import AttarError, DataError
 from attar.models import acoustic_dnn
-from attar.cohorts import Cohort
 from attar.speech.decoding import Decoder, DecodingSettings
 from attar.speech.graphs import build_graph
 from attar.speech.packed import PackedFrames
@@ -17,7 +17,7 @@ from attar.speech.recognition import (
     to_log_likelihoods,
     tune,
 )
-from speech.toy import BIGRAM, LEXICON, topology, triphone_tree
+from speech.toy import BIGRAM, LEXICON, states_of, topology, triphone_tree
 
 pytest.importorskip("kaldi_decoder", reason="needs attar[speech]")
 TREE = triphone_tree()
@@ -26,14 +26,7 @@ GRAPH = build_graph(LEXICON, BIGRAM, TREE, topology(TREE))
 
 def say(*phones, frames=2):
     """Return posteriors of someone who says these phones, clearly, and the states."""
-    index = [LEXICON.phone_index[phone] for phone in phones]
-    around = [0, *index, 0]
-    states = [
-        TREE.state(around[place], phone, around[place + 2], position)
-        for place, phone in enumerate(index)
-        for position in range(3)
-        for _ in range(frames)
-    ]
+    states = states_of(TREE, phones, frames_each=frames)
     posteriors = torch.full((len(states), TREE.states), 0.1 / (TREE.states - 1))
     posteriors[torch.arange(len(states)), torch.tensor(states)] = 0.9
     return posteriors, states
