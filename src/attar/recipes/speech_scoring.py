@@ -1,0 +1,142 @@
+"""How well an acoustic network does: frame accuracy, and word errors with weights of its own."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from attar.errors import FolderError
+from attar.files import make_folder
+from attar.recipes.speech_data import Part, Prepared
+from attar.recipes.speech_training import doing
+from attar.recipes.stages import Progress
+from attar.records import read_json, write_json
+from attar.speech.decoding import DecodingSettings
+from attar.speech.graphs import Graph
+from attar.speech.recognition import (
+    compute_log_posteriors,
+    estimate_log_priors,
+    recognize,
+    score,
+    to_log_likelihoods,
+    tune,
+)
+from attar.speech.scoring import WordErrors, bootstrap_interval, pool, pool_by_speaker
+from attar.teachers.fingerprints import hash_network
+
+SCALES = (0.15, 0.25, 0.4, 0.6, 0.9)  # acoustic scales that are tried
+PENALTIES = (-2.0, 2.0, 4.0, 7.0)  # and word penalties, in nats, beside 0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a network does on speakers that it never heard."""
+
+    name: str
+    held_out_accuracy: float  # of frames, a fraction
+    test_accuracy: float
+    held_out: WordErrors
+    test: WordErrors
+    interval: tuple[float, float]  # of the test WER, 95 %, over utterances
+    by_speaker: Mapping[str, WordErrors]
+    settings: DecodingSettings
+
+    @classmethod
+    def from_json(cls, path: Path) -> "Score":
+        """Read what an earlier run left.
+
+        Raises:
+            FolderError: If the file is damaged.
+        """
+        content = read_json(path)
+        try:
+            content.pop("network")
+            for name in ("held_out", "test"):
+                content[name] = WordErrors(**content[name])
+            content["by_speaker"] = {
+                name: WordErrors(**each) for name, each in content["by_speaker"].items()
+            }
+            content["interval"] = tuple(content["interval"])
+            content["settings"] = DecodingSettings(**content["settings"])
+            return cls(**content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise FolderError(f"{path} is damaged ({error}); remove it to score again") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what a result file holds of it."""
+        rates = {"held_out_wer": self.held_out.wer, "test_wer": self.test.wer}
+        return asdict(self) | rates
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores networks on held-out and test speakers."""
+
+    prepared: Prepared
+    graph: Graph
+    folder: Path
+
+    def score(
+        self, name: str, network: nn.Module, *, fraction: float
+    ) -> Generator[Progress, None, Score]:
+        """Score a network; kept in a file, from which the next call takes it.
+
+        Acoustic scale and word penalty are chosen for this network, on held-out speakers.
+
+        Yields:
+            What is being done.
+        """
+        path = make_folder(self.folder) / f"{name}.json"
+        made_of = hash_network(network)
+        if path.exists() and read_json(path).get("network") == made_of:
+            return Score.from_json(path)
+        yield doing(f"scoring {name.replace('-', ' ')}", fraction)
+        found = self._measure(name, network)
+        write_json(path, asdict(found) | {"network": made_of})
+        return found
+
+    def _measure(self, name: str, network: nn.Module) -> Score:
+        held_out, test = self.prepared.held_out, self.prepared.test
+        of_held_out = compute_log_posteriors(network, held_out.packed)
+        tuning = tune(
+            self.graph, self.likelihoods(held_out, of_held_out), held_out.references,
+            start=DecodingSettings(acoustic_scale=SCALES[0]),
+            acoustic_scales=SCALES, word_penalties=PENALTIES,
+        )  # fmt: skip
+        of_test = compute_log_posteriors(network, test.packed)
+        decoded = recognize(self.graph, tuning.settings, self.likelihoods(test, of_test))
+        errors = score(test.references, decoded)
+        best = min(step.errors.errors for step in tuning.steps)
+        return Score(
+            name=name,
+            held_out_accuracy=frame_accuracy(of_held_out, held_out),
+            test_accuracy=frame_accuracy(of_test, test),
+            held_out=next(step.errors for step in tuning.steps if step.errors.errors == best),
+            test=pool(errors),
+            interval=bootstrap_interval(errors, generator=np.random.default_rng(0)),
+            by_speaker=pool_by_speaker(errors, [each.speaker for each in test.utterances]),
+            settings=tuning.settings,
+        )
+
+    def likelihoods(
+        self, part: Part, log_posteriors: Float[Tensor, "frames states"]
+    ) -> Sequence[NDArray[np.float32]]:
+        """Turn posteriors into likelihoods, an array an utterance."""
+        return to_log_likelihoods(log_posteriors, self.prepared.log_priors, part.packed.offsets)
+
+
+def frame_accuracy(log_posteriors: Float[Tensor, "frames states"], part: Part) -> float:
+    """Return the fraction of frames whose most probable state is the aligned one."""
+    right = log_posteriors.argmax(dim=1) == part.states
+    return float(right.double().mean())
+
+
+def log_priors_of(part: Part, classes: int) -> NDArray[np.float32]:
+    """Return the log of how often each state is met in a part."""
+    return estimate_log_priors(torch.as_tensor(part.states), classes)

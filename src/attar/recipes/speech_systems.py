@@ -1,0 +1,169 @@
+"""The networks of the speech experiment: baselines that make an ensemble, and its students."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from attar.cohorts import Cohort
+from attar.recipes.speech_data import Part, Prepared
+from attar.recipes.speech_scoring import Score, Scorer
+from attar.recipes.speech_training import (
+    NetworkShape,
+    doing,
+    label_frames,
+    make_stage,
+    students_loss,
+)
+from attar.recipes.stages import Progress, Stage, TrainedCohort, WorkMeter, train_cohort_stage
+from attar.speech.frames import Distort, FrameSet
+from attar.speech.graphs import cached_graph
+from attar.training import LossFn, hard_target_loss
+
+if TYPE_CHECKING:
+    from attar.recipes.speech import Config
+
+_MEASURED = 8  # every so many held-out frames is measured while training
+_LABELING = 0.35  # of the work of an epoch of the same networks, which go forward only
+
+
+@dataclass(frozen=True)
+class Systems:
+    """What was trained."""
+
+    shape: NetworkShape
+    teachers: Cohort
+    students: Cohort  # one for each temperature
+    wall_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How well each system does."""
+
+    baselines: tuple[Score, ...]
+    ensemble: Score
+    students: tuple[Score, ...]  # one for each temperature
+
+    @property
+    def chosen(self) -> int:
+        """Which student has the most held-out frames right."""
+        accuracies = [each.held_out_accuracy for each in self.students]
+        return accuracies.index(max(accuracies))
+
+    @property
+    def distilled(self) -> Score:
+        """That student's score."""
+        return self.students[self.chosen]
+
+
+def train_systems(
+    config: "Config", prepared: Prepared, folder: Path
+) -> Generator[Progress, None, Systems]:
+    """Train the ensemble, keep its soft targets, and train the students from them."""
+    shape = make_shape(config, prepared)
+    frames = transfer_set(config, prepared)
+    temperatures = config.student_temperatures
+    seeds = range(config.seeds)
+
+    def stage(name: str, title: str, cohort_seeds: list[int], seed: int) -> Stage:
+        return make_stage(
+            name, title, lambda: shape.make_cohort(cohort_seeds), epochs=config.epochs,
+            batch_size=config.batch_size, learning_rate=config.learning_rate, seed=seed,
+        )  # fmt: skip
+
+    teachers = stage("teachers", f"{config.seeds} networks together", list(seeds), 0)
+    # All students start from the same weights, which no baseline has.
+    students = stage(
+        "students", f"students at T = {config.temperatures}",
+        [config.seeds] * len(temperatures), 1,
+    )  # fmt: skip
+    work = [each.work(len(frames)) for each in (teachers, students)]
+    labeling = work[0] / config.epochs * _LABELING * len(config.view_numbers)
+    meter = WorkMeter(sum(work) + labeling)
+
+    trained = yield from _train(config, prepared, teachers, frames, hard_target_loss, folder, meter)
+    assert trained.cohort is not None
+    fraction = meter.done / meter.total
+    store = yield from label_frames(
+        trained.cohort, frames, folder / "soft-targets",
+        k=min(config.k, shape.states), views=config.view_numbers, fraction=fraction,
+    )  # fmt: skip
+    meter.add(labeling, by_earlier_run=True)
+    loss_fn = students_loss(
+        store, temperatures, soft_weight=config.soft_weight, hard_weight=config.hard_weight
+    )
+    taught = yield from _train(config, prepared, students, frames, loss_fn, folder, meter)
+    assert taught.cohort is not None
+    seconds = trained.wall_seconds + taught.wall_seconds
+    return Systems(shape, trained.cohort, taught.cohort, seconds)
+
+
+def score_systems(
+    config: "Config", prepared: Prepared, systems: Systems, folder: Path
+) -> Generator[Progress, None, Scores]:
+    """Decode with each network, and with the ensemble; weights are chosen for each."""
+    yield doing("building the decoding graph", 1.0)
+    graph = cached_graph(
+        folder / "graphs", prepared.lexicon, prepared.language_model, prepared.tree,
+        prepared.topology,
+    )  # fmt: skip
+    scorer = Scorer(prepared, graph, folder / "scores")
+    baselines = []
+    for place, network in enumerate(systems.teachers.members()):
+        score = yield from scorer.score(f"baseline-{place}", network, fraction=1.0)
+        baselines.append(score)
+    ensemble = yield from scorer.score("ensemble", systems.teachers, fraction=1.0)
+    students = []
+    for temperature, network in zip(
+        config.student_temperatures, systems.students.members(), strict=True
+    ):
+        score = yield from scorer.score(f"distilled-{temperature:g}", network, fraction=1.0)
+        students.append(score)
+    return Scores(tuple(baselines), ensemble, tuple(students))
+
+
+def make_shape(config: "Config", prepared: Prepared) -> NetworkShape:
+    """Say what every network looks like."""
+    return NetworkShape(
+        states=prepared.tree.states,
+        inputs=prepared.train.packed.window_dims,
+        layers=config.layers,
+        units=config.units,
+        dropout=config.dropout,
+    )
+
+
+def transfer_set(config: "Config", prepared: Prepared) -> FrameSet:
+    """Make the set that every network learns from, with the views that it sees."""
+    dims = prepared.train.packed.frames.shape[1]
+    views = Distort(
+        dims, shift=config.shift, frames=config.masked_frames, band=min(config.masked_band, dims)
+    )
+    return frame_set(prepared.train, prepared, views=views if config.views else None)
+
+
+def frame_set(part: Part, prepared: Prepared, *, views: Distort | None = None) -> FrameSet:
+    """Make a transfer set of a part of the corpus."""
+    return FrameSet(part.packed, part.states, classes=prepared.tree.states, views=views)
+
+
+def some_frames(part: Part, prepared: Prepared) -> FrameSet:
+    """Choose every so many frames of a part, to measure networks on while they are trained."""
+    whole = frame_set(part, prepared)
+    return whole.subset(torch.arange(0, len(whole), _MEASURED))
+
+
+def _train(
+    config: "Config", prepared: Prepared, stage: Stage, frames: FrameSet, loss_fn: LossFn,
+    folder: Path, meter: WorkMeter,
+) -> Generator[Progress, None, TrainedCohort]:  # fmt: skip
+    return (
+        yield from train_cohort_stage(
+            stage, frames, loss_fn, folder=folder,
+            test_set=some_frames(prepared.held_out, prepared), meter=meter,
+            views=config.view_numbers, keeps_weights=True,
+        )
+    )  # fmt: skip
