@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 POSITIONS = 3  # emitting states of a phone, passed from left to right; silence has as many
 
+_LEAST_STAY = 0.02  # so that no step is impossible
+
 
 @dataclass(frozen=True)
 class Topology:
@@ -21,6 +23,22 @@ class Topology:
     def uniform(cls, states: int, self_loop: float = 0.5) -> "Topology":
         """Give all states one probability of being stayed in."""
         return cls(np.full(states, self_loop, dtype=np.float32))
+
+    @classmethod
+    def estimate(
+        cls, states: NDArray[np.int64], entered: NDArray[np.bool_], *, count: int
+    ) -> "Topology":
+        """Estimate from an alignment, with one frame more of each kind than there are.
+
+        Args:
+            states: The tied state of each frame.
+            entered: Whether it is the first frame there.
+            count: How many tied states there are.
+        """
+        frames = np.bincount(states, minlength=count)
+        visits = np.bincount(states[entered], minlength=count)
+        stay = 1 - (visits + 1) / (frames + 2)
+        return cls(np.clip(stay, _LEAST_STAY, 1 - _LEAST_STAY).astype(np.float32))
 
     @property
     def stay(self) -> NDArray[np.float32]:

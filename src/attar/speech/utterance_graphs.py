@@ -58,6 +58,18 @@ class UtteranceGraph:
             passed[first : first + POSITIONS] = start + np.arange(1, POSITIONS + 1)
         return int(passed[self.final].min())
 
+    @cached_property
+    def plain_path(self) -> NDArray[np.int32]:
+        """The states of one way through: first pronunciations, silence at both ends only."""
+        phone = int(self.final[-1]) // POSITIONS
+        phones = [phone]
+        while self.before[phone]:
+            phone = self.before[phone][0] // POSITIONS
+            phones.append(phone)
+        starts = POSITIONS * np.array(phones[::-1])
+        states: NDArray[np.int32] = (starts[:, None] + np.arange(POSITIONS)).astype(np.int32)
+        return states.ravel()
+
     def pdfs(self, table: NDArray[np.int32]) -> NDArray[np.int32]:
         """Give the tied state of each state, by a tree's table: [states]."""
         return table[self.left, self.phone, self.right, self.position]

@@ -85,7 +85,10 @@ class _Batch:
         first_rows = np.cumsum([0, *self.frames[:-1]])
         columns = self.matrix.shape[1]
         self.cells = np.concatenate(
-            [row * columns + pdf.astype(np.int64) for row, pdf in zip(first_rows, pdfs, strict=True)]
+            [
+                row * columns + pdf.astype(np.int64)
+                for row, pdf in zip(first_rows, pdfs, strict=True)
+            ]
         )  # of each state, at the first frame, in the flat matrix
         self.stay, self.leave = topology.stay[self.pdf], topology.leave[self.pdf]
         self.before = self._pad_before()  # [phones, most that one follows]
