@@ -86,10 +86,10 @@ def train_systems(
 
     trained = yield from _train(config, prepared, teachers, frames, hard_target_loss, folder, meter)
     assert trained.cohort is not None
-    fraction = meter.done / meter.total
     store = yield from label_frames(
         trained.cohort, frames, folder / "soft-targets",
-        k=min(config.k, shape.states), views=config.view_numbers, fraction=fraction,
+        k=min(config.k, shape.states), views=config.view_numbers,
+        start=meter.done / meter.total, end=(meter.done + labeling) / meter.total,
     )  # fmt: skip
     meter.add(labeling, by_earlier_run=True)
     loss_fn = students_loss(

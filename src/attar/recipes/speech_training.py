@@ -1,8 +1,12 @@
 """What the speech experiments train, and the soft targets in between."""
 
+import queue
+import threading
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -10,12 +14,14 @@ from torch import Tensor, nn
 
 from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet
-from attar.labeling import LabelingProgress, label
+from attar.labeling import label
 from attar.losses import SparseTargets, mean_logits, sparse_distillation_loss
 from attar.models import acoustic_dnn
 from attar.recipes.stages import Progress, Stage
 from attar.targets import SoftTargets, Sparse
 from attar.training import LossFn, OptimizerName, TrainingSettings
+
+T = TypeVar("T")
 
 OPTIMIZER: OptimizerName = "adamw"
 WARMUP_EPOCHS = 0.5
@@ -33,6 +39,41 @@ class Task(Progress):
 def doing(title: str, fraction: float) -> Task:
     """Say what is being done, when that much of the whole is done."""
     return Task(title, 0, 0, fraction, None, 0.0, None)
+
+
+def following(
+    work: Callable[..., T], *, start: float = 0.0, end: float = 0.0
+) -> Generator[Progress, None, T]:
+    """Do work that reports to `progress=`, in a thread, and yield what it reports.
+
+    Args:
+        work: Takes `progress`, a function of records that have a fraction.
+        start: How much of the whole is done before.
+        end: How much is done after.
+
+    Returns:
+        What it returns; what it raises is raised.
+    """
+    reports: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    outcome: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work(progress=reports.put))
+        except BaseException as error:  # raised where the caller is
+            errors.append(error)
+        finally:
+            reports.put(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while (report := reports.get()) is not None:
+        yield doing(str(report), start + (end - start) * report.fraction)
+    thread.join()
+    if errors:
+        raise errors[0]
+    return outcome[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,22 +138,22 @@ def label_frames(
     *,
     k: int,
     views: Sequence[int],
-    fraction: float,
+    start: float,
+    end: float,
 ) -> Generator[Progress, None, SoftTargets]:
     """Keep the ensemble's soft targets on disk, sparse: the k largest states, and the tail.
 
     Yields:
-        That it is going on.
+        How far it is, from `start` to `end` of the whole.
 
     Returns:
         The finished store.
     """
-    reports: list[LabelingProgress] = []
-    yield doing("labeling the transfer set", fraction)
-    return label(
-        CohortMean(teachers), transfer_set, folder, encoding=Sparse(k=k), views=views,
-        workers=1, progress=reports.append,
+    work = partial(
+        label, CohortMean(teachers), transfer_set, folder,
+        encoding=Sparse(k=k), views=views, workers=1,
     )  # fmt: skip
+    return (yield from following(work, start=start, end=end))
 
 
 def students_loss(
