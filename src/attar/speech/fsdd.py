@@ -101,9 +101,10 @@ def prepare_fsdd(
         digits, problems = _read_digits(found)
     speakers = sorted(digits)
     if len(speakers) <= settings.test_speakers:
+        names = ", ".join(speakers) or "no recordings named like 7_jackson_32.wav"
         raise DataError(
             f"expected more than {settings.test_speakers} speakers in {source}, "
-            f"got {len(speakers)} ({', '.join(speakers) or 'no recordings named like 7_jackson_32.wav'})"
+            f"got {len(speakers)}: {names}"
         )
     make_folder(folder)
     LEXICON.write(folder / "lexicon.txt")
