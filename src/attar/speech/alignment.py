@@ -167,7 +167,10 @@ def write_alignment(alignment: Alignment, tree: Tree, path: Path) -> None:
         "sha256": _checksum(alignment),
         "ids": json.dumps(alignment.ids),
     }
-    arrays = {"offsets": alignment.offsets, "states": alignment.states}
+    arrays: dict[str, NDArray[np.generic]] = {
+        "offsets": alignment.offsets,
+        "states": alignment.states,
+    }
     write_atomically(path, save(arrays, metadata=about))
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from attar.errors import DataError, check_positive
 from attar.speech.extra import load_extra
@@ -41,8 +41,8 @@ class FilterbankSettings:
         high = self.high_hz or self.sample_rate_hz / 2
         if not 0 <= self.low_hz < high <= self.sample_rate_hz / 2:
             raise DataError(
-                f"expected 0 <= low_hz < high_hz <= {self.sample_rate_hz / 2:g}, got {self.low_hz:g} "
-                f"and {high:g}"
+                f"expected 0 <= low_hz < high_hz <= {self.sample_rate_hz / 2:g}, "
+                f"got {self.low_hz:g} and {high:g}"
             )
 
     @property
@@ -100,8 +100,10 @@ def add_deltas(features: Float[Tensor, "frames dims"]) -> Float[Tensor, "frames 
 def _slopes(features: Float[Tensor, "frames dims"]) -> Float[Tensor, "frames dims"]:
     steps = torch.arange(-_REACH, _REACH + 1, dtype=features.dtype)
     kernel = (steps / steps.square().sum()).view(1, 1, -1)  # least squares
-    padded = F.pad(features.T[:, None], (_REACH, _REACH), mode="replicate")  # [dims, 1, frames + 4]
-    return F.conv1d(padded, kernel)[:, 0].T
+    padded = functional.pad(
+        features.T[:, None], (_REACH, _REACH), mode="replicate"
+    )  # [dims, 1, frames + 4]
+    return functional.conv1d(padded, kernel)[:, 0].T
 
 
 def normalize(features: Sequence[Float[Tensor, "_ dims"]]) -> list[Float[Tensor, "_ dims"]]:

@@ -38,7 +38,7 @@ def align(
 
     Args:
         graphs: One an utterance.
-        log_likelihoods: Of each utterance's frames given the tied states; scaled, if they should be.
+        log_likelihoods: Of each utterance's frames given the tied states.
         tree: Says which tied state each state of the graphs is.
         topology: Of the tree's states.
 
