@@ -29,9 +29,9 @@ def test_batches_are_windows_and_subsets_keep_their_neighbors():
 
 
 def test_fingerprint_sees_windows_and_utterances():
-    prints = {
-        make_set(lengths).fingerprint() for lengths in ((30, 12), (20, 22), (42,))
-    } | {make_set(left=4, right=2).fingerprint()}
+    prints = {make_set(lengths).fingerprint() for lengths in ((30, 12), (20, 22), (42,))} | {
+        make_set(left=4, right=2).fingerprint()
+    }
     assert len(prints) == 4
     assert make_set().fingerprint() == make_set().fingerprint()
     part, other = make_set().subset(torch.tensor([1])), make_set((30, 11)).subset(torch.tensor([1]))

@@ -43,6 +43,4 @@ def acoustic_dnn(
     """
     if layers < 1:
         raise AttarError(f"expected one hidden layer or more, got {layers}")
-    return mlp(
-        inputs, [units] * layers, states, generator=generator, hidden_dropout=hidden_dropout
-    )
+    return mlp(inputs, [units] * layers, states, generator=generator, hidden_dropout=hidden_dropout)

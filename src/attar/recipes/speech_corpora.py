@@ -2,19 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attar.errors import FolderError
+from attar.recipes.speech_config import DataConfig
 from attar.speech.corpora import read_speech_data
 from attar.speech.features import FilterbankSettings
 from attar.speech.language_models import LanguageModel, count_bigrams, read_arpa
 from attar.speech.lexicon import Lexicon
 from attar.speech.utterances import Corpus, Problem, split_speakers
-
-if TYPE_CHECKING:
-    from attar.recipes.speech_data import DataConfig
 
 NAMED = ("an4", "fsdd")  # that `attar data` prepares
 
@@ -33,7 +30,7 @@ class SpeechCorpus:
     problems: tuple[Problem, ...]  # utterances that could not be read
 
 
-def load_corpus(config: "DataConfig") -> SpeechCorpus:
+def load_corpus(config: DataConfig) -> SpeechCorpus:
     """Read the corpus, and hold out some training speakers.
 
     The language model is the corpus's own, or bigrams counted in what the other training speakers
@@ -44,7 +41,7 @@ def load_corpus(config: "DataConfig") -> SpeechCorpus:
         FolderError: If it is not there; the error says what makes it.
     """
     is_named = config.corpus in NAMED
-    folder = Path(config.data or (Path("data") / config.corpus if is_named else config.corpus))
+    folder = Path(config.data or config.corpus)
     if not folder.is_dir():
         advice = (
             f"run `attar data {config.corpus}`, or say with --data where it is"

@@ -1,6 +1,5 @@
 """What the speech experiments start from: a corpus in three parts, and the state of every frame."""
 
-import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,9 +12,9 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attar.errors import DataError, FolderError, check_positive
+from attar.errors import DataError, FolderError
 from attar.files import make_folder
-from attar.recipes.config import option
+from attar.recipes.speech_config import DataConfig
 from attar.recipes.speech_corpora import SpeechCorpus, load_corpus
 from attar.recipes.speech_training import NetworkShape, doing, following, make_stage
 from attar.recipes.stages import Progress, WorkMeter, train_stage
@@ -40,25 +39,6 @@ from attar.speech.utterances import Corpus, Problem, Utterance, count_problems
 from attar.training import hard_target_loss
 
 PARTS = ("train", "held out", "test")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """Where the frames come from, and their states."""
-
-    corpus: str = option(
-        "an4", "an4, fsdd, or a folder with train/, test/ and lexicon.txt as Kaldi has them."
-    )
-    data: str = option("", "Where `attar data` has put it.  [default: data/CORPUS]")
-    held_out: int = option(8, "Training speakers on whom everything is chosen.")
-    data_seed: int = option(0, "Draws these speakers.")
-    states: int = option(600, "Tied states, at most.")
-    align_units: int = option(256, "Units of the network that aligns once more.")
-    align_epochs: int = option(2, "Its passes; 0: the mixtures' alignment stays.")
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        check_positive(held_out=self.held_out, states=self.states)
 
 
 @dataclass(frozen=True)
@@ -143,9 +123,7 @@ def prepare(config: DataConfig, folder: Path) -> Generator[Progress, None, Prepa
     return _open(corpus, kept)
 
 
-def _align(
-    config: DataConfig, corpus: SpeechCorpus, kept: Path
-) -> Generator[Progress, None, None]:
+def _align(config: DataConfig, corpus: SpeechCorpus, kept: Path) -> Generator[Progress, None, None]:
     settings = AlignmentSettings(states=config.states)
     aligner, aligned = yield from following(
         partial(train_aligner, corpus.train, corpus.lexicon, settings)

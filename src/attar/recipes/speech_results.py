@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from attar.recipes.speech_config import Config
 from attar.recipes.speech_data import Prepared
 from attar.recipes.speech_scoring import Score
 from attar.recipes.speech_systems import Scores, Systems
 from attar.records import ExperimentResult, ResultRow, this_machine
-
-if TYPE_CHECKING:
-    from attar.recipes.speech import Config
 
 EXPERIMENT = "speech"
 FRAMES, WORDS = "test frame accuracy, %", "test WER, %"
@@ -20,7 +18,7 @@ PAPER = {"baseline": (58.9, 10.9), "ensemble": (61.1, 10.7), "distilled": (60.8,
 
 
 def make_result(
-    config: "Config", prepared: Prepared, systems: Systems, scores: Scores, command: str
+    config: Config, prepared: Prepared, systems: Systems, scores: Scores, command: str
 ) -> ExperimentResult:
     """Put together what the run found."""
     chosen = config.student_temperatures[scores.chosen]
@@ -84,7 +82,7 @@ def _shares(scores: Scores) -> dict[str, float | None]:
             ("test frame accuracy", "held-out frame accuracy", "test WER")}  # fmt: skip
 
 
-def _notes(config: "Config", prepared: Prepared, scores: Scores) -> list[str]:
+def _notes(config: Config, prepared: Prepared, scores: Scores) -> list[str]:
     shares = _shares(scores)
     kept = shares["test frame accuracy"]
     notes = []
@@ -95,9 +93,7 @@ def _notes(config: "Config", prepared: Prepared, scores: Scores) -> list[str]:
         )
     for score in (scores.baselines[0], scores.ensemble, scores.distilled):
         low, high = score.interval
-        notes.append(
-            f"{score.name}: {score.test}; {low:.1%} to {high:.1%} with 95 % of confidence"
-        )
+        notes.append(f"{score.name}: {score.test}; {low:.1%} to {high:.1%} with 95 % of confidence")
     temperatures = zip(config.student_temperatures, scores.students, strict=True)
     curve = ", ".join(f"{T:g}: {each.held_out_accuracy:.1%}" for T, each in temperatures)
     notes.append(f"held-out frame accuracy by temperature: {curve}")

@@ -3,11 +3,11 @@
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from attar.cohorts import Cohort
+from attar.recipes.speech_config import Config
 from attar.recipes.speech_data import Part, Prepared
 from attar.recipes.speech_scoring import Score, Scorer
 from attar.recipes.speech_training import (
@@ -19,11 +19,9 @@ from attar.recipes.speech_training import (
 )
 from attar.recipes.stages import Progress, Stage, TrainedCohort, WorkMeter, train_cohort_stage
 from attar.speech.frames import Distort, FrameSet
-from attar.speech.graphs import cached_graph
+from attar.speech.graphs import Graph, cached_graph
+from attar.speech.recognizer import Recognizer
 from attar.training import LossFn, hard_target_loss
-
-if TYPE_CHECKING:
-    from attar.recipes.speech import Config
 
 _MEASURED = 8  # every so many held-out frames is measured while training
 _LABELING = 0.35  # of the work of an epoch of the same networks, which go forward only
@@ -60,7 +58,7 @@ class Scores:
 
 
 def train_systems(
-    config: "Config", prepared: Prepared, folder: Path
+    config: Config, prepared: Prepared, folder: Path
 ) -> Generator[Progress, None, Systems]:
     """Train the ensemble, keep its soft targets, and train the students from them."""
     shape = make_shape(config, prepared)
@@ -102,14 +100,11 @@ def train_systems(
 
 
 def score_systems(
-    config: "Config", prepared: Prepared, systems: Systems, folder: Path
+    config: Config, prepared: Prepared, systems: Systems, folder: Path
 ) -> Generator[Progress, None, Scores]:
     """Decode with each network, and with the ensemble; weights are chosen for each."""
     yield doing("building the decoding graph", 1.0)
-    graph = cached_graph(
-        folder / "graphs", prepared.lexicon, prepared.language_model, prepared.tree,
-        prepared.topology,
-    )  # fmt: skip
+    graph = make_graph(prepared, folder)
     scorer = Scorer(prepared, graph, folder / "scores")
     baselines = []
     for place, network in enumerate(systems.teachers.members()):
@@ -125,7 +120,32 @@ def score_systems(
     return Scores(tuple(baselines), ensemble, tuple(students))
 
 
-def make_shape(config: "Config", prepared: Prepared) -> NetworkShape:
+def make_recognizer(
+    prepared: Prepared, systems: Systems, scores: Scores, folder: Path
+) -> Recognizer:
+    """Put together what the distilled network needs to recognize words."""
+    shape = systems.shape
+    return Recognizer(
+        systems.students.member(scores.chosen).eval(),
+        (shape.states, shape.layers, shape.units, shape.inputs),
+        tuple(prepared.log_priors.tolist()),
+        prepared.corpus.filterbanks,
+        prepared.tree,
+        prepared.lexicon,
+        make_graph(prepared, folder),
+        scores.distilled.settings,
+    )
+
+
+def make_graph(prepared: Prepared, folder: Path) -> Graph:
+    """Build the decoding graph, or take it from the folder."""
+    return cached_graph(
+        folder / "graphs", prepared.lexicon, prepared.language_model, prepared.tree,
+        prepared.topology,
+    )  # fmt: skip
+
+
+def make_shape(config: Config, prepared: Prepared) -> NetworkShape:
     """Say what every network looks like."""
     return NetworkShape(
         states=prepared.tree.states,
@@ -136,7 +156,7 @@ def make_shape(config: "Config", prepared: Prepared) -> NetworkShape:
     )
 
 
-def transfer_set(config: "Config", prepared: Prepared) -> FrameSet:
+def transfer_set(config: Config, prepared: Prepared) -> FrameSet:
     """Make the set that every network learns from, with the views that it sees."""
     dims = prepared.train.packed.frames.shape[1]
     views = Distort(
@@ -157,7 +177,7 @@ def some_frames(part: Part, prepared: Prepared) -> FrameSet:
 
 
 def _train(
-    config: "Config", prepared: Prepared, stage: Stage, frames: FrameSet, loss_fn: LossFn,
+    config: Config, prepared: Prepared, stage: Stage, frames: FrameSet, loss_fn: LossFn,
     folder: Path, meter: WorkMeter,
 ) -> Generator[Progress, None, TrainedCohort]:  # fmt: skip
     return (

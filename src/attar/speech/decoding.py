@@ -11,7 +11,6 @@ from attar.speech.extra import load_extra
 from attar.speech.graphs import Graph
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodingSettings:
     """How sounds and sentences are weighed, and how wide the search is."""

@@ -1,9 +1,8 @@
 """Decoding graphs: HCLG, from tied states to words (Mohri, Pereira & Riley 2002)."""
 
 import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from attar.errors import AttarError, DataError, FolderError, file_error
 from attar.files import make_folder, write_atomically
-from attar.speech.hmm import Topology
 from attar.speech.extra import load_extra
+from attar.speech.hmm import Topology
 from attar.speech.language_models import LanguageModel
 from attar.speech.lexicon import Lexicon
 from attar.speech.transducers import (
@@ -222,7 +221,13 @@ def _add_loops(fst: Fst, words: Sequence[str], topology: Topology) -> Graph:
     ]
     for source, target, state, word, cost in arcs:
         rows += [
-            (number[source, before], number[target, state], state, word, cost + cost_of_leaving(before))
+            (
+                number[source, before],
+                number[target, state],
+                state,
+                word,
+                cost + cost_of_leaving(before),
+            )
             for before in entered.get(source, [])
         ]
     ends = [
@@ -230,7 +235,9 @@ def _add_loops(fst: Fst, words: Sequence[str], topology: Topology) -> Graph:
         for node, cost in finals.items()
         for state in entered.get(node, [])
     ]
-    sources, targets, labels, outputs, costs = (np.array(column) for column in zip(*rows, strict=True))
+    sources, targets, labels, outputs, costs = (
+        np.array(column) for column in zip(*rows, strict=True)
+    )
     nodes, final_costs = (np.array(column) for column in zip(*ends, strict=True))
     return Graph(
         tuple(words), sources.astype(np.int32), targets.astype(np.int32), labels.astype(np.int32),

@@ -80,7 +80,7 @@ def count_bigrams(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str])
 
     Source: Witten & Bell (1991), "The zero-frequency problem", method C.
     """
-    singles: Counter[str] = Counter({word: 1 for word in vocabulary})
+    singles: Counter[str] = Counter(dict.fromkeys(vocabulary, 1))
     after: dict[str, Counter[str]] = {}
     for sentence in sentences:
         for first, second in zip([START, *sentence], [*sentence, END], strict=True):
@@ -103,7 +103,7 @@ def count_bigrams(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str])
 
 def count_words(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str]) -> LanguageModel:
     """Estimate a unigram model, with one count more for each word of the vocabulary."""
-    singles: Counter[str] = Counter({word: 1 for word in vocabulary})
+    singles: Counter[str] = Counter(dict.fromkeys(vocabulary, 1))
     for sentence in sentences:
         singles.update([*sentence, END])
     if not singles[END]:

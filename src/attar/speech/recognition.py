@@ -170,9 +170,7 @@ def time_words(
     phone_of, position_of = _describe_states(tree)
     runs = list(_phone_runs(phone_of[decoded.states], position_of[decoded.states]))
     spoken = [run for run in runs if tree.phones[run[0]] != SILENCE]
-    lengths = _split_phones(
-        [tree.phones[phone] for phone, *_ in spoken], decoded.words, lexicon
-    )
+    lengths = _split_phones([tree.phones[phone] for phone, *_ in spoken], decoded.words, lexicon)
     phone_posteriors = torch.zeros(len(posteriors), len(tree.phones))
     phone_posteriors.index_add_(1, torch.from_numpy(phone_of).long(), posteriors.float())
     timed, first = [], 0
@@ -204,7 +202,8 @@ def _phone_runs(
     starts = [
         frame
         for frame, position in enumerate(positions)
-        if position == 0 and (frame == 0 or positions[frame - 1] != 0 or phones[frame] != phones[frame - 1])
+        if position == 0
+        and (frame == 0 or positions[frame - 1] != 0 or phones[frame] != phones[frame - 1])
     ]
     for start, end in zip(starts, [*starts[1:], len(phones)], strict=True):
         yield int(phones[start]), start, end

@@ -78,9 +78,7 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> WordErr
         [list(reference)], [list(hypothesis)],
         reference_transform=keep, hypothesis_transform=keep,
     )  # fmt: skip
-    return WordErrors(
-        counted.substitutions, counted.deletions, counted.insertions, len(reference)
-    )
+    return WordErrors(counted.substitutions, counted.deletions, counted.insertions, len(reference))
 
 
 def pool(errors: Iterable[WordErrors]) -> WordErrors:
