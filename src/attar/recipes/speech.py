@@ -1,4 +1,4 @@
-"""Ten acoustic models distilled into one: section 4 and table 1 of Hinton, Vinyals & Dean (2015)."""
+"""Ten acoustic models distilled into one: Hinton, Vinyals & Dean (2015), section 4 and table 1."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace

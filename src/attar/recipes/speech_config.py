@@ -18,8 +18,8 @@ class DataConfig:
     )
     held_out: int = option(8, "Training speakers on whom everything is chosen.")
     data_seed: int = option(0, "Draws these speakers.")
-    states: int = option(600, "Tied states, at most.")
-    align_units: int = option(256, "Units of the network that aligns once more.")
+    states: int = option(400, "Tied states, at most.")
+    align_units: int = option(192, "Units of the network that aligns once more.")
     align_epochs: int = option(2, "Its passes; 0: the mixtures' alignment stays.")
 
     def __post_init__(self) -> None:
@@ -38,9 +38,9 @@ class Config(DataConfig):
 
     seeds: int = option(10, "Members of the ensemble, each of which is a baseline.")
     layers: int = option(3, "Hidden layers of every network (the paper: 8).")
-    units: int = option(256, "Units in each (the paper: 2560).")
+    units: int = option(192, "Units in each (the paper: 2560).")
     dropout: float = option(0.2, "Probability that a hidden unit is dropped.")
-    epochs: int = option(6, "Passes over the frames, of every network.")
+    epochs: int = option(4, "Passes over the frames, of every network.")
     batch_size: int = option(512, "Frames in a batch.")
     learning_rate: float = option(0.002, "The highest one (AdamW).")
     views: int = option(2, "Distorted views of the frames, an epoch each, over and over.")
@@ -50,7 +50,7 @@ class Config(DataConfig):
     temperatures: str = option("1,2,5,10", "Of the soft targets, one student each.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(0.5, "Weight of the hard targets' loss.")
-    k: int = option(24, "Soft targets kept for each frame; the rest is kept as a tail.")
+    k: int = option(16, "Soft targets kept for each frame; the rest is kept as a tail.")
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""

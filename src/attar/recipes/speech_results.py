@@ -48,7 +48,8 @@ def make_result(
             "corpus": prepared.describe(),
             "baselines": [each.to_json() for each in scores.baselines],
             "ensemble": scores.ensemble.to_json(),
-            "students": [each.to_json() for each in scores.students],
+            "distilled": scores.distilled.to_json(),
+            "held-out frame accuracy by temperature": dict(_by_temperature(config, scores)),
             "share of the gain kept": _shares(scores),
             "notes": _notes(config, prepared, scores),
         },
@@ -94,11 +95,15 @@ def _notes(config: Config, prepared: Prepared, scores: Scores) -> list[str]:
     for score in (scores.baselines[0], scores.ensemble, scores.distilled):
         low, high = score.interval
         notes.append(f"{score.name}: {score.test}; {low:.1%} to {high:.1%} with 95 % of confidence")
-    temperatures = zip(config.student_temperatures, scores.students, strict=True)
-    curve = ", ".join(f"{T:g}: {each.held_out_accuracy:.1%}" for T, each in temperatures)
+    curve = ", ".join(f"{T}: {each:.1%}" for T, each in _by_temperature(config, scores))
     notes.append(f"held-out frame accuracy by temperature: {curve}")
     notes.append(f"corpus {prepared.describe()['name']}: {_tell(prepared.describe())}")
     return notes
+
+
+def _by_temperature(config: Config, scores: Scores) -> list[tuple[str, float]]:
+    names = [f"{each:g}" for each in config.student_temperatures]
+    return list(zip(names, scores.held_out_accuracies, strict=True))
 
 
 def _tell(described: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,17 +20,16 @@ from attar.speech.decoding import DecodingSettings
 from attar.speech.graphs import Graph
 from attar.speech.recognition import (
     compute_log_posteriors,
-    estimate_log_priors,
     recognize,
-    score,
     to_log_likelihoods,
     tune,
 )
+from attar.speech.recognition import score as count
 from attar.speech.scoring import WordErrors, bootstrap_interval, pool, pool_by_speaker
-from attar.teachers.fingerprints import hash_network
+from attar.teachers.fingerprints import hash_network, hash_value
 
-SCALES = (0.15, 0.25, 0.4, 0.6, 0.9)  # acoustic scales that are tried
-PENALTIES = (-2.0, 2.0, 4.0, 7.0)  # and word penalties, in nats, beside 0
+SCALES = (0.2, 0.35, 0.6, 1.0)  # acoustic scales that are tried
+PENALTIES = (-2.0, 2.0, 5.0)  # and word penalties, in nats, beside 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,6 @@ class Score:
     name: str
     held_out_accuracy: float  # of frames, a fraction
     test_accuracy: float
-    held_out: WordErrors
     test: WordErrors
     interval: tuple[float, float]  # of the test WER, 95 %, over utterances
     by_speaker: Mapping[str, WordErrors]
@@ -57,8 +54,7 @@ class Score:
         content = read_json(path)
         try:
             content.pop("network")
-            for name in ("held_out", "test"):
-                content[name] = WordErrors(**content[name])
+            content["test"] = WordErrors(**content["test"])
             content["by_speaker"] = {
                 name: WordErrors(**each) for name, each in content["by_speaker"].items()
             }
@@ -70,8 +66,7 @@ class Score:
 
     def to_json(self) -> dict[str, Any]:
         """Give what a result file holds of it."""
-        rates = {"held_out_wer": self.held_out.wer, "test_wer": self.test.wer}
-        return asdict(self) | rates
+        return asdict(self) | {"test_wer": self.test.wer}
 
 
 @dataclass(frozen=True)
@@ -83,48 +78,54 @@ class Scorer:
     folder: Path
 
     def score(
-        self, name: str, network: nn.Module, *, fraction: float
+        self, name: str, network: nn.Module, *, settings: DecodingSettings | None = None
     ) -> Generator[Progress, None, Score]:
         """Score a network; kept in a file, from which the next call takes it.
 
-        Acoustic scale and word penalty are chosen for this network, on held-out speakers.
+        Args:
+            name: Of the file.
+            network: A network, or a cohort, whose members' mean counts.
+            settings: Weights that were chosen for a network of the same kind; by default they are
+                chosen for this one, on held-out speakers.
 
         Yields:
             What is being done.
         """
         path = make_folder(self.folder) / f"{name}.json"
-        made_of = hash_network(network)
+        made_of = hash_value([hash_network(network), settings])
         if path.exists() and read_json(path).get("network") == made_of:
             return Score.from_json(path)
-        yield doing(f"scoring {name.replace('-', ' ')}", fraction)
-        found = self._measure(name, network)
-        write_json(path, asdict(found) | {"network": made_of})
-        return found
-
-    def _measure(self, name: str, network: nn.Module) -> Score:
+        yield doing(f"scoring {name.replace('-', ' ')}", 1.0)
         held_out, test = self.prepared.held_out, self.prepared.test
         of_held_out = compute_log_posteriors(network, held_out.packed)
-        tuning = tune(
-            self.graph, self.likelihoods(held_out, of_held_out), held_out.references,
-            start=DecodingSettings(acoustic_scale=SCALES[0]),
-            acoustic_scales=SCALES, word_penalties=PENALTIES,
-        )  # fmt: skip
+        if settings is None:
+            yield doing(f"choosing weights for {name.replace('-', ' ')}", 1.0)
+        chosen = settings or self._choose(of_held_out)
+        yield doing(f"decoding with {name.replace('-', ' ')}", 1.0)
         of_test = compute_log_posteriors(network, test.packed)
-        decoded = recognize(self.graph, tuning.settings, self.likelihoods(test, of_test))
-        errors = score(test.references, decoded)
-        best = min(step.errors.errors for step in tuning.steps)
-        return Score(
+        decoded = recognize(self.graph, chosen, self._likelihoods(test, of_test))
+        errors = count(test.references, decoded)
+        found = Score(
             name=name,
             held_out_accuracy=frame_accuracy(of_held_out, held_out),
             test_accuracy=frame_accuracy(of_test, test),
-            held_out=next(step.errors for step in tuning.steps if step.errors.errors == best),
             test=pool(errors),
             interval=bootstrap_interval(errors, generator=np.random.default_rng(0)),
             by_speaker=pool_by_speaker(errors, [each.speaker for each in test.utterances]),
-            settings=tuning.settings,
+            settings=chosen,
         )
+        write_json(path, asdict(found) | {"network": made_of})
+        return found
 
-    def likelihoods(
+    def _choose(self, log_posteriors: Float[Tensor, "frames states"]) -> DecodingSettings:
+        part = self.prepared.held_out
+        return tune(
+            self.graph, self._likelihoods(part, log_posteriors), part.references,
+            start=DecodingSettings(acoustic_scale=SCALES[0]),
+            acoustic_scales=SCALES, word_penalties=PENALTIES,
+        ).settings  # fmt: skip
+
+    def _likelihoods(
         self, part: Part, log_posteriors: Float[Tensor, "frames states"]
     ) -> Sequence[NDArray[np.float32]]:
         """Turn posteriors into likelihoods, an array an utterance."""
@@ -135,8 +136,3 @@ def frame_accuracy(log_posteriors: Float[Tensor, "frames states"], part: Part) -
     """Return the fraction of frames whose most probable state is the aligned one."""
     right = log_posteriors.argmax(dim=1) == part.states
     return float(right.double().mean())
-
-
-def log_priors_of(part: Part, classes: int) -> NDArray[np.float32]:
-    """Return the log of how often each state is met in a part."""
-    return estimate_log_priors(torch.as_tensor(part.states), classes)

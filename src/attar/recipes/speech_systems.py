@@ -9,7 +9,7 @@ import torch
 from attar.cohorts import Cohort
 from attar.recipes.speech_config import Config
 from attar.recipes.speech_data import Part, Prepared
-from attar.recipes.speech_scoring import Score, Scorer
+from attar.recipes.speech_scoring import Score, Scorer, frame_accuracy
 from attar.recipes.speech_training import (
     NetworkShape,
     doing,
@@ -20,6 +20,7 @@ from attar.recipes.speech_training import (
 from attar.recipes.stages import Progress, Stage, TrainedCohort, WorkMeter, train_cohort_stage
 from attar.speech.frames import Distort, FrameSet
 from attar.speech.graphs import Graph, cached_graph
+from attar.speech.recognition import compute_log_posteriors
 from attar.speech.recognizer import Recognizer
 from attar.training import LossFn, hard_target_loss
 
@@ -41,20 +42,11 @@ class Systems:
 class Scores:
     """How well each system does."""
 
-    baselines: tuple[Score, ...]
+    baselines: tuple[Score, ...]  # with the weights that were chosen for the first one
     ensemble: Score
-    students: tuple[Score, ...]  # one for each temperature
-
-    @property
-    def chosen(self) -> int:
-        """Which student has the most held-out frames right."""
-        accuracies = [each.held_out_accuracy for each in self.students]
-        return accuracies.index(max(accuracies))
-
-    @property
-    def distilled(self) -> Score:
-        """That student's score."""
-        return self.students[self.chosen]
+    distilled: Score  # of the student that has the most held-out frames right
+    chosen: int  # which one that is
+    held_out_accuracies: tuple[float, ...]  # of all students, one for each temperature
 
 
 def train_systems(
@@ -106,18 +98,20 @@ def score_systems(
     yield doing("building the decoding graph", 1.0)
     graph = make_graph(prepared, folder)
     scorer = Scorer(prepared, graph, folder / "scores")
-    baselines = []
+    baselines: list[Score] = []
     for place, network in enumerate(systems.teachers.members()):
-        score = yield from scorer.score(f"baseline-{place}", network, fraction=1.0)
+        settings = baselines[0].settings if baselines else None
+        score = yield from scorer.score(f"baseline-{place}", network, settings=settings)
         baselines.append(score)
-    ensemble = yield from scorer.score("ensemble", systems.teachers, fraction=1.0)
-    students = []
-    for temperature, network in zip(
-        config.student_temperatures, systems.students.members(), strict=True
-    ):
-        score = yield from scorer.score(f"distilled-{temperature:g}", network, fraction=1.0)
-        students.append(score)
-    return Scores(tuple(baselines), ensemble, tuple(students))
+    ensemble = yield from scorer.score("ensemble", systems.teachers)
+    yield doing("choosing the temperature", 1.0)
+    accuracies = [
+        frame_accuracy(compute_log_posteriors(network, prepared.held_out.packed), prepared.held_out)
+        for network in systems.students.members()
+    ]
+    chosen = accuracies.index(max(accuracies))
+    distilled = yield from scorer.score("distilled", systems.students.member(chosen))
+    return Scores(tuple(baselines), ensemble, distilled, chosen, tuple(accuracies))
 
 
 def make_recognizer(
