@@ -20,12 +20,12 @@ def speak(words, generator, *, noise):
         places[LEXICON.phone_index[name], position] + noise * generator.normal(size=DIMS)
         for name in [*names, "SIL"]
         for position in range(3)
-        for _ in range(int(generator.integers(2, 4)))
+        for _ in range(int(generator.integers(3, 6)) * (3 if name == "SIL" else 1))
     ]
     return torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
-def write_corpus(folder, *, speakers=4, test_speakers=2, utterances=8, noise=0.6, seed=0):
+def write_corpus(folder, *, speakers=4, test_speakers=2, utterances=10, noise=0.4, seed=0):
     """Write train/, test/ and lexicon.txt, as docs/speech.md describes them."""
     generator = np.random.default_rng(seed)
     for part, names in (
