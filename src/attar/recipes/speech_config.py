@@ -43,7 +43,7 @@ class Config(DataConfig):
     epochs: int = option(3, "Passes over the frames, of every network.")
     batch_size: int = option(256, "Frames in a batch.")
     learning_rate: float = option(0.0015, "The highest one (AdamW).")
-    views: int = option(1, "Distorted views of the frames, an epoch each, over and over.")
+    views: int = option(3, "Distorted views of the frames, an epoch each, over and over.")
     shift: float = option(0.2, "Standard deviation of what a view adds to a feature.")
     masked_frames: int = option(4, "The longest run of frames that a view masks, of 26.")
     masked_band: int = option(4, "The widest band of features that a view masks.")
