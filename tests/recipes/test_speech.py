@@ -1,6 +1,5 @@
 import json
 import shutil
-from dataclasses import replace
 
 import pytest
 
@@ -8,41 +7,18 @@ from attar.errors import AttarError, FolderError
 from attar.recipes import speech
 from attar.records import ExperimentResult
 from attar.targets import SoftTargets, Sparse
-from recipes.voices import write_corpus
+from recipes.voices import tiny_config
 
 pytest.importorskip("kaldi_decoder", reason="needs attar[speech]")
 pytest.importorskip("jiwer", reason="needs attar[speech]")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus") / "voices"
-    write_corpus(folder)
-    return folder
-
-
-def make_config(corpus, **changes):
-    config = speech.Config(
-        corpus=str(corpus), held_out=1, states=30, align_units=16, align_epochs=2, seeds=2,
-        layers=1, units=24, epochs=6, batch_size=64, learning_rate=0.01, views=1, masked_frames=0,
-        masked_band=0, dropout=0.0, shift=0.1, temperatures="1,4", k=5,
-    )  # fmt: skip
-    return replace(config, **changes)
 
 
 def run(folder, config):
     return [str(now) for now in speech.run(config, folder, command="attar reproduce speech")]
 
 
-@pytest.fixture(scope="module")
-def finished(corpus, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    run(folder, make_config(corpus))
-    return folder
-
-
-def test_result_has_table_1(finished):
-    result = ExperimentResult.read(finished / "speech.json")
+def test_result_has_table_1(speech_run):
+    result = ExperimentResult.read(speech_run / "speech.json")
     assert [row.paper for row in result.rows] == [58.9, 61.1, 60.8, 10.9, 10.7, 10.7]
     baseline, ensemble, distilled, *wers = result.rows
     assert [row.seeds for row in result.rows] == [2, 1, 1] * 2
@@ -56,50 +32,47 @@ def test_result_has_table_1(finished):
     assert low <= details["distilled"]["test_wer"] <= high
 
 
-def test_soft_targets_are_sparse_and_for_each_view(finished):
-    store = SoftTargets.open(finished / "soft-targets")
+def test_soft_targets_are_sparse_and_for_each_view(speech_run):
+    store = SoftTargets.open(speech_run / "soft-targets")
     assert store.plan.encoding == Sparse(k=5)
     assert [view.number for view in store.plan.views] == [1]
 
 
-def test_a_finished_run_is_not_run_again(finished, corpus, folder_bytes):
-    before = folder_bytes(finished)
-    assert run(finished, make_config(corpus)) == []
-    assert folder_bytes(finished) == before
+def test_a_finished_run_is_not_run_again(speech_run, voices, folder_bytes):
+    before = folder_bytes(speech_run)
+    assert run(speech_run, tiny_config(voices)) == []
+    assert folder_bytes(speech_run) == before
 
 
-def test_each_stage_goes_on_where_a_run_was_stopped(finished, corpus, tmp_path):
-    config = make_config(corpus)
+def test_each_stage_goes_on_where_a_run_was_stopped(speech_run, voices, tmp_path):
+    config = tiny_config(voices)
     folder = tmp_path / "run"
     for _ in range(30):  # killed again and again, each time a little later
-        steps = 0
-        for now in speech.run(config, folder, command="attar reproduce speech"):
-            steps += 1
+        progress = speech.run(config, folder, command="attar reproduce speech")
+        for steps, now in enumerate(progress):
             if steps > 25 and not str(now).startswith("aligning"):
                 break
         else:
             break
-    ours, theirs = (
-        ExperimentResult.read(each / "speech.json") for each in (folder, finished)
-    )
+    ours, theirs = (ExperimentResult.read(each / "speech.json") for each in (folder, speech_run))
     assert [row.values for row in ours.rows] == [row.values for row in theirs.rows]
 
 
-def test_other_settings_in_the_same_folder_are_refused(finished, corpus):
+def test_other_settings_in_the_same_folder_are_refused(speech_run, voices):
     with pytest.raises(FolderError, match="--units 24, not 25"):
-        run(finished, make_config(corpus, units=25))
+        run(speech_run, tiny_config(voices, units=25))
 
 
-def test_a_damaged_score_is_named(finished, corpus, tmp_path):
+def test_a_damaged_score_is_named(speech_run, voices, tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
+    shutil.copytree(speech_run, folder)
     (folder / "speech.json").unlink()
     path = folder / "scores" / "ensemble.json"
     content = json.loads(path.read_text())
     del content["interval"]
     path.write_text(json.dumps(content))
     with pytest.raises(FolderError, match=r"ensemble.json is damaged .* remove it"):
-        run(folder, make_config(corpus))
+        run(folder, tiny_config(voices))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """A small corpus of made-up voices: each phone is a point in the space of features, with noise."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from attar.recipes import speech
 from attar.speech.corpora import write_features, write_part
 from attar.speech.lexicon import Lexicon
 
@@ -42,3 +45,13 @@ def write_corpus(folder, *, speakers=4, test_speakers=2, utterances=10, noise=0.
         write_part(folder / part, text=text, speakers=of)
         write_features(folder / part, features, kind="made up")
     LEXICON.write(folder / "lexicon.txt")
+
+
+def tiny_config(corpus, **changes):
+    """Make a configuration of seconds."""
+    config = speech.Config(
+        corpus=str(corpus), held_out=1, states=30, align_units=16, align_epochs=2, seeds=2,
+        layers=1, units=24, epochs=6, batch_size=64, learning_rate=0.01, views=1, masked_frames=0,
+        masked_band=0, dropout=0.0, shift=0.1, temperatures="1,4", k=5,
+    )  # fmt: skip
+    return replace(config, **changes)

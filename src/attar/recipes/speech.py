@@ -7,6 +7,7 @@ from pathlib import Path
 from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.speech_config import Config
 from attar.recipes.speech_data import prepare
+from attar.recipes.speech_picture import draw_utterance
 from attar.recipes.speech_results import EXPERIMENT, make_result
 from attar.recipes.speech_results import PAPER as PAPER  # beside ours, as in every recipe
 from attar.recipes.speech_systems import make_recognizer, score_systems, train_systems
@@ -22,7 +23,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     """Run the experiment in `folder`, or what is left of it; the result goes to `speech.json`.
 
     Each stage leaves its output there, from which a run that was stopped goes on: the alignment,
-    the ensemble, its soft targets, the students, the score of each network, the recognizer.
+    the ensemble, its soft targets, the students, the score of each network, the recognizer, and a
+    picture of one utterance.
 
     Yields:
         How far it is.
@@ -39,4 +41,6 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         scores = yield from score_systems(config, prepared, systems, folder)
         result = make_result(config, prepared, systems, scores, command)
         make_recognizer(prepared, systems, scores, folder).save(folder / "recognizer")
+        best = systems.students.member(scores.chosen)
+        draw_utterance(folder / "utterance.png", prepared, systems.teachers, best)
         write_json(path, result)
