@@ -48,25 +48,31 @@ def record(path, seconds=0.6, rate=RATE, loudness=0.1):
     return path
 
 
-def transcribe(capsys, *arguments):
-    with pytest.raises(SystemExit) as exit_info:
-        main(["transcribe", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return exit_info.value.code, captured.out, captured.err
+@pytest.fixture
+def transcribe(capsys, shape_hints_off):
+    """Make the function that runs the command, and returns its exit code, output and errors."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as exit_info:
+            main(["transcribe", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return exit_info.value.code, captured.out, captured.err
+
+    return run
 
 
-def test_words_come_with_times_and_confidence(model, tmp_path, capsys):
+def test_words_come_with_times_and_confidence(model, tmp_path, transcribe):
     path = record(tmp_path / "one.wav")
-    code, out, _ = transcribe(capsys, model, path)
+    code, out, _ = transcribe(model, path)
     assert code == 0
     assert f"{path}, 0.60 s: " in out
     assert "confidence" in out
     assert "times real time" in out
 
 
-def test_json_has_the_same(model, tmp_path, capsys):
+def test_json_has_the_same(model, tmp_path, transcribe):
     first, second = record(tmp_path / "one.wav"), record(tmp_path / "two.wav", seconds=0.4)
-    _, out, _ = transcribe(capsys, model, first, second, "--json")
+    _, out, _ = transcribe(model, first, second, "--json")
     one, two = map(json.loads, out.splitlines())
     assert (one["seconds"], two["file"]) == (0.6, str(second))
     assert one["text"].split() == [word["word"] for word in one["words"]]
@@ -75,15 +81,15 @@ def test_json_has_the_same(model, tmp_path, capsys):
         assert 0 <= word["confidence"] <= 1
 
 
-def test_reference_counts_word_errors(model, tmp_path, capsys):
+def test_reference_counts_word_errors(model, tmp_path, transcribe):
     path = record(tmp_path / "one.wav")
     (tmp_path / "text").write_text("one SEVEN SEVEN\n")
-    code, out, _ = transcribe(capsys, model, path, "--reference", tmp_path / "text")
+    code, out, _ = transcribe(model, path, "--reference", tmp_path / "text")
     assert code == 0
     assert "WER" in out
     assert "in 2 words" in out
     (tmp_path / "text").write_text("one\n")  # nothing was said
-    _, out, _ = transcribe(capsys, model, path, "--reference", tmp_path / "text")
+    _, out, _ = transcribe(model, path, "--reference", tmp_path / "text")
     assert "insertions in 0 words" in out
 
 
@@ -111,10 +117,10 @@ def cut_off(path):
     ],
     ids=["rate", "stereo", "silence", "empty", "no samples", "short", "cut off", "text", "none"],
 )
-def test_a_wrong_file_is_one_line_and_code_2(model, tmp_path, capsys, make, error):
+def test_a_wrong_file_is_one_line_and_code_2(model, tmp_path, transcribe, make, error):
     path = tmp_path / "bad.wav"
     make(path)
-    code, _, err = transcribe(capsys, model, path)
+    code, _, err = transcribe(model, path)
     assert code == 2
     assert error in err
     assert str(path) in err
@@ -125,18 +131,18 @@ def test_a_wrong_file_is_one_line_and_code_2(model, tmp_path, capsys, make, erro
     ("line", "error"),
     [("one ELEVEN", "lexicon in .*text, one, got ELEVEN"), ("two ONE", "got none for one")],
 )
-def test_a_wrong_reference_is_told_before_anything_else(model, tmp_path, capsys, line, error):
+def test_a_wrong_reference_is_told_before_anything_else(model, tmp_path, transcribe, line, error):
     path = record(tmp_path / "one.wav")
     (tmp_path / "text").write_text(line + "\n")
-    code, out, err = transcribe(capsys, model, path, "--reference", tmp_path / "text")
+    code, out, err = transcribe(model, path, "--reference", tmp_path / "text")
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert re.search(error, err)
 
 
-def test_what_is_no_recognizer_is_told(model, tmp_path, capsys):
+def test_what_is_no_recognizer_is_told(model, tmp_path, transcribe):
     path = record(tmp_path / "one.wav")
-    code, _, err = transcribe(capsys, tmp_path, path)
+    code, _, err = transcribe(tmp_path, path)
     assert code == 2
     assert "attar reproduce speech" in err
     damaged = tmp_path / "damaged"
@@ -146,11 +152,11 @@ def test_what_is_no_recognizer_is_told(model, tmp_path, capsys):
     content = json.loads((damaged / "recognizer.json").read_text())
     del content["shape"]
     (damaged / "recognizer.json").write_text(json.dumps(content))
-    code, _, err = transcribe(capsys, damaged, path)
+    code, _, err = transcribe(damaged, path)
     assert code == 2
     assert "is no recognizer of this release" in err
     content = json.loads((model / "recognizer.json").read_text()) | {"filterbanks": None}
     (damaged / "recognizer.json").write_text(json.dumps(content))
-    code, _, err = transcribe(capsys, damaged, path)
+    code, _, err = transcribe(damaged, path)
     assert code == 2
     assert "ready-made features" in err

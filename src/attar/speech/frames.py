@@ -51,11 +51,12 @@ class FrameSet(TransferSet):
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Hash the windows' shape and neighbors too, which a subset of frames still sees."""
-        sha256 = hashlib.sha256(TransferSet._fingerprint.func(self).encode())
-        sha256.update(self.packed.frames.contiguous().view(torch.uint8).numpy().data)
-        sha256.update(self.packed.offsets.numpy().tobytes())
-        sha256.update(str(self.packed.window_dims).encode())
+        """Hash all frames, as a subset sees its neighbors; states, ids and the windows' size."""
+        sha256 = hashlib.sha256(f"{self.packed.window_dims} {self.class_names}".encode())
+        frames = self.packed.frames.contiguous().view(torch.uint8)
+        sha256.update(frames.numpy().data)
+        for numbers in (self.packed.offsets, self.example_ids, self.hard_targets):
+            sha256.update(numbers.numpy().tobytes())
         return sha256.hexdigest()
 
 
