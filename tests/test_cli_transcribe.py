@@ -30,8 +30,9 @@ def model(tmp_path_factory):
     topology = Topology.uniform(tree.states, 0.6)
     graph = build_graph(LEXICON, count_words([["ONE", "TWO"]], LEXICON.words), tree, topology)
     inputs = 26 * 40
+    generator = torch.Generator().manual_seed(0)
     network = acoustic_dnn(
-        tree.states, 1, 8, inputs=inputs, generator=torch.Generator().manual_seed(0)
+        tree.states, 1, 8, inputs=inputs, generator=generator, hidden_dropout=0.3
     )
     settings = DecodingSettings(acoustic_scale=1.0, word_penalty=-20.0)
     folder = tmp_path_factory.mktemp("model")

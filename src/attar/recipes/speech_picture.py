@@ -40,12 +40,14 @@ def draw_utterance(path: Path, prepared: Prepared, teacher: nn.Module, student: 
     with rc_context({"font.size": 8}):
         figure = Figure(figsize=(9, 8), layout="constrained", dpi=130)
         axes = figure.subplots(4, 1, sharex=True, height_ratios=[1.4, 1, 1, 1])
-        axes[0].imshow(utterance.features.T, origin="lower", aspect="auto", cmap="magma")
+        axes[0].imshow(utterance.features.T.numpy(), origin="lower", aspect="auto", cmap="magma")
         axes[0].set(ylabel="feature", title=f"“{' '.join(utterance.words)}”: what the network sees")
         axes[1].step(range(len(states)), [shown.index(int(each)) for each in phones], where="mid")
         axes[1].set(title=f"the alignment: phones of its {len(states.unique())} tied states")
         for axis, (name, posteriors) in zip(axes[2:], panels, strict=True):
-            axis.imshow(posteriors.T, origin="lower", aspect="auto", vmin=0, vmax=1, cmap="Blues")
+            axis.imshow(
+                posteriors.T.numpy(), origin="lower", aspect="auto", vmin=0, vmax=1, cmap="Blues"
+            )
             axis.set(title=f"posteriors of the {name}, summed over each phone's states")
         for axis in axes[1:]:
             axis.set_yticks(range(len(names)), names)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from attar.cohorts import Cohort
 from attar.recipes.speech_config import Config
@@ -119,8 +120,10 @@ def make_recognizer(
 ) -> Recognizer:
     """Put together what the distilled network needs to recognize words."""
     shape = systems.shape
+    network = systems.students.member(scores.chosen).eval()
+    assert isinstance(network, nn.Sequential)
     return Recognizer(
-        systems.students.member(scores.chosen).eval(),
+        network,
         (shape.states, shape.layers, shape.units, shape.inputs),
         tuple(prepared.log_priors.tolist()),
         prepared.corpus.filterbanks,

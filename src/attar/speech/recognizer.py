@@ -10,7 +10,7 @@ from torch import nn
 
 from attar.errors import AttarError, DataError, FolderError
 from attar.files import make_folder
-from attar.models import acoustic_dnn
+from attar.models import Dropout, acoustic_dnn
 from attar.records import read_json, write_json
 from attar.speech.audio import read_recording
 from attar.speech.decoding import Decoder, DecodingSettings
@@ -48,7 +48,7 @@ class Transcript:
 class Recognizer:
     """A network with all that makes words of its posteriors."""
 
-    network: nn.Module
+    network: nn.Sequential  # as acoustic_dnn makes them
     shape: tuple[int, int, int, int]  # states, layers, units, inputs
     log_priors: tuple[float, ...]
     filterbanks: FilterbankSettings | None
@@ -64,7 +64,7 @@ class Recognizer:
             FolderError: If the folder cannot be written.
         """
         make_folder(folder)
-        save_weights(folder / _WEIGHTS, self.network)
+        save_weights(folder / _WEIGHTS, _without_dropout(self.network))
         write_graph(folder / _GRAPH, self.graph)
         write_tree(self.tree, folder / _TREE)
         self.lexicon.write(folder / _LEXICON)
@@ -104,9 +104,7 @@ class Recognizer:
     @classmethod
     def _build(cls, folder: Path, content: dict[str, Any]) -> "Recognizer":
         states, layers, units, inputs = content["shape"]
-        network = acoustic_dnn(
-            states, layers, units, inputs=inputs, generator=torch.Generator(), hidden_dropout=0.5
-        )  # which is not used, but gives the layers their names
+        network = acoustic_dnn(states, layers, units, inputs=inputs, generator=torch.Generator())
         load_weights(folder / _WEIGHTS, network)
         banks = content["filterbanks"]
         return cls(
@@ -155,3 +153,8 @@ class Recognizer:
         if not decoded.words:
             return ()
         return time_words(decoded, log_posteriors.exp(), self.tree, self.lexicon)
+
+
+def _without_dropout(network: nn.Sequential) -> nn.Sequential:
+    """Leave out the layers that only training has, so that the others have the same names."""
+    return nn.Sequential(*(layer for layer in network if not isinstance(layer, Dropout)))
