@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import DataError
@@ -73,6 +73,7 @@ def best_by_trying_all(words, log_likelihoods, topology):
     return best
 
 
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.lists(st.sampled_from(["A", "O", "BA"]), max_size=2), st.integers(0, 3)),
