@@ -36,8 +36,8 @@ def digits(tmp_path_factory):
 
 
 def test_strings_have_pauses_and_speakers_of_the_test_are_others(digits, tmp_path):
-    assert prepare_fsdd(str(digits), tmp_path, FEW) == []
-    data = read_speech_data(tmp_path)
+    assert prepare_fsdd(str(digits), tmp_path / "out", FEW) == []
+    data = read_speech_data(tmp_path / "out")
     assert (data.train.speakers, data.test.speakers) == (("ann", "bob"), ("eve",))
     assert (len(data.train), len(data.test)) == (6, 2)
     for each in data.train.utterances + data.test.utterances:
@@ -62,8 +62,10 @@ def test_the_same_seed_gives_the_same_bytes_whoever_else_is_there(digits, tmp_pa
 
 
 def test_every_recording_is_used_before_one_is_used_again(digits, tmp_path):
-    prepare_fsdd(str(digits), tmp_path, StringSettings(test_speakers=2, strings=2, longest=5))
-    text = (tmp_path / "train" / "text").read_text().splitlines()
+    prepare_fsdd(
+        str(digits), tmp_path / "out", StringSettings(test_speakers=2, strings=2, longest=5)
+    )
+    text = (tmp_path / "out" / "train" / "text").read_text().splitlines()
     spoken = [word for line in text for word in line.split()[1:]]
     assert len(set(spoken[:10])) == len(spoken[:10])
 
@@ -72,8 +74,8 @@ def test_noise_is_as_loud_as_asked(digits, tmp_path):
     loud = StringSettings(
         test_speakers=2, strings=1, least_snr_db=0.0, most_snr_db=0.0, least_pause_seconds=0.4
     )
-    prepare_fsdd(str(digits), tmp_path, loud)
-    samples = read_recording(tmp_path / "train" / "wav" / "ann-0000.wav").samples
+    prepare_fsdd(str(digits), tmp_path / "out", loud)
+    samples = read_recording(tmp_path / "out" / "train" / "wav" / "ann-0000.wav").samples
     pause, digit = samples[:3200], samples[3300:5500]
     ratio = (digit.square().mean() / pause.square().mean()).item()
     assert ratio == pytest.approx(2.0, rel=0.2)  # signal and noise against noise
@@ -171,7 +173,20 @@ def test_ready_made_mfcc_of_an4_are_taken(an4, tmp_path):
     assert data.test.utterances[0].words == ("GO", "GO")
     np.savez(an4 / "an4_mfcc13.npz", feats=np.zeros((3, 13)))
     with pytest.raises(DataError, match="expected AN4's MFCC"):
-        prepare_an4(str(an4), tmp_path / "out")
+        prepare_an4(str(an4), tmp_path / "other")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["an4", "out"]  # no half of it
+
+
+def test_a_folder_that_is_there_is_left_as_it_is(an4, digits, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    prepare_an4(str(an4), out)  # it was empty
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(FolderError, match="expected a new folder"):
+        prepare_an4(str(an4), out)
+    with pytest.raises(FolderError, match="expected a new folder"):
+        prepare_fsdd(str(digits), out, FEW)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_sources_that_cannot_be_opened_are_told(tmp_path):
@@ -200,7 +215,7 @@ def test_the_command_says_what_was_made_and_what_was_left_out(
     with pytest.raises(SystemExit) as exit:
         main(["data", "an4", str(an4), "--out", str(tmp_path / "out")])
     said = capsys.readouterr().out
-    assert exit.value.code == 0
+    assert not exit.value.code
     assert "3 utterances of 2 speakers, 6 words" in said
     assert "left out: 1 missing wav (an1-fash-b)" in said
 
@@ -237,8 +252,8 @@ def test_all_of_an4_is_made_ready(tmp_path):
     source = SHARED / "an4-mfcc"
     if not source.exists():
         pytest.skip("needs shared/data/an4-mfcc")
-    prepare_an4(str(source), tmp_path)
-    data = read_speech_data(tmp_path)
+    prepare_an4(str(source), tmp_path / "out")
+    data = read_speech_data(tmp_path / "out")
     assert (len(data.train), len(data.train.speakers)) == (948, 74)
     assert (len(data.test), len(data.test.speakers)) == (130, 10)
     assert data.problems == ()
