@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
 
+from attar.errors import AttarError, check_positive
 from attar.progress import reporting
 from attar.speech.alignment import Aligned, align_graphs, make_graphs
 from attar.speech.gmm import Mixtures, single_gaussians, update_mixtures
@@ -31,6 +31,22 @@ class AlignmentSettings:
     states: int = 600
     least_frames: float = 100.0  # of a tied state that comes from a question
     least_variance: float = 0.02  # of features whose variance is 1 over all frames
+
+    def __post_init__(self) -> None:
+        """Check that there is something to do.
+
+        Raises:
+            AttarError: If not.
+        """
+        for name, passes in (
+            ("monophone_passes", self.monophone_passes),
+            ("triphone_passes", self.triphone_passes),
+        ):
+            if not passes or min(passes) < 1:
+                raise AttarError(f"expected {name} of 1 or more, got {passes}")
+        check_positive(
+            states=self.states, least_frames=self.least_frames, least_variance=self.least_variance
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +126,7 @@ def train_aligner(
             done += 1
             report(AlignmentProgress(stage, done, passes, aligned.log_likelihood))
 
-        features = torch.cat([each.features for each in kept.utterances])
-        training = _Training(kept, graphs, features, settings)
+        training = _Training(kept, graphs, settings)
         tree = monophone_tree(lexicon.phones)
         flat = [
             graph.plain_path[np.arange(each.frames) * len(graph.plain_path) // each.frames]
@@ -121,14 +136,7 @@ def train_aligner(
             tree, flat, settings.monophone_passes, lambda now: told("monophones", now)
         )
         paths = [path.graph_states for path in aligned.paths]
-        statistics = count_contexts(training.contexts(paths), features)
-        tree = grow_tree(
-            statistics,
-            lexicon.phones,
-            states=settings.states,
-            least_frames=settings.least_frames,
-            least_variance=settings.least_variance,
-        )
+        tree = training.grow(paths, lexicon.phones)
         return training.run(
             tree, paths, settings.triphone_passes, lambda now: told("triphones", now)
         )
@@ -141,11 +149,11 @@ class _Training:
         self,
         corpus: Corpus,
         graphs: Sequence[UtteranceGraph],
-        features: Float[Tensor, "frames dims"],
         settings: AlignmentSettings,
     ) -> None:
-        self._corpus, self._graphs, self._features = corpus, graphs, features
-        self._floor = settings.least_variance
+        self._corpus, self._graphs = corpus, graphs
+        self._features = torch.cat([each.features for each in corpus.utterances])
+        self._settings = settings
 
     def run(
         self,
@@ -156,26 +164,31 @@ class _Training:
     ) -> tuple[Aligner, Aligned]:
         """Fit and align in turn, beginning with given paths through the graphs."""
         pdfs = [graph.pdfs(tree.table) for graph in self._graphs]
-        topology, mixtures = self._fit(tree, pdfs, paths, None)
-        for stage, count in enumerate(passes):
-            if stage:
-                mixtures = mixtures.split()
-                topology, mixtures = self._fit(tree, pdfs, paths, mixtures)
+        mixtures = None
+        for count in passes:
+            mixtures = mixtures.split() if mixtures else None
             for _ in range(count):
+                topology, mixtures = self._fit(tree, pdfs, paths, mixtures)
                 aligner = Aligner(tree, topology, mixtures)
                 aligned = aligner.align(self._corpus, self._graphs)
                 told(aligned)
                 paths = [path.graph_states for path in aligned.paths]
-                topology, mixtures = self._fit(tree, pdfs, paths, mixtures)
         return aligner, aligned
 
-    def contexts(self, paths: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
-        """Give left phone, phone, right phone and position of all frames: [frames, 4]."""
+    def grow(self, paths: Sequence[NDArray[np.int32]], phones: tuple[str, ...]) -> Tree:
+        """Grow the tree on the frames of each state in context."""
         rows = [
             np.stack([graph.left, graph.phone, graph.right, graph.position], axis=1)[path]
             for graph, path in zip(self._graphs, paths, strict=True)
         ]
-        return np.concatenate(rows).astype(np.int64)
+        contexts = np.concatenate(rows).astype(np.int64)  # [frames, 4]
+        return grow_tree(
+            count_contexts(contexts, self._features),
+            phones,
+            states=self._settings.states,
+            least_frames=self._settings.least_frames,
+            least_variance=self._settings.least_variance,
+        )
 
     def _fit(
         self,
@@ -190,8 +203,10 @@ class _Training:
         topology = Topology.estimate(states.numpy(), entered, count=tree.states)
         if mixtures is None or mixtures.means.shape[1] == 1:
             return topology, single_gaussians(
-                self._features, states, count=tree.states, floor=self._floor
+                self._features, states, count=tree.states, floor=self._settings.least_variance
             )
         for _ in range(_UPDATES):
-            mixtures = update_mixtures(mixtures, self._features, states, floor=self._floor)
+            mixtures = update_mixtures(
+                mixtures, self._features, states, floor=self._settings.least_variance
+            )
         return topology, mixtures
