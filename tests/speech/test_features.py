@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from attar.errors import AttarError, DataError
 from attar.speech.features import (
     FilterbankSettings,
     add_deltas,
+    cepstra,
     log_mel,
     normalize,
     normalize_speakers,
@@ -101,6 +103,15 @@ def test_normalizing_forgets_level_and_loudness(shift, scale):
     both = torch.cat(plain)
     torch.testing.assert_close(both.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(both.std(0, unbiased=False), torch.ones(3))
+
+
+def test_cepstra_are_the_cosine_transform_of_scipy():
+    features = torch.randn(7, 40, generator=torch.Generator().manual_seed(0))
+    expected = scipy.fft.dct(features.numpy(), norm="ortho", axis=1)[:, :13]
+    expected[:, 0] *= 2**0.5  # orthonormal, but for the sum
+    torch.testing.assert_close(cepstra(features, count=13), torch.from_numpy(expected))
+    with pytest.raises(DataError, match="expected 1 to 40 cepstra of 40 filterbanks, got 41"):
+        cepstra(features, count=41)
 
 
 def test_each_speaker_is_normalized_alone():

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from attar.errors import DataError, FolderError
 from attar.speech.alignment import (
@@ -79,8 +82,6 @@ def test_the_same_corpus_gives_the_same_alignment(trained):
 
 
 def test_utterances_that_cannot_be_aligned_are_left_out_and_named(trained):
-    import torch
-
     corpus = trained[0]
     bad = (
         Utterance("short", "s", ("BA", "OB"), torch.zeros(11, DIMS)),
@@ -102,6 +103,18 @@ def test_utterances_that_cannot_be_aligned_are_left_out_and_named(trained):
     assert str(aligned.corpus.problems[0]).endswith("expected at least 12 frames, got 11")
     with pytest.raises(DataError, match="got none, such as short: too short"):
         train_aligner(Corpus(bad), LEXICON, SETTINGS)
+
+
+def test_mixtures_may_see_cepstra_of_filterbanks_that_go_together():
+    corpus, truth = made_up_corpus(48)
+    mixing = torch.tensor(np.random.default_rng(0).normal(size=(DIMS, 12)), dtype=torch.float32)
+    mixed = Corpus(
+        tuple(replace(each, features=each.features @ mixing) for each in corpus.utterances)
+    )
+    aligner, aligned = train_aligner(mixed, LEXICON, replace(SETTINGS, cepstra=8))
+    assert aligner.mixtures.means.shape[2] == 24
+    assert phone_accuracy(aligned, truth) > 0.9
+    assert aligned.corpus.utterances[0].features.shape[1] == 12  # as they came
 
 
 def test_an_alignment_comes_back_from_its_file_for_its_own_tree(trained, tmp_path):

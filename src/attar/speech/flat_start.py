@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 
-from attar.errors import AttarError, check_positive
+from attar.errors import AttarError, check_not_negative, check_positive
 from attar.progress import reporting
 from attar.speech.alignment import Aligned, align_graphs, make_graphs
+from attar.speech.features import add_deltas, cepstra
 from attar.speech.gmm import Mixtures, single_gaussians, update_mixtures
 from attar.speech.hmm import Topology
 from attar.speech.lexicon import Lexicon
@@ -19,6 +21,7 @@ from attar.speech.tree_building import count_contexts, grow_tree
 from attar.speech.utterance_graphs import UtteranceGraph
 from attar.speech.utterances import Corpus, Utterance
 
+_LEAST_DEVIATION = 1e-3  # of a cepstrum, so that one that never changes stays finite
 _UPDATES = 2  # of the mixtures, for each alignment
 
 
@@ -29,6 +32,7 @@ class AlignmentSettings:
     monophone_passes: tuple[int, ...] = (5, 3, 3)
     triphone_passes: tuple[int, ...] = (2, 2, 2)
     states: int = 600
+    cepstra: int = 0  # if above 0, features are filterbanks, and mixtures see so many cepstra
     least_frames: float = 100.0  # of a tied state that comes from a question
     least_variance: float = 0.02  # of features whose variance is 1 over all frames
 
@@ -38,6 +42,7 @@ class AlignmentSettings:
         Raises:
             AttarError: If not.
         """
+        check_not_negative(cepstra=self.cepstra)
         for name, passes in (
             ("monophone_passes", self.monophone_passes),
             ("triphone_passes", self.triphone_passes),
@@ -72,17 +77,44 @@ class AlignmentProgress:
 
 
 @dataclass(frozen=True)
+class View:
+    """What mixtures see of features: these, or cepstra of filterbanks with their changes.
+
+    Diagonal covariances suit filterbanks badly, since neighbors rise and fall together.
+    """
+
+    cepstra: int
+    scale: Float[Tensor, " seen"]  # what each of them is multiplied by
+
+    @classmethod
+    def fit(cls, features: Float[Tensor, "frames dims"], count: int) -> "View":
+        """Give each cepstrum and change variance 1 over these frames."""
+        if not count:
+            return cls(0, torch.ones(features.shape[1]))
+        plain = add_deltas(cepstra(features, count=count))
+        return cls(count, 1 / plain.std(0, unbiased=False).clamp(min=_LEAST_DEVIATION))
+
+    def __call__(self, features: Float[Tensor, "frames dims"]) -> Float[Tensor, "frames seen"]:
+        """Answer one utterance."""
+        if not self.cepstra:
+            return features
+        return add_deltas(cepstra(features, count=self.cepstra)) * self.scale
+
+
+@dataclass(frozen=True)
 class Aligner:
     """Gaussian mixtures of tied states; they align the utterances of others, too."""
 
     tree: Tree
     topology: Topology
     mixtures: Mixtures
+    view: View
 
     def score(self, utterances: Sequence[Utterance]) -> list[Float[np.ndarray, "_ states"]]:
         """Give each utterance's log-likelihoods: a `Scorer`."""
         lengths = [each.frames for each in utterances]
-        scores = self.mixtures.log_likelihoods(torch.cat([each.features for each in utterances]))
+        seen = torch.cat([self.view(each.features) for each in utterances])
+        scores = self.mixtures.log_likelihoods(seen)
         return [each.numpy() for each in scores.split(lengths)]
 
     def align(self, corpus: Corpus, graphs: Sequence[UtteranceGraph]) -> Aligned:
@@ -105,7 +137,7 @@ def train_aligner(
     tied states go through the same.
 
     Args:
-        corpus: Normalized features: MFCC with changes, or filterbanks.
+        corpus: Normalized features: MFCC with changes; or filterbanks, and `settings.cepstra`.
         lexicon: Pronunciations of the words.
         settings: Passes and the size of the tree.
         progress: Is told after each pass.
@@ -152,7 +184,10 @@ class _Training:
         settings: AlignmentSettings,
     ) -> None:
         self._corpus, self._graphs = corpus, graphs
-        self._features = torch.cat([each.features for each in corpus.utterances])
+        self._view = View.fit(
+            torch.cat([each.features for each in corpus.utterances]), settings.cepstra
+        )
+        self._features = torch.cat([self._view(each.features) for each in corpus.utterances])
         self._settings = settings
 
     def run(
@@ -169,7 +204,7 @@ class _Training:
             mixtures = mixtures.split() if mixtures else None
             for _ in range(count):
                 topology, mixtures = self._fit(tree, pdfs, paths, mixtures)
-                aligner = Aligner(tree, topology, mixtures)
+                aligner = Aligner(tree, topology, mixtures, self._view)
                 aligned = aligner.align(self._corpus, self._graphs)
                 told(aligned)
                 paths = [path.graph_states for path in aligned.paths]
