@@ -31,6 +31,7 @@ def an4(
     Without SOURCE it is fetched from CMU. The folder is one that `attar reproduce speech` takes:
     train/ and test/ in Kaldi's form, lexicon.txt and lm.arpa.
     """
+    _tell_fetching(source)
     _tell(an4_corpus.prepare_an4(source, out), out)
 
 
@@ -59,10 +60,16 @@ def fsdd(
     Without SOURCE it is fetched from GitHub. The folder is one that `attar reproduce speech` takes:
     train/ and test/ in Kaldi's form, and lexicon.txt; no speaker is in both.
     """
+    _tell_fetching(source)
     settings = StringSettings(
         test_speakers=test_speakers, strings=strings, test_strings=test_strings, seed=seed
     )
     _tell(fsdd_corpus.prepare_fsdd(source, out, settings, progress=print), out)
+
+
+def _tell_fetching(source: str) -> None:
+    if "://" in source:
+        print(f"fetching {source}", flush=True)
 
 
 def _tell(left_out: list[Problem], folder: Path) -> None:

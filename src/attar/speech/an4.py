@@ -1,7 +1,6 @@
 """CMU's AN4: letters, numbers and commands of 84 speakers, 1991."""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from attar.files import make_folder, write_atomically
 from attar.speech.audio import read_recording, write_recording
 from attar.speech.corpora import MFCC, write_features, write_part
 from attar.speech.lexicon import read_lexicon
-from attar.speech.sources import find, open_source
+from attar.speech.sources import find, new_folder, open_source
 from attar.speech.utterances import Problem
 
 URL = "http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"
@@ -27,29 +26,28 @@ def prepare_an4(source: str, folder: Path) -> list[Problem]:
     Args:
         source: A folder, an archive or a URL: the corpus as CMU distributes it, with recordings; or
             `an4_mfcc13.npz`, its 13 MFCC, beside `etc/`.
-        folder: Gets `train/`, `test/`, `lexicon.txt` and the language model.
+        folder: A new one; gets `train/`, `test/`, `lexicon.txt` and the language model.
 
     Returns:
         Recordings that could not be used; the others are in the folder.
 
     Raises:
         DataError: If the source is not AN4, or is damaged.
-        FolderError: If something cannot be read or written.
+        FolderError: If the folder is there already, or something cannot be read or written.
     """
-    with open_source(source) as found:
+    with open_source(source) as found, new_folder(folder) as made:
         dictionary = find(found, "an4.dic")
         if dictionary is None:
             raise DataError(f"expected AN4, got {source}, which has no an4.dic")
-        make_folder(folder)
-        read_lexicon(dictionary).write(folder / "lexicon.txt")
+        read_lexicon(dictionary).write(made / "lexicon.txt")
         model = dictionary.with_name("an4.ug.lm")
         if model.exists():
-            write_atomically(folder / "lm.arpa", _without_comments(model))
+            write_atomically(made / "lm.arpa", _without_comments(model))
         features = find(found, FEATURES)
         if features is not None:
-            _write_mfcc(features, folder)
+            _write_mfcc(features, made)
             return []
-        return _write_recordings(dictionary.parent, folder)
+        return _write_recordings(dictionary.parent, made)
 
 
 def _write_mfcc(path: Path, folder: Path) -> None:
@@ -99,7 +97,6 @@ def _write_recordings(etc: Path, folder: Path) -> list[Problem]:
                 continue
             speakers[id], recordings[id] = Path(line).parent.name, f"wav/{id}.wav"
         if not recordings:
-            shutil.rmtree(place, ignore_errors=True)
             raise DataError(f"expected AN4's recordings beside {etc}, got none of {part}")
         known = {id: words for id, words in text.items() if id in recordings}
         write_part(folder / part, text=known, speakers=speakers, recordings=recordings)

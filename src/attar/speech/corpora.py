@@ -148,8 +148,8 @@ def _load(folder: Path, text: Mapping[str, str]) -> tuple[dict[str, Tensor], lis
                     problems.append(Problem(id, NO_FEATURES, f"not in {path}"))
                     continue
                 found = file.get_tensor(id).float()
-                if not len(found) or not found.isfinite().all():
-                    problems.append(Problem(id, NO_FEATURES, "no frames, or not finite"))
+                if found.ndim != 2 or not len(found) or not found.isfinite().all():
+                    problems.append(Problem(id, NO_FEATURES, "no matrix of finite numbers"))
                     continue
                 features[id] = add_deltas(found) if kind == MFCC else found
     except OSError as error:

@@ -88,6 +88,23 @@ def log_mel(
     return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
+def cepstra(
+    filterbanks: Float[Tensor, "frames bins"], *, count: int
+) -> Float[Tensor, "frames count"]:
+    """Turn filterbanks into that many cepstra, which go together less: their cosine transform.
+
+    Raises:
+        DataError: If there are fewer filterbanks.
+    """
+    bins = filterbanks.shape[1]
+    if not 0 < count <= bins:
+        raise DataError(f"expected 1 to {bins} cepstra of {bins} filterbanks, got {count}")
+    centers = torch.arange(bins, dtype=filterbanks.dtype) + 0.5
+    angles = centers[:, None] * torch.arange(count) * (torch.pi / bins)
+    transform: Tensor = angles.cos() * (2 / bins) ** 0.5  # [bins, count]
+    return filterbanks @ transform
+
+
 def add_deltas(features: Float[Tensor, "frames dims"]) -> Float[Tensor, "frames three_dims"]:
     """Append how each feature changes, and how that changes: three times as many columns.
 

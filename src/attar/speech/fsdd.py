@@ -14,7 +14,7 @@ from attar.files import make_folder
 from attar.speech.audio import Recording, read_recording, write_recording
 from attar.speech.corpora import write_part
 from attar.speech.lexicon import Lexicon
-from attar.speech.sources import open_source
+from attar.speech.sources import new_folder, open_source
 from attar.speech.utterances import Problem
 
 URL = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.zip"
@@ -86,7 +86,7 @@ def prepare_fsdd(
 
     Args:
         source: A folder, an archive or a URL of the data set.
-        folder: Gets `train/`, `test/` and `lexicon.txt`.
+        folder: A new one; gets `train/`, `test/` and `lexicon.txt`.
         settings: Strings, pauses, noise, the seed.
         progress: Is told which speaker is done.
 
@@ -95,7 +95,7 @@ def prepare_fsdd(
 
     Raises:
         DataError: If the source has no such recordings, or those of too few speakers.
-        FolderError: If something cannot be read or written.
+        FolderError: If the folder is there already, or something cannot be read or written.
     """
     with open_source(source) as found:
         digits, problems = _read_digits(found)
@@ -106,32 +106,41 @@ def prepare_fsdd(
             f"expected more than {settings.test_speakers} speakers in {source}, "
             f"got {len(speakers)}: {names}"
         )
-    make_folder(folder)
-    LEXICON.write(folder / "lexicon.txt")
-    heard = speakers[: -settings.test_speakers]
-    for part, chosen in (("train", heard), ("test", speakers[-settings.test_speakers :])):
-        count = settings.strings if part == "train" else settings.test_strings
-        text, spoken_by = {}, {}
-        place = make_folder(folder / part / "wav")
-        for speaker in chosen:
-            # By name, so that a speaker's strings are the same whoever else is there.
-            generator = np.random.default_rng([settings.seed, *speaker.encode()])
-            for number, (words, samples) in enumerate(
-                _make_strings(digits[speaker], count, settings, generator)
-            ):
-                id = f"{speaker}-{number:04d}"
-                text[id], spoken_by[id] = " ".join(words), speaker
-                sound = Recording(torch.from_numpy(samples), SAMPLE_RATE_HZ)
-                write_recording(sound, place / f"{id}.wav")
-            if progress:
-                progress(f"{part}: {count} strings of {speaker}")
-        write_part(
-            folder / part,
-            text=text,
-            speakers=spoken_by,
-            recordings={id: f"wav/{id}.wav" for id in text},
-        )
+    with new_folder(folder) as made:
+        LEXICON.write(made / "lexicon.txt")
+        for part, chosen, count in (
+            ("train", speakers[: -settings.test_speakers], settings.strings),
+            ("test", speakers[-settings.test_speakers :], settings.test_strings),
+        ):
+            text: dict[str, str] = {}
+            for speaker in chosen:
+                # By name, so that a speaker's strings are the same whoever else is there.
+                generator = np.random.default_rng([settings.seed, *speaker.encode()])
+                strings = _make_strings(digits[speaker], count, settings, generator)
+                text |= _write_strings(strings, speaker, made / part / "wav")
+                if progress:
+                    progress(f"{part}: {count} strings of {speaker}")
+            write_part(
+                made / part,
+                text=text,
+                speakers={id: id.partition("-")[0] for id in text},
+                recordings={id: f"wav/{id}.wav" for id in text},
+            )
     return problems
+
+
+def _write_strings(
+    strings: Sequence[tuple[list[str], NDArray[np.float32]]], speaker: str, folder: Path
+) -> dict[str, str]:
+    """Write recordings; give their words by id."""
+    make_folder(folder)
+    text = {}
+    for number, (words, samples) in enumerate(strings):
+        id = f"{speaker}-{number:04d}"
+        text[id] = " ".join(words)
+        sound = Recording(torch.from_numpy(samples), SAMPLE_RATE_HZ)
+        write_recording(sound, folder / f"{id}.wav")
+    return text
 
 
 _Digit = tuple[int, NDArray[np.float32]]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_CHUNK = 8192  # frames at once, so that what is computed stays small
+_CHUNK = 1024  # frames at once, so that what is computed stays near the processor
 _SPLIT = 0.2  # standard deviations by which two halves of a component are moved apart
 _MIN_FRAMES = 10.0  # of a component: with fewer it is given up
 
@@ -24,20 +24,21 @@ class Mixtures:
         self, frames: Float[Tensor, "frames dims"]
     ) -> Float[Tensor, "frames states"]:
         """Compute the log-density of each frame in each state, in nats."""
-        states, components, dims = self.means.shape
+        states, _, dims = self.means.shape
         precision = 1 / self.variances
-        # -(x - m)²/2v = -x²/2v + xm/v - m²/2v: two matrix products for all components.
-        square = (-0.5 * precision).view(-1, dims).T.contiguous()
-        linear = (precision * self.means).view(-1, dims).T.contiguous()
-        constant = self._constants().view(-1)  # [states * components]
+        # -(x - m)²/2v = -x²/2v + xm/v - m²/2v: two matrix products for all components, of which
+        # the first of all states come first, then the second, and so on.
+        square = (-0.5 * precision).transpose(0, 1).reshape(-1, dims).T.contiguous()
+        linear = (precision * self.means).transpose(0, 1).reshape(-1, dims).T.contiguous()
+        constant = self._constants().T.reshape(-1)  # [components * states]
         result = torch.empty(len(frames), states)
         for start in range(0, len(frames), _CHUNK):
             chunk = frames[start : start + _CHUNK]
             scores = torch.addmm(constant, chunk.square(), square).addmm_(chunk, linear)
-            scores = scores.view(len(chunk), states, components)
-            result[start : start + _CHUNK] = (
-                scores.logsumexp(dim=2) if components > 1 else scores[..., 0]
-            )
+            first, *others = scores.split(states, dim=1)
+            for other in others:
+                first = torch.logaddexp(first, other)
+            result[start : start + _CHUNK] = first
         return result
 
     def _constants(self) -> Float[Tensor, "states components"]:

@@ -1,5 +1,7 @@
 """Where a corpus comes from: a folder, an archive, or an archive on the web."""
 
+import glob
+import os
 import shutil
 import tarfile
 import tempfile
@@ -11,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from attar.errors import DataError, FolderError, file_error
+from attar.files import make_folder
 
 _PATIENCE_SECONDS = 30.0
 
@@ -45,6 +48,31 @@ def open_source(source: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         _unpack(path, Path(folder))
         yield Path(folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which gets its name when the body ends without an error.
+
+    So a folder of that name is whole, and one that was there is left as it is.
+
+    Raises:
+        FolderError: If the folder is there and not empty, or cannot be made.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderError(f"expected a new folder, got {folder}, which is there; name another")
+    place = folder.absolute()
+    for left in place.parent.glob(f".{glob.escape(place.name)}.*.partial"):
+        shutil.rmtree(left, ignore_errors=True)  # by a run that was killed
+    partial = make_folder(place.with_name(f".{place.name}.{os.getpid()}.partial"))
+    try:
+        yield partial
+        try:
+            partial.replace(place)
+        except OSError as error:
+            raise file_error("make the folder", folder, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def find(folder: Path, name: str) -> Path | None:

@@ -61,11 +61,12 @@ class UtteranceGraph:
     @cached_property
     def plain_path(self) -> NDArray[np.int32]:
         """The states of one way through: first pronunciations, silence at both ends only."""
-        phone = int(self.final[-1]) // POSITIONS
-        phones = [phone]
-        while self.before[phone]:
-            phone = self.before[phone][0] // POSITIONS
-            phones.append(phone)
+        state = int(self.final[-1])
+        phones = [state // POSITIONS]
+        while before := self.before[phones[-1]]:
+            # What silence precedes is there twice: once without it, unless it begins the words.
+            state = min(before, key=lambda last: (self.phone[last] == 0, self.left[last] == 0))
+            phones.append(state // POSITIONS)
         starts = POSITIONS * np.array(phones[::-1])
         states: NDArray[np.int32] = (starts[:, None] + np.arange(POSITIONS)).astype(np.int32)
         return states.ravel()
