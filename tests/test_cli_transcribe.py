@@ -57,7 +57,7 @@ def transcribe(capsys, shape_hints_off):
         with pytest.raises(SystemExit) as exit_info:
             main(["transcribe", *map(str, arguments)])
         captured = capsys.readouterr()
-        return exit_info.value.code, captured.out, captured.err
+        return exit_info.value.code or 0, captured.out, captured.err
 
     return run
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attar.cohorts import Cohort
 from attar.errors import AttarError, DataError
@@ -53,6 +55,28 @@ def test_one_phone_twice_is_two_words():
     timed = time_words(decode(posteriors), posteriors, TREE, LEXICON)
     assert [word.word for word in timed] == ["C", "C", "C"]
     assert [word.start_seconds for word in timed] == pytest.approx([0.0, 0.06, 0.12])
+
+
+def test_a_word_that_is_cut_off_still_has_its_frames():
+    posteriors, states = say("c", "SIL", "c", "a")  # of CAB there is no end
+    cut = posteriors[:-2], states[:-2]
+    decoded = decode(cut[0])
+    timed = time_words(decoded, cut[0], TREE, LEXICON)
+    assert len(timed) >= 1
+    assert timed[-1].end_seconds <= 0.01 * len(cut[1])
+
+
+@given(seed=st.integers(0, 1000), frames=st.integers(1, 25))
+def test_any_path_has_times_within_the_recording(seed, frames):
+    generator = torch.Generator().manual_seed(seed)
+    posteriors = torch.softmax(3 * torch.randn(frames, TREE.states, generator=generator), -1)
+    end = 0.0
+    for word in time_words(decode(posteriors), posteriors, TREE, LEXICON):
+        assert end <= word.start_seconds + 1e-9
+        assert word.start_seconds < word.end_seconds
+        assert 0 < word.confidence <= 1
+        end = word.end_seconds
+    assert end <= 0.01 * frames + 1e-9
 
 
 def test_confidence_is_low_where_posteriors_are_spread():

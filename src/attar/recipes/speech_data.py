@@ -39,6 +39,8 @@ from attar.speech.utterances import Corpus, Problem, Utterance, count_problems
 from attar.training import hard_target_loss
 
 PARTS = ("train", "held out", "test")
+_CEPSTRA = 13  # that mixtures see of filterbanks
+_ALIGNER_SEED = 1_000_000  # no baseline has its weights, or the alignment would favor that one
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def prepare(config: DataConfig, folder: Path) -> Generator[Progress, None, Prepa
 
 
 def _align(config: DataConfig, corpus: SpeechCorpus, kept: Path) -> Generator[Progress, None, None]:
-    settings = AlignmentSettings(states=config.states)
+    # Diagonal covariances suit cepstra better than filterbanks, whose neighbors rise together.
+    cepstra = _CEPSTRA if corpus.filterbanks else 0
+    settings = AlignmentSettings(states=config.states, cepstra=cepstra)
     aligner, aligned = yield from following(
         partial(train_aligner, corpus.train, corpus.lexicon, settings)
     )
@@ -166,7 +170,7 @@ def _align_again(
         dropout=0.1,
     )  # fmt: skip
     stage = make_stage(
-        "network", "a network to align with", lambda: shape.make(0), epochs=config.align_epochs,
+        "network", "a network to align with", lambda: shape.make(_ALIGNER_SEED), epochs=config.align_epochs,
         batch_size=256, learning_rate=0.001, seed=0,
     )  # fmt: skip
     frames, measured = (FrameSet(each.packed, each.states, classes=tree.states)

@@ -170,11 +170,18 @@ def time_words(
     phone_of, position_of = _describe_states(tree)
     runs = list(_phone_runs(phone_of[decoded.states], position_of[decoded.states]))
     spoken = [run for run in runs if tree.phones[run[0]] != SILENCE]
-    lengths = _split_phones([tree.phones[phone] for phone, *_ in spoken], decoded.words, lexicon)
+    lengths = _split_phones(
+        [tree.phones[phone] for phone, *_ in spoken],
+        decoded.words,
+        lexicon,
+        is_complete=decoded.is_complete,
+    )
     phone_posteriors = torch.zeros(len(posteriors), len(tree.phones))
     phone_posteriors.index_add_(1, torch.from_numpy(phone_of).long(), posteriors.float())
     timed, first = [], 0
     for word, length in zip(decoded.words, lengths, strict=True):
+        if not length:  # the recording ended before it
+            continue
         own = spoken[first : first + length]
         frames = [(frame, phone) for phone, start, end in own for frame in range(start, end)]
         sure = torch.stack([phone_posteriors[frame, phone] for frame, phone in frames]).mean()
@@ -209,21 +216,29 @@ def _phone_runs(
         yield int(phones[start]), start, end
 
 
-def _split_phones(phones: Sequence[str], words: Words, lexicon: Lexicon) -> list[int]:
-    """Return how many phones each word has, so that all are pronunciations one after the other."""
+def _split_phones(
+    phones: Sequence[str], words: Words, lexicon: Lexicon, *, is_complete: bool
+) -> list[int]:
+    """Return how many phones each word has, so that all are pronunciations one after the other.
+
+    Where a recording ends within a word, that word may lack phones, or phones their word.
+    """
     ways: dict[int, list[int]] = {0: []}  # phones used -> lengths of the words so far
-    for word in words:
+    for place, word in enumerate(words):
+        may_be_cut = not is_complete and place == len(words) - 1
         after: dict[int, list[int]] = {}
         for used, lengths in ways.items():
             for spoken in lexicon.pronunciations[word]:
                 end = used + len(spoken)
-                if tuple(phones[used:end]) == spoken:
-                    after.setdefault(end, [*lengths, len(spoken)])
+                heard = tuple(phones[used:end])
+                if heard == spoken or (may_be_cut and heard == spoken[: len(heard)]):
+                    after.setdefault(used + len(heard), [*lengths, len(heard)])
         ways = after
-    if len(phones) not in ways:
+    end = len(phones) if is_complete else max(ways, default=-1)
+    if end not in ways:
         found = f"got the phones {' '.join(phones)} for {' '.join(words)}"
         raise AttarError(f"expected pronunciations of the words, {found}; is it another lexicon's?")
-    return ways[len(phones)]
+    return ways[end]
 
 
 def check_known(words: Sequence[str], lexicon: Lexicon, source: str) -> None:
