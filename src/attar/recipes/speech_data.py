@@ -170,8 +170,8 @@ def _align_again(
         dropout=0.1,
     )  # fmt: skip
     stage = make_stage(
-        "network", "a network to align with", lambda: shape.make(_ALIGNER_SEED), epochs=config.align_epochs,
-        batch_size=256, learning_rate=0.001, seed=0,
+        "network", "a network to align with", lambda: shape.make(_ALIGNER_SEED),
+        epochs=config.align_epochs, batch_size=256, learning_rate=0.001, seed=0,
     )  # fmt: skip
     frames, measured = (FrameSet(each.packed, each.states, classes=tree.states)
                         for each in (train, held_out))  # fmt: skip

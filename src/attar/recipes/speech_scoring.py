@@ -28,8 +28,8 @@ from attar.speech.recognition import score as count
 from attar.speech.scoring import WordErrors, bootstrap_interval, pool, pool_by_speaker
 from attar.teachers.fingerprints import hash_network, hash_value
 
-SCALES = (0.2, 0.35, 0.6, 1.0)  # acoustic scales that are tried
-PENALTIES = (-2.0, 2.0, 5.0)  # and word penalties, in nats, beside 0
+SCALES = (0.12, 0.2, 0.3, 0.45)  # acoustic scales that are tried
+PENALTIES = (0.0, -1.5, 2.0)  # word penalties, in nats, each with each scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,6 @@ class Scorer:
         part = self.prepared.held_out
         return tune(
             self.graph, self._likelihoods(part, log_posteriors), part.references,
-            start=DecodingSettings(acoustic_scale=SCALES[0]),
             acoustic_scales=SCALES, word_penalties=PENALTIES,
         ).settings  # fmt: skip
 

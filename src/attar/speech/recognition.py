@@ -1,7 +1,8 @@
 """From a network's posteriors to words: likelihoods, the search for weights, words with times."""
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -75,8 +76,7 @@ def to_log_likelihoods(
 class TuningStep:
     """What weights were tried, and what came of them."""
 
-    acoustic_scale: float
-    word_penalty: float
+    settings: DecodingSettings
     errors: WordErrors
 
 
@@ -109,38 +109,25 @@ def tune(
     log_likelihoods: Sequence[NDArray[np.float32]],
     references: Sequence[Words],
     *,
-    start: DecodingSettings,
     acoustic_scales: Sequence[float],
     word_penalties: Sequence[float],
 ) -> Tuning:
-    """Choose acoustic scale (one over the language model's weight) and word penalty.
-
-    The scale is chosen first, at the penalty of `start`; then the penalty; then the scale
-    once more. Of equals, the first one tried stays.
+    """Choose acoustic scale (one over the language model's weight) and word penalty, of all pairs.
 
     Args:
         graph: To decode with.
         log_likelihoods: Of held-out utterances.
         references: Their words.
-        start: Beam and first penalty.
         acoustic_scales: To try.
-        word_penalties: To try, in nats.
+        word_penalties: To try, in nats. Of equals, the first pair stays.
     """
-    tried: dict[tuple[float, float], TuningStep] = {}
-
-    def best_of(candidates: Sequence[tuple[float, float]]) -> tuple[float, float]:
-        for scale, penalty in candidates:
-            if (scale, penalty) not in tried:
-                settings = replace(start, acoustic_scale=scale, word_penalty=penalty)
-                errors = score(references, recognize(graph, settings, log_likelihoods))
-                tried[scale, penalty] = TuningStep(scale, penalty, pool(errors))
-        return min(candidates, key=lambda each: tried[each].errors.errors)
-
-    scale, penalty = best_of([(each, start.word_penalty) for each in acoustic_scales])
-    scale, penalty = best_of([(scale, penalty), *((scale, each) for each in word_penalties)])
-    scale, penalty = best_of([(scale, penalty), *((each, penalty) for each in acoustic_scales)])
-    settings = replace(start, acoustic_scale=scale, word_penalty=penalty)
-    return Tuning(settings, tuple(tried.values()))
+    steps = []
+    for scale, penalty in itertools.product(acoustic_scales, word_penalties):
+        settings = DecodingSettings(acoustic_scale=scale, word_penalty=penalty)
+        errors = score(references, recognize(graph, settings, log_likelihoods))
+        steps.append(TuningStep(settings, pool(errors)))
+    best = min(steps, key=lambda step: step.errors.errors)
+    return Tuning(best.settings, tuple(steps))
 
 
 @dataclass(frozen=True, slots=True)
