@@ -77,15 +77,19 @@ def train_systems(
 
     trained = yield from _train(config, prepared, teachers, frames, hard_target_loss, folder, meter)
     assert trained.cohort is not None
-    store = yield from label_frames(
-        trained.cohort, frames, folder / "soft-targets",
-        k=min(config.k, shape.states), views=config.view_numbers,
-        start=meter.done / meter.total, end=(meter.done + labeling) / meter.total,
-    )  # fmt: skip
+    loss_fn = hard_target_loss
+    if not (
+        folder / f"{students.name}.json"
+    ).exists():  # else the soft targets have done their work
+        store = yield from label_frames(
+            trained.cohort, frames, folder / "soft-targets",
+            k=min(config.k, shape.states), views=config.view_numbers,
+            start=meter.done / meter.total, end=(meter.done + labeling) / meter.total,
+        )  # fmt: skip
+        loss_fn = students_loss(
+            store, temperatures, soft_weight=config.soft_weight, hard_weight=config.hard_weight
+        )
     meter.add(labeling, by_earlier_run=True)
-    loss_fn = students_loss(
-        store, temperatures, soft_weight=config.soft_weight, hard_weight=config.hard_weight
-    )
     taught = yield from _train(config, prepared, students, frames, loss_fn, folder, meter)
     assert taught.cohort is not None
     seconds = trained.wall_seconds + taught.wall_seconds
