@@ -106,6 +106,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         prepared = yield from prepare(of_speech, speech)
         store = SoftTargets.open(speech / "soft-targets")
         everything = transfer_set(of_speech, prepared)
+        store.check_made_for(data=everything.fingerprint(), class_names=everything.class_names)
         part = everything.subset(draw_utterances(prepared.train, config.share))
         meter = WorkMeter(2 * _stage(config, of_speech, prepared, HARD).work(len(part)))
         kept = {}
