@@ -45,9 +45,9 @@ class Config:
     """
 
     run: str = option("runs/speech", "Folder of a finished run of `attar reproduce speech`.")
-    seeds: int = option(5, "Networks of each kind.")
+    seeds: int = option(3, "Networks of each kind.")
     share: float = option(0.03, "Of the training frames.")
-    epochs: int = option(60, "Passes over them.")
+    epochs: int = option(25, "Passes over them.")
     temperature: float = option(2.0, "Of the soft targets.")
     hard_weight: float = option(0.0, "Weight of the hard targets' loss beside the soft one's.")
 
@@ -59,7 +59,7 @@ class Config:
             raise AttarError(f"expected share < 1 and temperature >= 1, {found}")
 
 
-QUICK = replace(Config(), run="runs/speech-quick", seeds=2, epochs=20)
+QUICK = replace(Config(), run="runs/speech-quick", seeds=2, epochs=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ class Kept:
     train: tuple[float, ...]  # frame accuracy on what they learned from, one a network
     test: tuple[float, ...]
     epochs: tuple[int, ...]  # after which each network was taken
+    wall_seconds: float  # of the training steps
 
 
 def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
@@ -198,6 +199,7 @@ def _train(
         tuple(_accuracy(each, prepared.train, frames) for each in networks),
         tuple(_accuracy(each, prepared.test) for each in networks),
         tuple(epochs),
+        sum(epoch.train_seconds for epoch in run.history),
     )
     write_json(path, kept)
     return kept
@@ -225,6 +227,7 @@ def _measure_teachers(of_speech: SpeechConfig, prepared: Prepared, speech: Path)
         tuple(_accuracy(each, prepared.train, some) for each in cohort.members()),
         tuple(_accuracy(each, prepared.test) for each in cohort.members()),
         (of_speech.epochs,) * of_speech.seeds,
+        0.0,  # they were trained by another run
     )
 
 
@@ -242,8 +245,9 @@ def _accuracy(network: nn.Module, part: Part, frames: Tensor | None = None) -> f
 def _read_kept(path: Path) -> Kept:
     content = read_json(path)
     try:
-        return Kept(**{name: tuple(values) for name, values in content.items()})
-    except TypeError as error:
+        seconds = float(content.pop("wall_seconds"))
+        return Kept(**{name: tuple(each) for name, each in content.items()}, wall_seconds=seconds)
+    except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
 
 
@@ -279,7 +283,7 @@ def _result(
         rows=tuple(rows),
         config=asdict(config),
         machine=this_machine(),
-        wall_seconds=0.0,
+        wall_seconds=sum(each.wall_seconds for each in kept.values()),
         details={
             "speech": asdict(of_speech),
             "corpus": prepared.describe(),
