@@ -220,11 +220,12 @@ def _open(corpus: SpeechCorpus, kept: Path) -> Prepared:
         problems = tuple(Problem(*each) for each in content["problems"])
     except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{kept} is damaged ({error}); remove it to align again") from error
-    parts = [
+    train, held_out, test = (
         _make_part(part, read_alignment(_path(kept, name), tree))
         for name, part in zip(PARTS, (corpus.train, corpus.held_out, corpus.test), strict=True)
-    ]
-    return Prepared(corpus, tree, topology, *parts, problems)
+    )
+    left_out = tuple(dict.fromkeys(corpus.problems + problems))  # some stand in both
+    return Prepared(corpus, tree, topology, train, held_out, test, left_out)
 
 
 def _make_part(corpus: Corpus, alignment: Alignment) -> Part:

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
-from attar.data import Batch
+from attar.data import Batch, TransferSet
 from attar.errors import AttarError, FolderError, check_positive
 from attar.evaluation import evaluate_members
 from attar.losses import SparseTargets, sparse_distillation_loss
@@ -23,7 +23,6 @@ from attar.recipes.speech_systems import make_shape, some_frames, transfer_set
 from attar.recipes.speech_training import doing, make_stage
 from attar.recipes.stages import Progress, Stage, WorkMeter
 from attar.records import ExperimentResult, ResultRow, read_json, this_machine, write_json
-from attar.speech.frames import FrameSet
 from attar.targets import SoftTargets
 from attar.training import LossFn, TrainingRun, hard_target_loss, load_weights
 
@@ -165,7 +164,7 @@ def _train(
     of_speech: SpeechConfig,
     prepared: Prepared,
     kind: Kind,
-    part: FrameSet,
+    part: TransferSet,
     loss_fn: LossFn,
     folder: Path,
     meter: WorkMeter,

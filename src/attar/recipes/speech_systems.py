@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from attar.cohorts import Cohort
+from attar.data import TransferSet
 from attar.recipes.speech_config import Config
 from attar.recipes.speech_data import Part, Prepared
 from attar.recipes.speech_scoring import Score, Scorer, frame_accuracy
@@ -77,7 +78,7 @@ def train_systems(
 
     trained = yield from _train(config, prepared, teachers, frames, hard_target_loss, folder, meter)
     assert trained.cohort is not None
-    loss_fn = hard_target_loss
+    loss_fn: LossFn = hard_target_loss
     if not (
         folder / f"{students.name}.json"
     ).exists():  # else the soft targets have done their work
@@ -171,7 +172,7 @@ def frame_set(part: Part, prepared: Prepared, *, views: Distort | None = None) -
     return FrameSet(part.packed, part.states, classes=prepared.tree.states, views=views)
 
 
-def some_frames(part: Part, prepared: Prepared) -> FrameSet:
+def some_frames(part: Part, prepared: Prepared) -> TransferSet:
     """Choose every so many frames of a part, to measure networks on while they are trained."""
     whole = frame_set(part, prepared)
     return whole.subset(torch.arange(0, len(whole), _MEASURED))
