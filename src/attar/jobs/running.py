@@ -12,6 +12,7 @@ from attar.errors import FolderError
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, show_comparison
 from attar.jobs.file import Job
+from attar.jobs.searching import check_search
 from attar.jobs.sources import (
     check_network,
     code_of,
@@ -93,6 +94,7 @@ class _Run:
         if self.parts & {"distill", "label"}:
             student = make_network(self.job, "student", seed=settings.distill.seeds[0])
             check_network(self.job, student, self.transfer_set, "student")
+            check_search(self.job, student, self.transfer_set)
         if "compare" in self.parts and (settings.test_set or self.parts == {"compare"}):
             _ = self.test_set
         if "train" in self.parts:

@@ -1,8 +1,17 @@
 """What a job file may say: every key, its type and range, and what it is for."""
 
+import math
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
 from attar.losses import Mean
 from attar.teachers import Answers
@@ -10,6 +19,7 @@ from attar.training import OptimizerName
 from attar.training.settings import ScheduleName
 
 T = TypeVar("T")
+AUTO: Literal["auto"] = "auto"
 
 
 def _to_tuple(value: object) -> object:
@@ -20,11 +30,22 @@ def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str | dict) else _to_tuple(value)
 
 
+def _to_temperature(value: object) -> float | Literal["auto"]:
+    if value == AUTO:
+        return AUTO
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+        told = f'"{value}"' if isinstance(value, str) else str(value).lower()
+        raise ValueError(f'expected a number above 0, or "auto", got {told}; try temperature = 4.0')
+    return float(value)  # type: ignore[arg-type]
+
+
 Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
 OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
+Temperature = Annotated[float | Literal["auto"], PlainValidator(_to_temperature)]
 NotNegative = Annotated[float, Field(ge=0)]
 Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]
 
@@ -198,8 +219,11 @@ class StudentTable(Table):
 class DistillTable(Table):
     """How students are trained: soft_weight · T² · soft + hard_weight · hard."""
 
-    temperature: Positive = Field(
-        description="T of the soft targets; at least 1 for sparse ones", examples=[4.0]
+    temperature: Temperature = Field(
+        description='T of the soft targets, at least 1 for sparse ones; or "auto": students of '
+        "several, trained together, tell which makes the fewest errors on a tenth of the labeled "
+        "examples, and one of that T is then trained on all",
+        examples=[4.0],
     )
     soft_weight: NotNegative = Field(description="factor of the soft term", examples=[1.0])
     hard_weight: NotNegative = Field(description="factor of the hard term", examples=[0.1])

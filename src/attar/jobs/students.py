@@ -9,10 +9,13 @@ from attar.data import TransferSet, name_views
 from attar.distillation import distill
 from attar.errors import FolderError
 from attar.jobs.file import Job
+from attar.jobs.searching import choice_path, keep_choice, learned_from
+from attar.jobs.settings import AUTO
 from attar.jobs.sources import check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network
+from attar.temperatures import TemperatureChoice
 from attar.training import Step as Update
 from attar.training import (
     TrainingRun,
@@ -99,19 +102,33 @@ def distill_student(
     tell: Tell,
 ) -> None:
     """Train a student on soft targets, and keep its weights."""
-    table, seed = job.settings.distill, step.inputs["seed"]
-    steps = table.epochs * -(-len(transfer_set) // table.batch_size)
+    table, checkpoint = job.settings.distill, step.place / _CHECKPOINT
+
+    def make_meter(title: str, examples: int) -> "_Meter":
+        steps = table.epochs * -(-examples // table.batch_size)
+        return _Meter(title, steps, table.epochs, examples, tell)
+
+    meters = [make_meter(step.title, len(transfer_set))]  # the last one is in use
+    if table.temperature == AUTO:
+        meters.append(make_meter(f"{step.title}, the temperature", learned_from(transfer_set)))
+
+    def choose(choice: TemperatureChoice) -> None:
+        tell(f"{step.title}: {choice}")
+        meters.pop()
+
     with job.blaming("distill", but=FolderError):
         distill(
             network,
             transfer_set,
             store,
             **table.model_dump(exclude={"seeds"}),
-            seed=seed,
-            checkpoint=step.place / _CHECKPOINT,
-            progress=_Meter(step.title, steps, table.epochs, len(transfer_set), tell),
+            seed=step.inputs["seed"],
+            checkpoint=checkpoint,
+            progress=lambda update: meters[-1](update),
+            on_choice=choose,
         )
-    _keep(step, STUDENT, network)
+    _keep(step, STUDENT, network, *keep_choice(step, checkpoint))
+    choice_path(checkpoint).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -179,9 +196,9 @@ def _of_student(job: Job, network: nn.Module, transfer_set: TransferSet) -> dict
     }
 
 
-def _keep(step: Step, name: str, network: nn.Module) -> None:
+def _keep(step: Step, name: str, network: nn.Module, *others: str) -> None:
     save_weights(step.place / name, network)
-    step.finish(name)
+    step.finish(name, *others)
     (step.place / _CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -18,6 +18,7 @@ LARGEST_FLOAT16 = 65504.0
 BETAS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 _GROUP = 16  # classes of which only the largest is looked at first
 _BLOCK = 2**18  # logits that fit into a processor's cache, twice
+_MOST_ADDENDS = 2048  # of a dot product: from 10,000 BLAS may share it out to threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,9 @@ def _measure_tail(
     """
     rows = max(1, _BLOCK // v.shape[-1])
     parts = zip(v.split(rows), top.split(rows), below.split(rows), strict=True)
-    scratch = torch.empty(2, min(rows, len(v)), v.shape[-1], dtype=v.dtype)
+    sums = -(-v.shape[-1] // _MOST_ADDENDS)
+    width = -(-v.shape[-1] // sums)
+    scratch = torch.zeros(2, min(rows, len(v)), sums, width, dtype=v.dtype)
     found = (_measure_block(*part, betas, scratch[:, : len(part[0])]) for part in parts)
     values, slopes = zip(*found, strict=True)
     below = below - largest
@@ -217,23 +220,24 @@ def _measure_block(
 ) -> tuple[Tensor, Tensor]:
     """Return values and slopes, relative to the tail's largest, of as many rows as a cache holds.
 
-    The scratch, `[2, rows, classes]`, is one for all blocks, so that it stays in the cache.
-
-    Sums are NumPy's, which round each row in the same way whatever the number of rows and threads.
+    The scratch, `[2, rows, sums, width]`, is one for all blocks, so that it stays in the cache; it
+    is 0 beyond the classes. Sums are NumPy's, of so few numbers each that a row is rounded in the
+    same way whatever the number of rows and threads.
     """
-    u, power = scratch
-    torch.sub(v, below, out=u).scatter_(-1, top, 0.0)  # [rows, classes], 0 outside the tail
-    count, last = v.shape[-1] - top.shape[-1], 0.0
-    u_array, power_array = u.numpy(), power.numpy()
-    values, slopes = [], [u_array.sum(axis=-1) / count]
+    classes, last = v.shape[-1], 0.0
+    u, power = scratch.flatten(2)[..., :classes]  # [rows, classes] each
+    u_sums, power_sums = scratch.numpy()  # [rows, sums, width], the same memory
+    ones = np.ones(u_sums.shape[-1], u_sums.dtype)
+    torch.sub(v, below, out=u).scatter_(-1, top, 0.0)  # 0 outside the tail
+    values, slopes = [], [np.vecdot(u_sums, ones).sum(-1) / (classes - top.shape[-1])]
     for beta in betas:
         if beta == 2 * last:  # with betas that double, one exponential does for all of them
             power.mul_(power)
         else:
             torch.mul(u, beta, out=power).exp_().scatter_(-1, top, 0.0)
-        total, last = power_array.sum(axis=-1), beta
+        total, last = np.vecdot(power_sums, ones).sum(-1), beta
         values.append(np.log(total))
-        slopes.append(np.einsum("rc,rc->r", power_array, u_array) / total)
+        slopes.append(np.vecdot(power_sums, u_sums).sum(-1) / total)
     return torch.from_numpy(np.stack(values, -1)), torch.from_numpy(np.stack(slopes, -1))
 
 
