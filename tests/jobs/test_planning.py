@@ -26,9 +26,7 @@ def test_a_temperature_to_be_chosen_is_trained_for(folder):
     folder.edit("4.0", '"auto"')
     plan = plan_job(read_job(folder.path))
     updates = {each.name: each.detail.partition(" ")[0] for each in plan.durations}
-    assert (
-        updates["the temperature"] == "6"
-    )  # 2 epochs of 3 batches of the 36 that are not held out
+    assert updates["the temperature"] == "6"  # 4 are held out: 2 epochs of 3 batches
     assert plan.temperatures == planning.TEMPERATURES
 
 

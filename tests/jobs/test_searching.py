@@ -1,4 +1,4 @@
-"""`temperature = "auto"` in a job file: chosen once, told, kept; refused before anything is spent."""
+"""`temperature = "auto"` in a job file: chosen once, told, kept; refused before all else."""
 
 import json
 import math
@@ -10,10 +10,16 @@ from attar.errors import JobError
 from attar.jobs import planning, read_job, running
 from attar.jobs.planning import plan_job
 
-KEEPS_WHAT_IT_SEES = """
+LOOKS_AT_THE_DATA = """
 
-def make_keeper():
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+class Looking(nn.Linear):
+    def forward(self, inputs):
+        logits = super().forward(inputs.flatten(1).float())
+        return logits if logits.sum() > 0 else -logits
+
+
+def make_looking():
+    return Looking(16, 3)
 """
 
 
@@ -62,9 +68,11 @@ def test_progress_of_the_search_and_the_training_is_told_apart(auto):
         assert math.isclose(fractions[-1], 1.0)
 
 
-@pytest.mark.parametrize(
-    "check", [plan_job, lambda job: running.run_job(job, running.PARTS, print)]
-)
+def run_all(job):
+    running.run_job(job, running.PARTS, print)
+
+
+@pytest.mark.parametrize("check", [plan_job, run_all])
 def test_what_cannot_be_searched_is_refused_before_anything_is_spent(auto, check):
     spent = auto.root / "job" / "train"
     few = np.load(auto.root / "train.npz")
@@ -74,9 +82,11 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_spent(auto, check
         check(read_job(auto.path))
     np.savez(auto.root / "train.npz", **few)
     with (auto.root / "networks.py").open("a") as file:
-        file.write(KEEPS_WHAT_IT_SEES)
-    auto.edit("make_student", "make_keeper")
-    with pytest.raises(JobError, match=r"line 19, distill.temperature: .*together"):
+        file.write(LOOKS_AT_THE_DATA)
+    auto.edit("make_student", "make_looking")
+    with pytest.raises(
+        JobError, match=r"distill.temperature: expected networks that.*; or try tem"
+    ):
         check(read_job(auto.path))
     assert not spent.exists()
 

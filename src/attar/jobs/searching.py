@@ -8,6 +8,7 @@ from torch import nn
 
 from attar.cohorts import Cohort
 from attar.data import TransferSet
+from attar.errors import AttarError
 from attar.files import write_atomically
 from attar.jobs.file import Job
 from attar.jobs.settings import AUTO
@@ -26,11 +27,14 @@ def check_search(job: Job, student: nn.Module, transfer_set: TransferSet) -> Non
     """
     if job.settings.distill.temperature != AUTO:
         return
+    inputs = transfer_set.batch(torch.arange(min(2, len(transfer_set)))).inputs
     with job.blaming("distill", "temperature"):
         learned_from(transfer_set)
-        cohort = Cohort([copy.deepcopy(student) for _ in range(2)]).train()
-        with torch.random.fork_rng(devices=[]):  # for dropout
-            cohort(transfer_set.batch(torch.arange(min(2, len(transfer_set)))).inputs)
+        try:
+            with torch.random.fork_rng(devices=[]):  # for dropout
+                Cohort([copy.deepcopy(student) for _ in range(2)]).train()(inputs)
+        except AttarError as error:
+            raise AttarError(f"{error}; or try temperature = 4.0") from error
 
 
 def learned_from(transfer_set: TransferSet) -> int:
