@@ -10,11 +10,15 @@ import typer
 from attar.errors import FolderError
 from attar.explorer import LOOPBACK, Exploration, make_explorer, open_server
 from attar.files import write_atomically
+from attar.jobs import read_job
+from attar.jobs.exploring import explore_job, find_job
+from attar.jobs.running import OWNER
 from attar.recipes import mnist, mnist_pages
 
 # The file that a finished run leaves, and what reads its folder.
 READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
+    OWNER: lambda folder: explore_job(find_job(folder)),
 }
 
 
@@ -22,7 +26,9 @@ def explore(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Of a finished run, as `attar reproduce mnist` leaves it.", metavar="FOLDER"
+            help="Of a finished run, as `attar run` or `attar reproduce mnist` leaves it; or the "
+            "job file.",
+            metavar="FOLDER",
         ),
     ],
     out: Annotated[
@@ -43,7 +49,9 @@ def explore(
     examples on which teacher and student disagree, which classes resemble each other, and a board
     to draw on, which the networks answer in the page itself.
     """
-    page = make_explorer(read_folder(folder))
+    job = read_job(folder) if folder.suffix == ".toml" else None
+    page = make_explorer(explore_job(job) if job else read_folder(folder))
+    folder = job.folder if job else folder
     if out or not serve:
         path = out or folder / "explorer.html"
         write_atomically(path, page.encode())
@@ -69,5 +77,5 @@ def read_folder(folder: Path) -> Exploration:
         raise FolderError(f"the run in {folder} is not finished; give its command again")
     raise FolderError(
         f"expected a finished run, {folder} has none of {', '.join(READERS)}; "
-        "try `attar reproduce mnist --quick` first"
+        "try `attar run JOB.TOML` or `attar reproduce mnist --quick` first"
     )

@@ -16,10 +16,10 @@ from attar.data import Batch, TransferSet
 from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
 from attar.jobs.searching import SEARCH, check_search, learned_from
-from attar.jobs.settings import AUTO
 from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
 from attar.jobs.steps import Step
 from attar.jobs.students import TEACHER, labeled, plan_baseline, teacher_step
+from attar.jobs.values import AUTO
 from attar.labeling import make_plan
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.targets import Dense, Encoding, Sparse, StorePlan

@@ -11,8 +11,8 @@ from attar.data import TransferSet
 from attar.errors import AttarError
 from attar.files import write_atomically
 from attar.jobs.file import Job
-from attar.jobs.settings import AUTO
 from attar.jobs.steps import Step
+from attar.jobs.values import AUTO
 from attar.temperatures import TemperatureChoice, TemperatureSearch, hold_out
 
 CHOICE, CURVE = "temperature.json", "temperature.svg"

@@ -10,9 +10,9 @@ from attar.distillation import distill
 from attar.errors import FolderError
 from attar.jobs.file import Job
 from attar.jobs.searching import choice_path, keep_choice, learned_from
-from attar.jobs.settings import AUTO
 from attar.jobs.sources import check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
+from attar.jobs.values import AUTO
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network
 from attar.temperatures import TemperatureChoice

@@ -180,8 +180,8 @@ def _find_largest(v: Tensor, count: int) -> tuple[Tensor, Tensor]:
     candidates = torch.cat([members, rest], dim=-1)
     of_candidates = v.gather(-1, candidates)
     places = _place_largest(of_candidates, count)
-    found = of_candidates.gather(-1, places).sort(dim=-1, descending=True)
-    return found.values, candidates.gather(-1, places.gather(-1, found.indices))
+    values, order = of_candidates.gather(-1, places).sort(dim=-1, descending=True)
+    return values, candidates.gather(-1, places.gather(-1, order))
 
 
 def _place_largest(values: Tensor, count: int) -> Tensor:
