@@ -13,6 +13,7 @@ from attar.jobs.searching import choice_path, keep_choice, learned_from
 from attar.jobs.sources import check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.jobs.values import AUTO
+from attar.progress import TimeLeft
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network
 from attar.temperatures import TemperatureChoice
@@ -211,10 +212,12 @@ class _Meter:
         self.first: int | None = None
         self.started = time.monotonic()
         self.loss: float | None = None
+        self.time_left = TimeLeft(float(steps))
 
     def __call__(self, update: Update) -> None:
         if self.first is None:
             self.first = update.index - 1
+        self.time_left.add(1)
         if update.epoch is not None:
             self.loss = update.epoch.mean_loss
         done = update.index - self.first
@@ -227,6 +230,6 @@ class _Meter:
                 title=self.title,
                 fraction=update.index / self.steps,
                 detail=f"epoch {epoch}/{self.epochs}{loss} · {speed:,.0f} examples/s",
-                seconds_left=(self.steps - update.index) * seconds / done if seconds > 1 else None,
+                seconds_left=self.time_left.seconds(self.steps - update.index),
             )
         )
