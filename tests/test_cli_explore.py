@@ -64,7 +64,7 @@ def test_a_finished_run_becomes_a_page_beside_it(command, folder, folder_bytes):
     done = command(folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(
-        rf"{re.escape(str(folder))}/explorer\.html: [\d.]+ MB; open it .*\n", done.stdout
+        rf"{re.escape(str(folder))}/explorer\.html: [\d.]+\s[kM]B; open it .*\n", done.stdout
     )
     page = (folder / "explorer.html").read_text("utf-8")
     assert "student 2×4: soft targets, T = 20" in page

@@ -9,7 +9,7 @@ import typer
 
 from attar.errors import FolderError
 from attar.explorer import LOOPBACK, Exploration, make_explorer, open_server
-from attar.files import write_atomically
+from attar.files import write_atomically, write_size
 from attar.jobs import read_job
 from attar.jobs.exploring import explore_job, find_job
 from attar.jobs.running import OWNER
@@ -55,7 +55,7 @@ def explore(
     if out or not serve:
         path = out or folder / "explorer.html"
         write_atomically(path, page.encode())
-        print(f"{path}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
+        print(f"{path}: {write_size(len(page.encode()))}; open it in a browser")
     if serve:
         with open_server(page, port=port) as server, suppress(KeyboardInterrupt):
             print(f"http://{LOOPBACK}:{server.server_port}/ until Ctrl-C", flush=True)

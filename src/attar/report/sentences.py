@@ -44,9 +44,9 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 
     Example:
         >>> percent(0.9731), percent(None)
-        ('97.31 %', '–')
+        ('97.31%', '–')
     """
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
 def points(difference: float) -> str:
@@ -57,18 +57,6 @@ def points(difference: float) -> str:
         '−1.25'
     """
     return f"{100 * difference:+.2f}".replace("-", "−")
-
-
-def size(size_bytes: int | None) -> str:
-    """Write a number of bytes.
-
-    Example:
-        >>> size(5107688), size(None)
-        ('5.11 MB', '–')
-    """
-    if size_bytes is None:
-        return "–"
-    return f"{size_bytes / 1e6:,.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:,.1f} kB"
 
 
 def candidate(record: ComparisonRecord) -> ModelResult | None:
