@@ -108,7 +108,7 @@ def _facts(run: JobRun) -> dict[str, str]:
     """Tell where a job is from, for the end of a page."""
     settings = run.job.settings
     machine = run.student_steps()["distilled"][0].machine()
-    versions = [f"{name} {machine.get(name)}" for name in ("attar", "torch", "python")]
+    versions = [f"{name} {machine.get(name.lower())}" for name in ("attar", "torch", "Python")]
     seeds = len(settings.distill.seeds)
     return {
         "Made by": f"attar run {run.job.path.name}",

@@ -109,13 +109,15 @@ def distill_student(
         steps = table.epochs * -(-examples // table.batch_size)
         return _Meter(title, steps, table.epochs, examples, tell)
 
-    meters = [make_meter(step.title, len(transfer_set))]  # the last one is in use
     if table.temperature == AUTO:
-        meters.append(make_meter(f"{step.title}, the temperature", learned_from(transfer_set)))
+        meter = make_meter(f"{step.title}, the temperature", learned_from(transfer_set))
+    else:
+        meter = make_meter(step.title, len(transfer_set))
 
     def choose(choice: TemperatureChoice) -> None:
+        nonlocal meter
         tell(f"{step.title}: {choice}")
-        meters.pop()
+        meter = make_meter(step.title, len(transfer_set))
 
     with job.blaming("distill", but=FolderError):
         distill(
@@ -125,7 +127,7 @@ def distill_student(
             **table.model_dump(exclude={"seeds"}),
             seed=step.inputs["seed"],
             checkpoint=checkpoint,
-            progress=lambda update: meters[-1](update),
+            progress=lambda update: meter(update),
             on_choice=choose,
         )
     _keep(step, STUDENT, network, *keep_choice(step, checkpoint))

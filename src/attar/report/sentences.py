@@ -67,7 +67,8 @@ def candidate(record: ComparisonRecord) -> ModelResult | None:
 
 def headline(record: ComparisonRecord) -> str:
     """Say in one sentence whether the best student may stand in for its teacher."""
-    of, student = f"of {record.examples:,} test examples", candidate(record)
+    many, student = "s" * (record.examples > 1), candidate(record)
+    of = f"of {record.examples:,} test example{many}"
     if student is None:
         best = min(record.models, key=lambda model: model.mean("errors") or 0.0)
         return f"{shorten(best.name)} makes the fewest errors, {_errors(best)} {of}."
