@@ -13,11 +13,12 @@ from attar.files import write_atomically, write_size
 from attar.jobs import read_job
 from attar.jobs.exploring import explore_job, find_job
 from attar.jobs.running import OWNER
-from attar.recipes import mnist, mnist_pages
+from attar.recipes import missing_digits, missing_digits_pages, mnist, mnist_pages
 
 # The file that a finished run leaves, and what reads its folder.
 READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
+    f"{missing_digits.EXPERIMENT}.json": missing_digits_pages.explore,
     OWNER: lambda folder: explore_job(find_job(folder)),
 }
 
