@@ -85,7 +85,7 @@ def cost_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
     models = record.models
     columns = [
         ("parameters", [f"{m.parameters:,}" if m.parameters else "–" for m in models]),
-        ("on disk", [write_size(m.size_bytes) if m.size_bytes else "–" for m in models]),
+        ("on disk", [_size(model) for model in models]),
     ]
     for place in range(max((len(model.speeds) for model in models), default=0)):
         speeds = [model.speeds[place] if place < len(model.speeds) else None for model in models]
@@ -107,6 +107,10 @@ def _spread(model: ModelResult, measure: str, digits: int) -> str:
     if mean is None:
         return "–"
     return f"{mean:.{digits}f}" + (f"\xa0±\xa0{sd:.{digits}f}" if sd is not None else "")
+
+
+def _size(model: ModelResult) -> str:
+    return write_size(model.size_bytes).replace(" ", "\xa0") if model.size_bytes else "–"
 
 
 def _gap(model: ModelResult) -> str:
