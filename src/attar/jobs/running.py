@@ -290,7 +290,7 @@ def _show_encoding(encoding: Encoding) -> str:
 def _show_labeling(step: Step, now: LabelingProgress) -> JobProgress:
     return JobProgress(
         title=step.title,
-        fraction=now.rows / now.total_rows,
-        detail=f"{now.rows:,} of {now.total_rows:,} rows · {now.rows_per_second:,.0f} rows/s",
+        fraction=now.fraction,
+        detail=str(now).partition(" · ")[2],  # what follows its own title
         seconds_left=now.seconds_left,
     )
