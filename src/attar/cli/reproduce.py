@@ -15,6 +15,7 @@ from attar.event_files import TensorBoardLog
 from attar.recipes import (
     ensemble,
     missing_digits,
+    missing_digits_pages,
     mnist,
     mnist_pages,
     speech,
@@ -26,7 +27,10 @@ from attar.records import ExperimentResult
 
 TENSORBOARD = "tensorboard"
 # What compares an experiment's networks and writes the report, where something does.
-REPORTS: dict[str, Callable[[Path, Path], None]] = {mnist.EXPERIMENT: mnist_pages.report}
+REPORTS: dict[str, Callable[[Path, Path], None]] = {
+    mnist.EXPERIMENT: mnist_pages.report,
+    missing_digits.EXPERIMENT: missing_digits_pages.report,
+}
 
 reproduce = typer.Typer(
     name="reproduce",
