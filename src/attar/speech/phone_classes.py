@@ -47,7 +47,7 @@ def phone_classes(phones: Sequence[str]) -> dict[str, tuple[int, ...]]:
     Each phone is a class of its own, too; so phones that are none of ARPABET can be asked about.
 
     Example:
-        >>> phone_classes(("SIL", "M", "N", "IY"))["nasal"]
+        >>> phone_classes(("SIL", "M", "N", "S"))["nasal"]
         (1, 2)
     """
     found: dict[str, tuple[int, ...]] = {}
