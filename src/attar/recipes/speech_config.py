@@ -16,7 +16,9 @@ class DataConfig:
     data: str = option(
         "", "Where `attar data` has put it.  [default: a folder called as the corpus]"
     )
-    held_out: int = option(8, "Training speakers on whom everything is chosen.")
+    held_out: int = option(
+        0, "Training speakers on whom everything is chosen; 0: one in nine, one at least."
+    )
     data_seed: int = option(0, "Draws these speakers.")
     states: int = option(400, "Tied states, at most.")
     align_units: int = option(160, "Units of the network that aligns once more.")
@@ -24,7 +26,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_positive(held_out=self.held_out, states=self.states)
+        check_positive(states=self.states)
+        check_not_negative(held_out=self.held_out)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,8 +50,9 @@ def load_corpus(config: DataConfig) -> SpeechCorpus:
         )
         raise FolderError(f"expected a corpus in {folder}, got no such folder; {advice}")
     data = read_speech_data(folder)
+    count = config.held_out or max(1, len(data.train.speakers) // 9)
     train, held_out = split_speakers(
-        data.train, held_out=config.held_out, generator=np.random.default_rng(config.data_seed)
+        data.train, held_out=count, generator=np.random.default_rng(config.data_seed)
     )
     model = (
         read_arpa(data.language_model)
