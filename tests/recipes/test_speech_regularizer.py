@@ -30,7 +30,7 @@ def test_table_5_from_a_finished_run(speech_run, tmp_path):
     assert [row.paper for row in result.rows] == [63.4, 67.3, 65.4, 58.9, 44.5, 57.0]
     assert [row.seeds for row in result.rows] == [2] * 6
     all_hard, hard, soft = (row.mean for row in result.rows[3:])
-    assert soft > hard - 5
+    assert min(hard, soft) > 15  # 20 states or so: chance is 5 %
     assert (
         0.1
         <= result.details["frames"] / (result.details["corpus"]["train"]["hours"] * 360_000)

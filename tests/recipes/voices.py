@@ -28,7 +28,7 @@ def speak(words, generator, *, noise):
     return torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
-def write_corpus(folder, *, speakers=4, test_speakers=2, utterances=7, noise=0.4, seed=0):
+def write_corpus(folder, *, speakers=4, test_speakers=2, utterances=9, noise=0.4, seed=0):
     """Write train/, test/ and lexicon.txt, as docs/speech.md describes them."""
     generator = np.random.default_rng(seed)
     for part, names in (
@@ -51,7 +51,7 @@ def tiny_config(corpus, **changes):
     """Make a configuration of seconds."""
     config = speech.Config(
         corpus=str(corpus), held_out=1, states=30, align_units=16, align_epochs=2, seeds=2,
-        layers=1, units=24, epochs=6, batch_size=256, learning_rate=0.02, views=1, masked_frames=0,
+        layers=1, units=24, epochs=6, batch_size=64, learning_rate=0.01, views=1, masked_frames=0,
         masked_band=0, dropout=0.0, shift=0.1, temperatures="1,4", k=5,
     )  # fmt: skip
     return replace(config, **changes)
