@@ -151,6 +151,30 @@ class TransferSet:
             inputs = self._see(inputs, ids, view)
         return Batch(_scale(inputs), self._stored_targets[ids], indices, view)
 
+    def __copy__(self) -> "TransferSet":
+        """Share the tensors as they are."""
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hold tensors as NumPy bytes, which processes on one machine may share without a copy."""
+        tensors = {name: self.__dict__[name] for name in ("_stored", "_stored_targets", "_ids")}
+        packed = {
+            name: (_to_bytes(tensor).obj, tensor.dtype, tuple(tensor.shape))
+            for name, tensor in tensors.items()
+            if tensor is not None
+        }
+        return self.__dict__ | packed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make tensors of the bytes again."""
+        self.__dict__ |= state
+        for name in ("_stored", "_stored_targets", "_ids"):
+            if state[name] is not None:
+                content, dtype, shape = state[name]
+                self.__dict__[name] = to_inputs(content).view(dtype).reshape(shape)
+
     def subset(self, indices: Int64[Tensor, " kept"]) -> "TransferSet":
         """Choose some examples; classes, views and example ids stay, and no input is copied.
 
