@@ -72,7 +72,8 @@ def connected(*, address: str | None, workers: int | None, shared_bytes: int) ->
 def _start(ray: Any, address: str | None, workers: int | None, shared_bytes: int) -> None:  # noqa: ANN401
     # Ray's own messages go to its log files: attar says itself what has failed.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # By default its workers run only when nothing else wants to.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     where = address or os.environ.get("RAY_ADDRESS")
     if where and where != "local":
