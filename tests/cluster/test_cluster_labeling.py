@@ -92,3 +92,100 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
     cluster.label(teachers, make_jittered(), tmp_path / "ray", progress=again.append, **options)
     assert [each.rows for each in again] == [88]
     assert all(module.training for each in teachers for module in each.modules())
+
+
+def test_four_workers_lose_one_to_sigkill_and_two_with_their_node(nodes, tmp_path, seen):
+    second = nodes.add_node(**NODE)
+    label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
+    (seen / str(os.getpid())).unlink()
+    ended = []
+
+    def end(now):
+        workers = [int(each.name) for each in seen.iterdir()]
+        if now.rows >= 2 and not ended:
+            os.kill(workers[0], signal.SIGKILL)  # in the middle of a shard: it sleeps there
+            ended.append(workers[0])
+        elif now.rows >= 5 and len(ended) == 1:
+            nodes.remove_node(second, allow_graceful=False)
+            ended.append(second)
+
+    cluster.label(
+        slow_teacher(seen), make_set(), tmp_path / "ray", workers=4, progress=end, **MANY
+    )
+    assert len(ended) == 2
+    assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
+
+
+DRIVER = """
+import sys
+sys.path[:0] = [{tests!r}, {here!r}]
+import pathlib, ray
+from test_cluster_labeling import MANY, cluster, make_set, slow_teacher
+cluster.label(slow_teacher(pathlib.Path({seen!r})), make_set(), {folder!r}, workers=1,
+              address={address!r}, **MANY)
+"""
+
+
+def test_a_driver_that_was_killed_goes_on_when_started_again(nodes, tmp_path, seen):
+    label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
+    folder, here = tmp_path / "ray", Path(__file__).parent
+    code = DRIVER.format(
+        tests=str(here.parent), here=str(here), seen=str(seen), folder=str(folder),
+        address=nodes.address,
+    )  # fmt: skip
+    driver = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    wait_for(lambda: driver.poll() is not None or len(list(folder.glob("shard-*.json"))) > 2)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    assert not (folder / "manifest.json").exists()
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*.arrow")}
+    told = []
+    cluster.label(slow_teacher(seen), make_set(), folder, workers=1, progress=told.append, **MANY)
+    assert told[0].rows > 2
+    assert contents(folder) == contents(tmp_path / "plain")
+    unchanged = [path for path, time_ns in finished.items() if path.stat().st_mtime_ns == time_ns]
+    assert len(unchanged) >= told[0].rows - 1  # all but one that was being written
+
+
+def test_an_example_that_the_teacher_fails_on_is_named(nodes, tmp_path, seen):
+    data = make_set()
+    wrong = data.batch(torch.tensor([13])).inputs
+
+    def fail(inputs):
+        if (inputs == wrong).flatten(1).all(1).any():
+            raise RuntimeError("this example is too much")
+
+    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; look"
+    with pytest.raises(DataError, match=expected):
+        cluster.label(slow_teacher(seen, then=fail), data, tmp_path / "ray", workers=1, **SMALL)
+    assert len(list((tmp_path / "ray").glob("shard-*.arrow"))) >= 2  # finished ones are kept
+    label(slow_teacher(seen), data, tmp_path / "ray", **SMALL).verify()
+
+
+def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(nodes, tmp_path, seen):
+    def fill_up(inputs):
+        if len(list((tmp_path / "ray").glob("shard-*.json"))) >= 2:
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # of the worker
+
+    with pytest.raises(FolderError, match=r"cannot write .*ray/shard-0000\d.arrow: File too large"):
+        cluster.label(
+            slow_teacher(seen, then=fill_up), make_set(), tmp_path / "ray", workers=1, **SMALL
+        )
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ray/shard-*.arrow")}
+    assert len(finished) >= 2
+    store = label(slow_teacher(seen), make_set(), tmp_path / "ray", **SMALL)
+    store.verify()
+    assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
+
+
+def test_what_cannot_work_is_told_before_anything_is_started(tmp_path, seen):
+    (tmp_path / "file").touch()
+    with pytest.raises(FolderError, match=r"cannot make the folder .*file/store: Not a directory"):
+        cluster.label(make_network(), make_set(), tmp_path / "file" / "store")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine.txt").touch()
+    with pytest.raises(StoreError, match="expected an empty folder"):
+        cluster.label(make_network(), make_set(), tmp_path / "other")
+    with pytest.raises(AttarError, match="expected workers > 0"):
+        cluster.label(make_network(), make_set(), tmp_path / "store", workers=0)

@@ -1,6 +1,5 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
-import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -11,6 +10,7 @@ from attar.data import TransferSet
 from attar.errors import FolderError
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, show_comparison
+from attar.jobs.engine import Engine, StepWork, do_in_turn
 from attar.jobs.file import Job
 from attar.jobs.sources import (
     check_network,
@@ -32,7 +32,7 @@ from attar.jobs.students import (
     train_baseline,
     train_teacher,
 )
-from attar.labeling import LabelingProgress, label, make_plan
+from attar.labeling import LabelingProgress, make_plan
 from attar.records import read_json, write_json
 from attar.targets import Dense, Encoding, SoftTargets, Sparse
 from attar.targets.encoding import encoding_to_json
@@ -45,13 +45,16 @@ PARTS: tuple[Part, ...] = ("train", "label", "distill", "compare")
 TARGETS = "targets"
 
 
-def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
+def run_job(
+    job: Job, parts: Collection[Part], tell: Tell, engine: Engine = Engine()  # noqa: B008 (frozen)
+) -> None:
     """Do parts of a job, in their order; what they need of the others has to be there.
 
     Args:
         job: The job.
         parts: Which of train, label, distill (with the baseline) and compare.
         tell: Gets lines to be shown, and how far each step is.
+        engine: What does the work; by default this process.
 
     Raises:
         JobError: If the job file names what does not fit, or a part that is needed is not done.
@@ -60,7 +63,7 @@ def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
     """
     with hold_folder(job.folder):
         _claim(job)
-        _Run(job, frozenset(parts), tell).do()
+        _Run(job, frozenset(parts), tell, engine).do()
 
 
 def choose_encoding(job: Job) -> Encoding:
@@ -74,6 +77,7 @@ class _Run:
     job: Job
     parts: frozenset[Part]
     tell: Tell
+    engine: Engine
 
     @cached_property
     def transfer_set(self) -> TransferSet:
@@ -106,11 +110,7 @@ class _Run:
 
     def once(self, step: Step, make: Callable[[Step, Tell], None]) -> None:
         """Do a step, unless it is done."""
-        if step.begin(self.tell):
-            return
-        started = time.monotonic()
-        make(step, self.tell)
-        self.tell(f"{step.title}: done in {time.monotonic() - started:,.1f} s")
+        do_in_turn([StepWork(step, make)], self.tell)
 
     def train(self) -> None:
         trainable = [
@@ -118,9 +118,14 @@ class _Run:
         ]
         if not trainable and self.parts == {"train"}:
             self.tell("nothing to train: the job file has no [teacher.train]")
-        for position in trainable:
-            step = teacher_step(self.job, self.transfer_set, position)
-            self.once(step, partial(train_teacher, self.job, self.transfer_set, position))
+        works = [
+            StepWork(
+                teacher_step(self.job, self.transfer_set, position),
+                partial(train_teacher, self.job, self.transfer_set, position),
+            )
+            for position in trainable
+        ]
+        self.engine.do_all(works, self.tell)
 
     def trained(self, position: int) -> Path | None:
         """Return the weights of a teacher that the job trains, made sure that they are current."""
@@ -142,7 +147,7 @@ class _Run:
     def write_targets(self, step: Step, tell: Tell) -> None:
         table = self.job.settings.soft_targets
         with self.job.blaming("soft_targets", but=FolderError):
-            label(
+            self.engine.label(
                 self.teacher,
                 self.transfer_set,
                 step.place / TARGETS,
@@ -178,18 +183,19 @@ class _Run:
         return SoftTargets.open(step.place / TARGETS)
 
     def distill(self) -> None:
-        settings, store = self.job.settings, self.store()
-        for seed in settings.distill.seeds:
-            network = make_network(self.job, "student", seed=seed)
-            step = distill_step(self.job, network, store, self.transfer_set, seed)
-            self.once(step, partial(distill_student, self.job, network, store, self.transfer_set))
-        if settings.baseline is None:
-            return
-        for seed in settings.distill.seeds:
-            network = make_network(self.job, "student", seed=seed)
-            plan = plan_baseline(self.job, self.transfer_set, seed)
-            step = baseline_step(self.job, network, plan, self.transfer_set)
-            self.once(step, partial(train_baseline, self.job, network, plan))
+        job, transfer_set, store = self.job, self.transfer_set, self.store()
+        works = []
+        for seed in job.settings.distill.seeds:
+            network = make_network(job, "student", seed=seed)
+            step = distill_step(job, network, store, transfer_set, seed)
+            make = partial(distill_student, job, network, store, transfer_set)
+            works.append(StepWork(step, make))
+        for seed in job.settings.distill.seeds if job.settings.baseline else ():
+            network = make_network(job, "student", seed=seed)
+            plan = plan_baseline(job, transfer_set, seed)
+            step = baseline_step(job, network, plan, transfer_set)
+            works.append(StepWork(step, partial(train_baseline, job, network, plan)))
+        self.engine.do_all(works, self.tell)
 
     def compare(self) -> None:
         """Compare the teacher and the students on the test set."""

@@ -1,39 +1,24 @@
 """What a job file may say: every key, its type and range, and what it is for."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from attar.jobs.cluster_table import ClusterTable
+from attar.jobs.table import (
+    Count,
+    NotNegative,
+    OneOrMore,
+    Positive,
+    Seed,
+    Several,
+    Size,
+    Table,
+)
 from attar.losses import Mean
 from attar.teachers import Answers
 from attar.training import OptimizerName
 from attar.training.settings import ScheduleName
-
-T = TypeVar("T")
-
-
-def _to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str | dict) else _to_tuple(value)
-
-
-Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
-OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]
-
-
-class Table(BaseModel):
-    """A table of the job file: what is not named here is an error, and nothing is converted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
 
 class SetTable(Table):
     """Examples that are measured on."""
@@ -275,6 +260,7 @@ class JobSettings(Table):
     distill: DistillTable
     baseline: BaselineTable | None = Field(default=None, description="without it, none is trained")
     compare: CompareTable = CompareTable()
+    cluster: ClusterTable = ClusterTable()
 
 
 TABLES: dict[tuple[str, ...], type[Table]] = {
@@ -288,6 +274,7 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
     ("distill",): DistillTable,
     ("baseline",): BaselineTable,
     ("compare",): CompareTable,
+    ("cluster",): ClusterTable,
 }
 
 
