@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from attar.cli.engines import choose_cluster, make_engine
 from attar.cli.terminal import showing
 from attar.jobs import PARTS, Part, read_job, run_job
 from attar.jobs.planning import JobPlan, plan_job
@@ -15,6 +16,31 @@ from attar.jobs.template import write_template
 from attar.progress import duration
 
 JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.TOML")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="local: in this process; ray: over processes of a Ray cluster. By default as the "
+        "job's table [cluster] says, which has the same keys.",
+        metavar="ENGINE",
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="The Ray cluster's head, such as 10.0.0.1:6379; by default what RAY_ADDRESS says, "
+        "else Ray is started on this machine.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="How many processes of the cluster work at once; by default one for each processor.",
+        show_default=False,
+    ),
+]
 
 _HELP: dict[Part, str] = {
     "train": "Train the teachers that the job file has a table [teacher.train] for.",
@@ -46,16 +72,18 @@ def plan(job: JobFile) -> None:
     show_plan(job, plan_job(read_job(job)))
 
 
-def run(job: JobFile) -> None:
+def run(job: JobFile, on: On = None, address: Address = None, workers: Workers = None) -> None:
     """Do a whole job: train what must be trained, label, distill, compare."""
-    _do(job, PARTS)
+    _do(job, PARTS, on, address, workers)
 
 
-def make_command(part: Part) -> Callable[[Path], None]:
+def make_command(part: Part) -> Callable[..., None]:
     """Make the command of one step."""
 
-    def command(job: JobFile) -> None:
-        _do(job, (part,))
+    def command(
+        job: JobFile, on: On = None, address: Address = None, workers: Workers = None
+    ) -> None:
+        _do(job, (part,), on, address, workers)
 
     command.__doc__ = f"{_HELP[part]}\n\n{_MORE}"
     return command
@@ -70,10 +98,17 @@ def add_commands(app: typer.Typer) -> None:
         app.command(part)(make_command(part))
 
 
-def _do(path: Path, parts: Collection[Part]) -> None:
-    job = read_job(path)
+def _do(
+    path: Path,
+    parts: Collection[Part],
+    on: str | None,
+    address: str | None,
+    workers: int | None,
+) -> None:
+    job = choose_cluster(read_job(path), on, address, workers)
+    engine = make_engine(job.settings.cluster)
     with showing() as show:
-        run_job(job, parts, show)
+        run_job(job, parts, show, engine)
     print(f"results are in {job.folder}")
 
 

@@ -6,11 +6,13 @@ from pydantic import Field
 
 from attar.jobs.table import Count, NotNegative, Table
 
+EngineName = Literal["local", "ray"]
+
 
 class ClusterTable(Table):
     """Where the work is done: in this process, or by those of a Ray cluster."""
 
-    engine: Literal["local", "ray"] = Field(
+    engine: EngineName = Field(
         default="local", description="ray spreads the work over processes, of one machine or many"
     )
     address: str | None = Field(
