@@ -270,7 +270,8 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     data = make_set()
     network = Counting(fail_at=data.batch(torch.tensor([13])).inputs[0])
     threads, torch_threads = threading.active_count(), torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="this example is too much"):
+    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; look"
+    with pytest.raises(DataError, match=expected):
         label(network, data, tmp_path, workers=workers, **SMALL)
     assert threading.active_count() == threads
     assert torch.get_num_threads() == torch_threads
@@ -279,7 +280,8 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     network.fail_at = None
     label(network, data, tmp_path, workers=workers, **SMALL)
     if workers == 1:
-        assert asked == 12 + 3  # three whole shards, and the batch that failed
+        # Three whole shards, the batch that failed, and its examples up to the one it failed on.
+        assert asked == 12 + 3 + 2
         assert sum(network.sizes) == asked + EXAMPLES - 12
     label(Counting(), data, tmp_path / "whole", **SMALL)
     whole = contents(tmp_path / "whole")

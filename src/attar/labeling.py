@@ -228,11 +228,8 @@ def ask(teacher: Teacher, transfer_set: TransferSet, indices: Tensor, view: int)
         raise
     except Exception as error:  # of the user's code
         found, cause = _find_failing(teacher, transfer_set, indices, view) or (None, error)
-        which = (
-            f"examples {int(indices[0])} to {int(indices[-1])} together, though on none of them alone"
-            if found is None
-            else f"example {found}"
-        )
+        together = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
+        which = together if found is None else f"example {found}"
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())
         raise DataError(
             f"the teacher fails on {which}, view {view}: {reason}; look at it, or leave it out"

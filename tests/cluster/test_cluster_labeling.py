@@ -25,8 +25,10 @@ pytestmark = [
 ]
 
 from attar import cluster  # noqa: E402
+from attar.cluster import Cluster  # noqa: E402
 
 SMALL = {"shard_examples": 4, "batch_size": 3}
+ONE = {"cluster": Cluster(workers=1)}
 MANY = {"shard_examples": 1, "batch_size": 1}
 NODE = {"num_cpus": 2, "object_store_memory": 2**27, "include_dashboard": False}
 PATIENCE_SECONDS = 300  # of a machine that has much else to do
@@ -83,7 +85,12 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
     label(teachers, make_jittered(), tmp_path / "plain", **options)
     told = []
     store = cluster.label(
-        teachers, make_jittered(), tmp_path / "ray", workers=1, progress=told.append, **options
+        teachers,
+        make_jittered(),
+        tmp_path / "ray",
+        cluster=Cluster(workers=1),
+        progress=told.append,
+        **options,
     )
     assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
     assert (told[0].rows, told[-1].rows, told[-1].total_rows) == (0, 88, 88)
@@ -110,7 +117,12 @@ def test_four_workers_lose_one_to_sigkill_and_two_with_their_node(nodes, tmp_pat
             ended.append(second)
 
     cluster.label(
-        slow_teacher(seen), make_set(), tmp_path / "ray", workers=4, progress=end, **MANY
+        slow_teacher(seen),
+        make_set(),
+        tmp_path / "ray",
+        cluster=Cluster(workers=4),
+        progress=end,
+        **MANY,
     )
     assert len(ended) == 2
     assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
@@ -120,9 +132,9 @@ DRIVER = """
 import sys
 sys.path[:0] = [{tests!r}, {here!r}]
 import pathlib, ray
-from test_cluster_labeling import MANY, cluster, make_set, slow_teacher
-cluster.label(slow_teacher(pathlib.Path({seen!r})), make_set(), {folder!r}, workers=1,
-              address={address!r}, **MANY)
+from test_cluster_labeling import MANY, Cluster, cluster, make_set, slow_teacher
+cluster.label(slow_teacher(pathlib.Path({seen!r})), make_set(), {folder!r},
+              cluster=Cluster({address!r}, 1), **MANY)
 """
 
 
@@ -140,7 +152,14 @@ def test_a_driver_that_was_killed_goes_on_when_started_again(nodes, tmp_path, se
     assert not (folder / "manifest.json").exists()
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*.arrow")}
     told = []
-    cluster.label(slow_teacher(seen), make_set(), folder, workers=1, progress=told.append, **MANY)
+    cluster.label(
+        slow_teacher(seen),
+        make_set(),
+        folder,
+        cluster=Cluster(workers=1),
+        progress=told.append,
+        **MANY,
+    )
     assert told[0].rows > 2
     assert contents(folder) == contents(tmp_path / "plain")
     unchanged = [path for path, time_ns in finished.items() if path.stat().st_mtime_ns == time_ns]
@@ -157,7 +176,13 @@ def test_an_example_that_the_teacher_fails_on_is_named(nodes, tmp_path, seen):
 
     expected = r"fails on example 13, view 0: RuntimeError: this example is too much; look"
     with pytest.raises(DataError, match=expected):
-        cluster.label(slow_teacher(seen, then=fail), data, tmp_path / "ray", workers=1, **SMALL)
+        cluster.label(
+            slow_teacher(seen, then=fail),
+            data,
+            tmp_path / "ray",
+            cluster=Cluster(workers=1),
+            **SMALL,
+        )
     assert len(list((tmp_path / "ray").glob("shard-*.arrow"))) >= 2  # finished ones are kept
     label(slow_teacher(seen), data, tmp_path / "ray", **SMALL).verify()
 
@@ -170,7 +195,11 @@ def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(nodes, tm
 
     with pytest.raises(FolderError, match=r"cannot write .*ray/shard-0000\d.arrow: File too large"):
         cluster.label(
-            slow_teacher(seen, then=fill_up), make_set(), tmp_path / "ray", workers=1, **SMALL
+            slow_teacher(seen, then=fill_up),
+            make_set(),
+            tmp_path / "ray",
+            cluster=Cluster(workers=1),
+            **SMALL,
         )
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ray/shard-*.arrow")}
     assert len(finished) >= 2
@@ -188,4 +217,4 @@ def test_what_cannot_work_is_told_before_anything_is_started(tmp_path, seen):
     with pytest.raises(StoreError, match="expected an empty folder"):
         cluster.label(make_network(), make_set(), tmp_path / "other")
     with pytest.raises(AttarError, match="expected workers > 0"):
-        cluster.label(make_network(), make_set(), tmp_path / "store", workers=0)
+        cluster.label(make_network(), make_set(), tmp_path / "store", cluster=Cluster(workers=0))

@@ -1,18 +1,19 @@
 """`--on ray`: the engine that does a job's work."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 from attar.errors import AttarError, check_positive
 from attar.jobs import Job
 from attar.jobs.cluster_table import ClusterTable, EngineName
 from attar.jobs.engine import Engine
+from attar.targets import SoftTargets
 
 
-def choose_cluster(
-    job: Job, on: str | None, address: str | None, workers: int | None
-) -> Job:
+def choose_cluster(job: Job, on: str | None, address: str | None, workers: int | None) -> Job:
     """Put the command line's options in the place of what the job file says.
 
     Raises:
@@ -33,23 +34,29 @@ def choose_cluster(
     return replace(job, settings=job.settings.model_copy(update={"cluster": table}))
 
 
-def make_engine(table: ClusterTable) -> Engine:
-    """Make what does a job's work.
+@contextmanager
+def make_engine(table: ClusterTable) -> Iterator[Engine]:
+    """Make what does a job's work; at the end of the body, what it has started is stopped.
 
     Raises:
         MissingExtraError: If it is Ray, and that is not installed.
     """
     if table.engine == "local":
-        return Engine()
+        yield Engine()
+        return
     from attar import cluster  # Ray takes seconds to import
 
     cluster.import_ray()
-    where = {"address": table.address, "gpus": table.gpus}
+    with ExitStack() as session:
+        chosen = cluster.Cluster(
+            address=table.address,
+            workers=table.workers,
+            cores=table.cores,
+            gpus=table.gpus,
+            session=session,
+        )
 
-    def label(*arguments: object, workers: int | None, **options: object) -> object:
-        return cluster.label(*arguments, workers=table.workers, **where, **options)
+        def label(*arguments: Any, workers: int | None, **options: Any) -> SoftTargets:  # noqa: ANN401
+            return cluster.label(*arguments, **options, cluster=chosen)
 
-    return Engine(
-        label=label,
-        do_all=partial(cluster.do_all, workers=table.workers, cores=table.cores, **where),
-    )
+        yield Engine(label, partial(cluster.do_all, cluster=chosen))

@@ -106,8 +106,7 @@ def _do(
     workers: int | None,
 ) -> None:
     job = choose_cluster(read_job(path), on, address, workers)
-    engine = make_engine(job.settings.cluster)
-    with showing() as show:
+    with make_engine(job.settings.cluster) as engine, showing() as show:
         run_job(job, parts, show, engine)
     print(f"results are in {job.folder}")
 

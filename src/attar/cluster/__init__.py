@@ -1,7 +1,7 @@
 """More than one machine: labeling and training on Ray. The only part that imports it."""
 
 from attar.cluster.labeling import label
-from attar.cluster.starting import import_ray
+from attar.cluster.starting import Cluster, import_ray
 from attar.cluster.trainings import do_all
 
-__all__ = ["do_all", "import_ray", "label"]
+__all__ = ["Cluster", "do_all", "import_ray", "label"]

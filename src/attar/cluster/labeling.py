@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
-from attar.cluster.starting import connected, import_ray
+from attar.cluster.starting import Cluster, connected, import_ray
 from attar.data import TransferSet
-from attar.errors import check_not_negative, check_positive
+from attar.errors import check_positive
 from attar.labeling import LabelingMeter, LabelingProgress, ask, make_plan, members_of
 from attar.precision import keep_freed_memory
 from attar.progress import reporting
@@ -29,11 +29,9 @@ def label(
     encoding: Encoding | None = None,
     views: Sequence[int] = (0,),
     batch_size: int = 256,
-    workers: int | None = None,
-    gpus: float = 0.0,
     shard_examples: int = 0,
     progress: Callable[[LabelingProgress], None] | None = None,
-    address: str | None = None,
+    cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
 ) -> SoftTargets:
     """Do what `attar.label` does, with processes of a Ray cluster; the store has the same bytes.
 
@@ -50,11 +48,9 @@ def label(
         encoding: `Dense()` (the default) or `Sparse(k=...)`.
         views: Numbers of the views to label.
         batch_size: Examples that the teacher sees at once.
-        workers: How many processes; by default one for each processor of the cluster.
-        gpus: That each of them needs. The teacher's network is moved to the one it gets.
         shard_examples: Examples in a shard.
         progress: Called at the start and whenever a shard is stored.
-        address: Of the cluster; by default Ray's `RAY_ADDRESS`, else it runs on this machine.
+        cluster: Which one, and how many processes of it. A network is moved to the GPU it gets.
 
     Returns:
         The finished store.
@@ -64,8 +60,7 @@ def label(
         AttarError: As `attar.label` does, and if a worker cannot do its work; the finished shards
             stay.
     """
-    check_positive(batch_size=float(batch_size), workers=1.0 if workers is None else float(workers))
-    check_not_negative(gpus=gpus)
+    check_positive(batch_size=batch_size)
     import_ray()
     folder = Path(folder).absolute()
     asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
@@ -78,9 +73,9 @@ def label(
         if missing:
             inputs = transfer_set.inputs
             size = inputs.numel() * inputs.element_size()
-            with connected(address=address, workers=workers, shared_bytes=size) as count:
+            with connected(cluster, shared_bytes=size) as count:
                 work = _Work(asked, transfer_set, folder, plan, batch_size)
-                for shard in _run(work, missing, min(count, len(missing)), gpus):
+                for shard in _run(work, missing, min(count, len(missing)), cluster):
                     meter.add(shard)
                     report(meter.now())
     return writer.finish()
@@ -158,9 +153,7 @@ class _Labeler:
         return self.member[1]
 
 
-def _run(
-    work: _Work, missing: Sequence[Shard], workers: int, gpus: float
-) -> Iterator[Shard]:
+def _run(work: _Work, missing: Sequence[Shard], workers: int, cluster: Cluster) -> Iterator[Shard]:
     """Have the missing shards made, and yield each as it is stored."""
     ray = import_ray()
     pool = ray.data.ActorPoolStrategy(
@@ -175,11 +168,11 @@ def _run(
             [{"number": number} for number in shards], override_num_blocks=len(shards)
         ).map_batches(
             _Labeler,
-            fn_constructor_args=(work, gpus),
+            fn_constructor_args=(work, cluster.gpus),
             batch_size=1,
             compute=pool,
-            num_cpus=1,
-            num_gpus=gpus or None,
+            num_cpus=cluster.cores,
+            num_gpus=cluster.gpus or None,
         )
         with explaining():
             for row in done.iter_rows():

@@ -5,11 +5,12 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attar.errors import AttarError, MissingExtraError
+from attar.errors import AttarError, MissingExtraError, check_not_negative, check_positive
 
 _NOT_THE_USERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
@@ -33,49 +34,61 @@ def import_ray() -> Any:  # noqa: ANN401 (Ray's types are not wanted)
     return ray
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster works, and what of it."""
+
+    address: str | None = None  # of its head; None: Ray's RAY_ADDRESS, else on this machine
+    workers: int | None = None  # processes at once; None: one for each processor
+    cores: int = 1  # that each of them needs
+    gpus: float = 0.0
+    session: ExitStack | None = None  # when closed, what was started is stopped; None: after a call
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_positive(workers=1 if self.workers is None else self.workers, cores=self.cores)
+        check_not_negative(gpus=self.gpus)
+
+
 @contextmanager
-def connected(*, address: str | None, workers: int | None, shared_bytes: int) -> Iterator[int]:
+def connected(cluster: Cluster, *, shared_bytes: int = 0) -> Iterator[int]:
     """Be connected to a cluster during the body, and give the number of workers it shall have.
 
     A cluster that the process is connected to already is used, and left as it is. Without an
-    address (or Ray's own variable `RAY_ADDRESS`) one is started on this machine and stopped at the
-    end, or when this process is killed.
+    address one is started on this machine and stopped at the end, or when this process is killed.
 
     Args:
-        address: Of the cluster's head, such as `10.0.0.1:6379`, or `auto`.
-        workers: How many processes shall work at once; by default one for each of its processors.
-        shared_bytes: Of what its machines have to hold in memory, about.
+        cluster: Which one.
+        shared_bytes: What its machines have to hold in memory, about.
 
     Raises:
         MissingExtraError: If Ray is not installed.
         AttarError: If there is no cluster at the address, or it has no processors.
     """
     ray = import_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        _start(ray, address, workers, shared_bytes)
-    try:
+    with ExitStack() as here:
+        if not ray.is_initialized():
+            (cluster.session or here).callback(ray.shutdown)
+            with _stderr_closed():
+                _start(ray, cluster, shared_bytes)
         _be_quiet(ray)
         _send_the_users_modules(ray)
         cores = int(ray.cluster_resources().get("CPU", 0))
-        if not cores:
+        if cores < cluster.cores:
             raise AttarError(
-                f"expected a cluster with processors, got one of none at {address}; "
-                "is a node up? `ray status` tells"
+                f"expected a cluster of {cluster.cores} processor(s) at least, got one of {cores}; "
+                "are its nodes up? `ray status` tells"
             )
-        yield workers or cores
-    finally:
-        if is_ours:
-            ray.shutdown()
+        yield cluster.workers or cores // cluster.cores
 
 
-def _start(ray: Any, address: str | None, workers: int | None, shared_bytes: int) -> None:  # noqa: ANN401
+def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN401
     # Ray's own messages go to its log files: attar says itself what has failed.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # By default its workers run only when nothing else wants to.
     os.environ.setdefault("RAY_worker_niceness", "0")
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    where = address or os.environ.get("RAY_ADDRESS")
+    where = cluster.address or os.environ.get("RAY_ADDRESS")
     if where and where != "local":
         try:
             ray.init(address=where, **quiet)
@@ -88,11 +101,26 @@ def _start(ray: Any, address: str | None, workers: int | None, shared_bytes: int
         return
     ray.init(
         address="local",
-        num_cpus=max(workers or 0, os.cpu_count() or 1),
+        num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
         include_dashboard=False,
         object_store_memory=_STORE_BYTES + 2 * shared_bytes,
         **quiet,
     )
+
+
+@contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Keep what is not Python from writing to standard error during the body."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _be_quiet(ray: Any) -> None:  # noqa: ANN401

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
-from attar.cluster.starting import connected, import_ray
+from attar.cluster.starting import Cluster, connected, import_ray
 from attar.errors import AttarError, FolderError
 from attar.progress import ProgressRecord
 
@@ -33,10 +33,7 @@ def do_all(
     works: Sequence[Work],
     tell: Tell,
     *,
-    address: str | None = None,
-    workers: int | None = None,
-    cores: int = 1,
-    gpus: float = 0.0,
+    cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
 ) -> None:
     """Do works on a cluster, as many at once as there are workers.
 
@@ -46,10 +43,7 @@ def do_all(
     Args:
         works: They are begun here, in turn; those that are done already are not sent.
         tell: Gets what they tell.
-        address: Of the cluster; by default Ray's `RAY_ADDRESS`, else it runs on this machine.
-        workers: How many at once; by default one for each processor of the cluster.
-        cores: That each of them needs.
-        gpus: That each of them needs.
+        cluster: Which one, how many works at once, and what each of them needs.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -59,21 +53,20 @@ def do_all(
     left = [work for work in works if not work.begin(tell)]
     if not left:
         return
-    with connected(address=address, workers=workers, shared_bytes=0) as count, explaining():
-        _do(left, tell, count, cores, gpus)
+    with connected(cluster) as count, explaining():
+        _do(left, tell, count, cluster)
 
 
-def _do(works: Sequence[Work], tell: Tell, count: int, cores: int, gpus: float) -> None:
+def _do(works: Sequence[Work], tell: Tell, count: int, cluster: Cluster) -> None:
     ray = import_ray()
     shared = share((list(works), Path.cwd(), versions()), "a training")
     board = ray.remote(num_cpus=0)(_Board).remote()
-    task = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES)(_work)
+    task = ray.remote(num_cpus=cluster.cores, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
     waiting, running = iter(range(len(works))), deque[Any]()
     try:
         while True:
             running += [
-                task.remote(shared, place, board)
-                for place in islice(waiting, count - len(running))
+                task.remote(shared, place, board) for place in islice(waiting, count - len(running))
             ]
             if not running:
                 return

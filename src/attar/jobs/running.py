@@ -46,7 +46,10 @@ TARGETS = "targets"
 
 
 def run_job(
-    job: Job, parts: Collection[Part], tell: Tell, engine: Engine = Engine()  # noqa: B008 (frozen)
+    job: Job,
+    parts: Collection[Part],
+    tell: Tell,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
 ) -> None:
     """Do parts of a job, in their order; what they need of the others has to be there.
 

@@ -20,6 +20,7 @@ from attar.teachers import Answers
 from attar.training import OptimizerName
 from attar.training.settings import ScheduleName
 
+
 class SetTable(Table):
     """Examples that are measured on."""
 
