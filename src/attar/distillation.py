@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attar.data import Batch, TransferSet, name_views
+from attar.data import Batch, ExampleSet, TransferSet, name_views
 from attar.errors import AttarError, StoreError
 from attar.losses import (
     DenseTargets,
@@ -28,7 +28,7 @@ ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets,
 
 def distill(
     student: nn.Module,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     targets: SoftTargets | Path | str,
     *,
     temperature: float | Literal["auto"] | TemperatureSearch,
@@ -93,6 +93,11 @@ def distill(
         expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
         raise AttarError(f"expected {expected}, got {temperature!r}")
     if temperature == "auto" or isinstance(temperature, TemperatureSearch):
+        if not isinstance(transfer_set, TransferSet):
+            raise AttarError(
+                f"expected a temperature for a streamed set, got {temperature}; search on a "
+                "TransferSet of some of its examples, and give what that chose"
+            )
         with reporting(progress) as report:
             choice = choose_temperature(
                 student,
@@ -198,7 +203,7 @@ def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float,
     return tuple(weight / sum(given) for weight in given)
 
 
-def check_fits(store: SoftTargets, transfer_set: TransferSet) -> None:
+def check_fits(store: SoftTargets, transfer_set: ExampleSet) -> None:
     """Raise `StoreError` unless the store was made for this set: data, classes and views."""
     store.check_made_for(data=transfer_set.fingerprint(), class_names=transfer_set.class_names)
     if not any(view.number for view in store.plan.views):

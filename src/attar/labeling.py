@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from attar.data import TransferSet, name_views
+from attar.data import ExampleSet, name_views
 from attar.errors import AttarError, DataError, check_positive
 from attar.precision import keep_freed_memory
 from attar.progress import reporting
@@ -48,7 +48,7 @@ class LabelingProgress:
 
 def label(
     teacher: object,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     folder: Path | str,
     *,
     encoding: Encoding | None = None,
@@ -113,7 +113,7 @@ def label(
 
 def make_plan(
     teacher: Teacher,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     encoding: Encoding,
     views: Sequence[int],
     shard_examples: int,
@@ -148,7 +148,7 @@ def make_plan(
 def _write(
     writer: TargetWriter,
     teacher: Teacher,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     batch_size: int,
     workers: int,
 ) -> Iterator[Shard]:
@@ -204,7 +204,7 @@ def members_of(teacher: Teacher) -> tuple[Teacher, ...]:
 
 def _logits(
     teacher: Teacher,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     shard: Shard,
     batch_size: int,
     stopped: threading.Event,
@@ -216,7 +216,7 @@ def _logits(
         yield ask(teacher, transfer_set, indices, shard.view)
 
 
-def ask(teacher: Teacher, transfer_set: TransferSet, indices: Tensor, view: int) -> Tensor:
+def ask(teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int) -> Tensor:
     """Ask a teacher about some examples; if it breaks, find the first one that it breaks on.
 
     Raises:
@@ -237,7 +237,7 @@ def ask(teacher: Teacher, transfer_set: TransferSet, indices: Tensor, view: int)
 
 
 def _find_failing(
-    teacher: Teacher, transfer_set: TransferSet, indices: Tensor, view: int
+    teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int
 ) -> tuple[int, Exception] | None:
     for index in indices:
         try:

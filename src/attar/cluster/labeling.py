@@ -10,7 +10,7 @@ from torch import Tensor
 
 from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
 from attar.cluster.starting import Cluster, connected, import_ray
-from attar.data import TransferSet
+from attar.data import ExampleSet
 from attar.errors import check_positive
 from attar.labeling import LabelingMeter, LabelingProgress, ask, make_plan, members_of
 from attar.precision import keep_freed_memory
@@ -23,7 +23,7 @@ _WAVE = 10_000  # shards in one data set, whose rows the driver holds
 
 def label(
     teacher: object,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     folder: Path | str,
     *,
     encoding: Encoding | None = None,
@@ -71,8 +71,7 @@ def label(
     with reporting(progress) as report:
         report(meter.now())
         if missing:
-            inputs = transfer_set.inputs
-            size = inputs.numel() * inputs.element_size()
+            size = transfer_set.memory_bytes
             with connected(cluster, shared_bytes=size) as count:
                 work = _Work(asked, transfer_set, folder, plan, batch_size)
                 for shard in _run(work, missing, min(count, len(missing)), cluster):
@@ -87,7 +86,7 @@ class _Work:
     def __init__(
         self,
         teacher: Teacher,
-        transfer_set: TransferSet,
+        transfer_set: ExampleSet,
         folder: Path,
         plan: StorePlan,
         batch_size: int,
@@ -133,7 +132,7 @@ class _Labeler:
             ray = import_ray()
             torch.set_num_threads(1)
             keep_freed_memory()
-            self.transfer_set: TransferSet = ray.get(self.work.transfer_set)
+            self.transfer_set: ExampleSet = ray.get(self.work.transfer_set)
             self.writer = TargetWriter.join(self.work.folder, ray.get(self.work.plan))
         return self.writer
 

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from attar.data import Batch, TransferSet, mix_seed, name_views
+from attar.data import Batch, ExampleSet, cut, mix_seed, name_views
 from attar.errors import AttarError, check_positive
 from attar.files import remove_partials
 from attar.precision import keep_freed_memory
@@ -83,7 +84,7 @@ class TrainingRun:
     def __init__(
         self,
         network: nn.Module,
-        transfer_set: TransferSet,
+        transfer_set: ExampleSet,
         loss_fn: LossFn,
         settings: TrainingSettings,
         *,
@@ -179,16 +180,15 @@ class TrainingRun:
 
     def _batches(self) -> Iterator[Batch]:
         """Yield the batches of the steps left; an epoch's differ by one example at most."""
-        first = self.steps_done
-        for step in range(first, self.steps):
-            epoch, position = divmod(step, self.steps_per_epoch)
-            if position == 0 or step == first:
-                generator = torch.Generator().manual_seed(
-                    mix_seed(self.settings.seed, _ORDERS, epoch)
-                )
-                order = torch.randperm(len(self.transfer_set), generator=generator)
-                parts = order.tensor_split(self.steps_per_epoch)
-            yield self.transfer_set.batch(parts[position], self._view(epoch))
+        size, more = divmod(len(self.transfer_set), self.steps_per_epoch)
+        sizes = [size + (place < more) for place in range(self.steps_per_epoch)]
+        first_epoch, first = divmod(self.steps_done, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.settings.epochs):
+            seed = mix_seed(self.settings.seed, _ORDERS, epoch)
+            order = self.transfer_set.shuffle(torch.Generator().manual_seed(seed))
+            for indices in islice(cut(order, sizes), first, None):
+                yield self.transfer_set.batch(indices, self._view(epoch))
+            first = 0
 
     def _view(self, epoch: int) -> int:
         """Return the number of the view that an epoch shows, the first epoch being 0."""
