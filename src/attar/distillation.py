@@ -21,7 +21,7 @@ from attar.losses import (
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
-from attar.training import LossFn, OptimizerName, Step, TrainingRun, make_settings
+from attar.training import LossFn, OptimizerName, Share, Step, TrainingRun, make_settings
 
 ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
 
@@ -44,6 +44,7 @@ def distill(
     checkpoint: Path | str | None = None,
     progress: Callable[[Step], None] | None = None,
     on_choice: Callable[[TemperatureChoice], None] | None = None,
+    share: Share | None = None,
 ) -> nn.Module:
     """Train a student on the soft targets of a store, and on hard targets where there are some.
 
@@ -73,6 +74,8 @@ def distill(
             files.
         on_choice: Called with what "auto" chose, and the curve behind it, before the student is
             trained. With a checkpoint it is also kept beside it, as `<checkpoint>.choice.json`.
+        share: What this process does of each batch, if several train the student; see
+            `attar.cluster.distill`.
 
     Returns:
         The student, in evaluation mode: ready to be used.
@@ -138,6 +141,7 @@ def distill(
             "member_weights": str(_shares(store, member_weights)),
         },
         views=[view.number for view in store.plan.views],
+        share=share,
     )
     with reporting(progress) as report:
         for step in run:
@@ -174,6 +178,7 @@ def soft_target_loss(
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         soft = store.batch(batch.indices, batch.view).to(logits.device)
+        hard_targets = batch.hard_targets.to(logits.device)
         if change is not None:
             soft = change(soft, batch.indices)
         if len(shares) > 1 and isinstance(soft, DenseTargets):
@@ -184,11 +189,11 @@ def soft_target_loss(
             # Members have different classes. The cross-entropy is linear in the soft targets: that
             # with the members' mean is the mean of those with each.
             losses = [
-                share * loss_of(logits, soft.member(place), batch.hard_targets)
+                share * loss_of(logits, soft.member(place), hard_targets)
                 for place, share in enumerate(shares)
             ]
             return torch.stack(losses).sum(dim=0).mean()
-        return loss_of(logits, soft, batch.hard_targets).mean()
+        return loss_of(logits, soft, hard_targets).mean()
 
     return loss_fn
 

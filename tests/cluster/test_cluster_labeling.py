@@ -12,7 +12,7 @@ import pytest
 import torch
 from labeled import CLASSES, contents, make_jittered, make_network, make_set
 
-from attar import Sparse, label
+from attar import Sparse, TransferSet, distill, label
 from attar.errors import AttarError, DataError, FolderError, StoreError
 from attar.teachers import as_teacher
 
@@ -206,6 +206,27 @@ def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(nodes, tm
     store = label(slow_teacher(seen), make_set(), tmp_path / "ray", **SMALL)
     store.verify()
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
+
+
+def test_two_processes_train_the_student_that_one_does(nodes, tmp_path):
+    data = make_set()
+    doubles = TransferSet(data.inputs.double() / 255, data.hard_targets, class_names="abcde")
+    store = label(make_network().double(), doubles, tmp_path / "store")
+    options = {
+        "temperature": 2.0, "soft_weight": 1.0, "hard_weight": 0.3, "epochs": 20, "batch_size": 5,
+    }  # fmt: skip
+    alone, together = (make_network(seed=3).double() for _ in range(2))
+    steps, told = [], []
+    distill(alone, doubles, store, progress=steps.append, **options)
+    cluster.distill(
+        together, doubles, store, checkpoint=tmp_path / "student.safetensors",
+        progress=told.append, cluster=Cluster(workers=2), **options,
+    )  # fmt: skip
+    assert len(steps) == 100
+    assert told[-1].index == 100
+    assert told[-1].epoch.mean_loss == pytest.approx(steps[-1].epoch.mean_loss, rel=1e-9)
+    for name, weights in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], weights, rtol=1e-9, atol=1e-12)
 
 
 def test_what_cannot_work_is_told_before_anything_is_started(tmp_path, seen):

@@ -1,4 +1,3 @@
-import itertools
 import pickle
 from collections import Counter
 

@@ -2,6 +2,7 @@
 
 from attar.cluster.labeling import label
 from attar.cluster.starting import Cluster, import_ray
+from attar.cluster.student import distill
 from attar.cluster.trainings import do_all
 
-__all__ = ["Cluster", "do_all", "import_ray", "label"]
+__all__ = ["Cluster", "distill", "do_all", "import_ray", "label"]

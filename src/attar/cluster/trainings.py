@@ -60,7 +60,7 @@ def do_all(
 def _do(works: Sequence[Work], tell: Tell, count: int, cluster: Cluster) -> None:
     ray = import_ray()
     shared = share((list(works), Path.cwd(), versions()), "a training")
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board = ray.remote(num_cpus=0)(Board).remote()
     task = ray.remote(num_cpus=cluster.cores, num_gpus=cluster.gpus, max_retries=_RETRIES)(_work)
     waiting, running = iter(range(len(works))), deque[Any]()
     try:
@@ -108,16 +108,19 @@ def _work(shared: tuple[Sequence[Work], Path, str], place: int, board: Any) -> s
     return ""
 
 
-class _Board:
+class Board:
     """What the works tell, until it is taken."""
 
     def __init__(self) -> None:
+        """Begin with nothing."""
         self.told: list[ProgressRecord | str] = []
 
     def put(self, told: ProgressRecord | str | None) -> None:
+        """Take a message; None only shows, when it is answered, that the others have come."""
         if told is not None:
             self.told.append(told)
 
     def take(self) -> list[ProgressRecord | str]:
+        """Answer what has come since."""
         told, self.told = self.told, []
         return told
