@@ -210,7 +210,7 @@ def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(nodes, tm
 
 def test_two_processes_train_the_student_that_one_does(nodes, tmp_path):
     data = make_set()
-    doubles = TransferSet(data.inputs.double() / 255, data.hard_targets, class_names="abcde")
+    doubles = TransferSet(data.inputs.double() / 255, data.hard_targets, classes=5)
     store = label(make_network().double(), doubles, tmp_path / "store")
     options = {
         "temperature": 2.0, "soft_weight": 1.0, "hard_weight": 0.3, "epochs": 20, "batch_size": 5,

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
 from attar.cluster.starting import Cluster, connected, import_ray
@@ -19,6 +19,7 @@ _POLL_SECONDS, _TELL_SECONDS = 0.3, 0.5
 _RETRIES = 10  # of a training whose process or machine was lost
 
 
+@runtime_checkable
 class Work(Protocol):
     """A training, or another step, that can be sent to another process."""
 
