@@ -1,5 +1,6 @@
 """`attar init`, `plan`, `run`, and single steps: a whole distillation from a job file."""
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from attar.cli.engines import choose_cluster, make_engine
 from attar.cli.terminal import showing
 from attar.jobs import PARTS, Part, read_job, run_job
 from attar.jobs.planning import JobPlan, plan_job
+from attar.jobs.scaling import LabelingCost, scale_labeling
 from attar.jobs.template import write_template
 from attar.progress import duration
 
@@ -64,12 +66,30 @@ def init(
     print(f"wrote {' and '.join(map(str, written))}; next: attar plan {path}, attar run {path}")
 
 
-def plan(job: JobFile) -> None:
+def plan(job: JobFile, on: On = None, workers: Workers = None) -> None:
     """Say what a job will take, before anything is spent: bytes, time, memory, lost information.
 
-    It measures a few batches, in seconds, and writes nothing.
+    It measures a few batches, in seconds, and writes nothing. With `--on ray --workers 64` it says
+    what labeling takes with so many processes of a cluster, from that measurement on this machine.
     """
-    show_plan(job, plan_job(read_job(job)))
+    chosen = choose_cluster(read_job(job), on, None, workers)
+    found = plan_job(chosen)
+    show_plan(job, found)
+    if chosen.settings.cluster.engine == "ray":
+        show_scaling(found.labeling, chosen.settings.cluster.workers or os.cpu_count() or 1)
+
+
+def show_scaling(cost: LabelingCost, workers: int) -> None:
+    """Print what labeling takes of a cluster, with fewer and with more workers than asked for."""
+    table = Table(title=f"labeling on Ray, in {cost.shards:,} shards")
+    for name in ("workers", "time", "writes", "reads"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("limited by")
+    for count in sorted({1, max(1, workers // 4), workers, 4 * workers}):
+        each = scale_labeling(cost, count)
+        rates = (f"{size(rate)}/s" for rate in (each.write_rate, each.read_rate))
+        table.add_row(f"{count:,}", duration(each.seconds), *rates, each.bottleneck)
+    Console(width=None if Console().is_terminal else 130).print(table)
 
 
 def run(job: JobFile, on: On = None, address: Address = None, workers: Workers = None) -> None:
