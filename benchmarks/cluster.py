@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import torch
 from attar import StreamedSet, TransferSet, cluster, mlp
 from attar.cluster import Cluster
 from attar.data import draw_bits
+from attar.jobs.scaling import LabelingCost, scale_labeling
 from attar.labeling import LabelingProgress, ask, make_plan
 from attar.precision import keep_freed_memory
 from attar.targets import Dense, StorePlan, TargetWriter
@@ -30,7 +32,7 @@ NAMES = tuple("abcdefghij")
 Figures = dict[str, float]
 WORKERS, TURNS = (1, 2, 4), 3
 OVERHEAD_EXAMPLES, OVERHEAD_SHARD = 2**15, 2**10
-MEMORY_EXAMPLES, MEMORY_SHARD = (10**5, 10**6, 10**7), 2**15
+MEMORY_EXAMPLES, MEMORY_SHARD = (10**4, 10**5, 10**6, 10**7), 2**15
 
 
 class Rows:
@@ -69,9 +71,12 @@ class Clock:
 
     def figures(self) -> Figures:
         (first, rows), (last, total) = self.marks[1], self.marks[-1]
+        if first == last:  # a single shard
+            return {"start_seconds": 0.0, "seconds": last - self.began}
         return {
             "rows_per_second": (total - rows) / (last - first),
             "start_seconds": first - self.began,
+            "seconds": last - self.began,
         }
 
 
@@ -81,7 +86,7 @@ def label_by_hand(
     teacher: Teacher,
     examples: StreamedSet,
     numbers: range,
-    stored: Any,
+    stored: "SimpleQueue[tuple[float, int]]",
 ) -> None:
     """Be one process of the plain loop."""
     torch.set_num_threads(1)
@@ -218,11 +223,39 @@ def measure_memory() -> dict[str, Figures]:
     return figures
 
 
+PAPER = {  # a worker is a core at 35 GFLOP/s, or a GPU at 50 TFLOP/s; see docs/scaling.md
+    "speech, dense": (700e6, 10, 169e6, 28_000, 4160, 1198),
+    "speech, k = 32": (700e6, 10, 169e6, 154, 4160, 65_536),
+    "JFT, dense": (100e6, 1, 8.2e9, 30_000, 100_000, 1118),
+    "JFT, k = 32": (100e6, 1, 8.2e9, 154, 100_000, 65_536),
+}
+RATES = {"cores": (35e9, (1000, 10_000)), "GPUs": (50e12, (8, 64))}
+
+
+def show_paper() -> None:
+    """Print the paper's two large cases, as docs/scaling.md has them."""
+    for name, (examples, asked, operations, row, read_bytes, shard) in PAPER.items():
+        for kind, (rate, counts) in RATES.items():
+            cost = LabelingCost(int(examples), asked, operations / rate, row, read_bytes, shard)
+            for count in counts:
+                found = scale_labeling(cost, count)
+                print(
+                    f"| {name} | {cost.store_bytes / 1e12:.3g} TB | {cost.shards:,} | "
+                    f"{cost.worker_seconds / 3600:,.3g} | {count:,} {kind} | "
+                    f"{found.seconds / 3600:,.2g} h | {found.write_rate / 1e6:,.3g} | "
+                    f"{found.read_rate / 1e6:,.3g} | {found.bottleneck.partition(':')[0]} |"
+                )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("overhead", "memory"))
+    parser.add_argument("--paper", action="store_true", help="print the paper's cases; no run")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.paper:
+        show_paper()
+        return
     known = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
     for name, measure in (("overhead", measure_overhead), ("memory", measure_memory)):
         if options.only in (None, name):
