@@ -76,8 +76,10 @@ class OnnxTeacher:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled, as a session cannot travel."""
-        options = {"classes": self.classes, "answers": self.answers, "padding": self.padding}
-        return partial(OnnxTeacher, self._path.absolute(), **options), ()
+        open_again = partial(
+            OnnxTeacher, classes=self.classes, answers=self.answers, padding=self.padding
+        )
+        return open_again, (self._path.absolute(),)
 
     def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
         """Run the network.
