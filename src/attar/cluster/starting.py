@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from attar.errors import AttarError, MissingExtraError, check_not_negative, chec
 
 _NOT_THE_USERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
+_KNOCK_SECONDS = 10.0
 _STORE_BYTES = 2**28  # of a cluster that is started here, without what it is to hold
 
 
@@ -91,8 +93,9 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
     where = cluster.address or os.environ.get("RAY_ADDRESS")
     if where and where != "local":
         try:
+            _knock(where)
             ray.init(address=where, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise AttarError(
                 f"expected a Ray cluster at {where}, got none: {reason}; is its head up? "
@@ -106,6 +109,13 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
         object_store_memory=_STORE_BYTES + 2 * shared_bytes,
         **quiet,
     )
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` if nothing answers at a host and port; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 @contextmanager
