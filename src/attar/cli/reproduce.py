@@ -12,13 +12,23 @@ import typer
 from attar.cli.terminal import follow, show_result
 from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
-from attar.recipes import ensemble, missing_digits, mnist, mnist_pages, temperature
+from attar.recipes import (
+    ensemble,
+    missing_digits,
+    missing_digits_pages,
+    mnist,
+    mnist_pages,
+    temperature,
+)
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
 TENSORBOARD = "tensorboard"
 # What compares an experiment's networks and writes the report, where something does.
-REPORTS: dict[str, Callable[[Path, Path], None]] = {mnist.EXPERIMENT: mnist_pages.report}
+REPORTS: dict[str, Callable[[Path, Path], None]] = {
+    mnist.EXPERIMENT: mnist_pages.report,
+    missing_digits.EXPERIMENT: missing_digits_pages.report,
+}
 
 reproduce = typer.Typer(
     name="reproduce",

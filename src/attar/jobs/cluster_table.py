@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from attar.jobs.table import Count, NotNegative, Table
+from attar.jobs.table import Table
+from attar.jobs.values import Count, NotNegative
 
 EngineName = Literal["local", "ray"]
 

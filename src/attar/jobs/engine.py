@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from attar.data import TransferSet
-from attar.jobs.steps import Step, Tell
+from attar.jobs.steps import JobProgress, Step, Tell
 from attar.labeling import LabelingProgress, label
 from attar.targets import Encoding, SoftTargets
 from attar.teachers import Teacher
@@ -64,3 +64,13 @@ class Engine:
 
     label: Label = label
     do_all: Callable[[Sequence[StepWork], Tell], None] = do_in_turn
+
+
+def show_labeling(step: Step, now: LabelingProgress) -> JobProgress:
+    """Say how far the labeling of a step is."""
+    return JobProgress(
+        title=step.title,
+        fraction=now.fraction,
+        detail=str(now).partition(" · ")[2],  # what follows its own title
+        seconds_left=now.seconds_left,
+    )

@@ -1,5 +1,6 @@
 """`attar plan`: measure a few batches, and tell what the job will take before it is spent."""
 
+import copy
 import math
 import os
 import sys
@@ -10,15 +11,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet
 from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
-from attar.jobs.scaling import LabelingCost, scale_labeling
+from attar.jobs.scaling import LabelingCost, cost_labeling, scale_labeling
+from attar.jobs.searching import SEARCH, check_search, learned_from
 from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
 from attar.jobs.steps import Step
 from attar.jobs.students import TEACHER, labeled, plan_baseline, teacher_step
+from attar.jobs.values import AUTO
 from attar.labeling import make_plan
-from attar.losses import distillation_loss
+from attar.losses import MemberWeights, member_distillation_loss
 from attar.targets import Dense, Encoding, Sparse, StorePlan
 from attar.targets.encoding import row_bytes
 from attar.targets.measuring import measure
@@ -89,6 +93,7 @@ def _plan(job: Job) -> JobPlan:
     transfer_set = load_transfer_set(job, cache=False)
     student = make_network(job, "student", seed=job.settings.distill.seeds[0])
     check_network(job, student, transfer_set, "student")
+    check_search(job, student, transfer_set)
     steps = {
         position: teacher_step(job, transfer_set, position)
         for position, each in enumerate(job.settings.teacher)
@@ -103,7 +108,7 @@ def _plan(job: Job) -> JobPlan:
         store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
         logits, seconds = _ask(job, teacher, transfer_set)
     temperatures = _temperatures(job)
-    cost = _cost_labeling(store, transfer_set, seconds)
+    cost = cost_labeling(store, transfer_set, seconds)
     is_ray = job.settings.cluster.engine == "ray"
     table = job.settings.cluster if is_ray else job.settings.soft_targets
     workers = table.workers or os.cpu_count() or 1
@@ -129,19 +134,9 @@ def _plan(job: Job) -> JobPlan:
     )
 
 
-def _cost_labeling(store: StorePlan, transfer_set: TransferSet, seconds: float) -> LabelingCost:
-    return LabelingCost(
-        examples=store.examples,
-        asked=len(store.views) * store.member_count,
-        example_seconds=seconds / store.member_count,
-        row_bytes=row_bytes(store.encoding, store.classes),
-        input_bytes=transfer_set.memory_bytes // len(transfer_set),
-        shard_examples=store.shard_examples,
-    )
-
-
 def _temperatures(job: Job) -> tuple[float, ...]:
     asked = job.settings.distill.temperature
+    asked = 1.0 if asked == AUTO else asked
     return tuple(sorted({*TEMPERATURES, asked} if asked >= 1 else TEMPERATURES))
 
 
@@ -228,24 +223,28 @@ def _time_students(
         seed=0,
     )
 
+    temperatures = SEARCH.temperatures if table.temperature == AUTO else (table.temperature,)
+    terms = {"soft_weight": table.soft_weight, "hard_weight": table.hard_weight}
+    candidates = [MemberWeights(temperature=each, **terms) for each in temperatures]
+
     def loss_fn(found: Tensor, batch: Batch) -> Tensor:
         rows = batch.indices % logits.shape[1]  # any will do to take the time
+        found = found if found.ndim == 3 else found[None]  # [candidates, batch, classes]
+        weights = candidates[: len(found)]
         losses = [
-            distillation_loss(
-                found,
-                member[rows],
-                batch.hard_targets,
-                temperature=table.temperature,
-                soft_weight=table.soft_weight,
-                hard_weight=table.hard_weight,
-            )
+            member_distillation_loss(found, member[rows], batch.hard_targets, weights)
             for member in logits
         ]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean(dim=(0, 2)).sum()
 
+    seeds, durations = len(table.seeds), []
+    if table.temperature == AUTO:
+        cohort = Cohort([copy.deepcopy(student) for _ in candidates])
+        seconds = _time_update(cohort, transfer_set, loss_fn, settings)
+        examples = learned_from(transfer_set)
+        durations.append(_duration("the temperature", settings, examples, seconds, seeds))
     seconds = _time_update(student, transfer_set, loss_fn, settings)
-    seeds = len(table.seeds)
-    durations = [_duration("distill", settings, len(transfer_set), seconds, seeds)]
+    durations.append(_duration("distill", settings, len(transfer_set), seconds, seeds))
     if job.settings.baseline is not None:
         baseline = plan_baseline(job, transfer_set, seed=0)
         durations.append(

@@ -3,6 +3,10 @@
 import math
 from dataclasses import dataclass
 
+from attar.data import TransferSet
+from attar.targets import StorePlan
+from attar.targets.encoding import row_bytes
+
 START_SECONDS = 20.0  # until every worker has its teacher; some seconds where nothing else runs
 DISK_RATE = 1e9  # bytes a second that a shared disk is taken to write, of all machines together
 DRIVER_SHARDS = 50.0  # a second, that one driver keeps account of
@@ -45,6 +49,18 @@ class ScaledLabeling:
     read_rate: float
     shard_rate: float  # shards a second
     bottleneck: str  # what limits it first, and what to do about it
+
+
+def cost_labeling(store: StorePlan, transfer_set: TransferSet, seconds: float) -> LabelingCost:
+    """Say what a store takes whose teacher, of all members, takes so many seconds an example."""
+    return LabelingCost(
+        examples=store.examples,
+        asked=len(store.views) * store.member_count,
+        example_seconds=seconds / store.member_count,
+        row_bytes=row_bytes(store.encoding, store.classes),
+        input_bytes=transfer_set.memory_bytes // len(transfer_set),
+        shard_examples=store.shard_examples,
+    )
 
 
 def scale_labeling(

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from attar.jobs.cluster_table import ClusterTable
-from attar.jobs.table import (
+from attar.jobs.table import Table
+from attar.jobs.values import (
     Count,
     NotNegative,
     OneOrMore,
@@ -13,7 +14,7 @@ from attar.jobs.table import (
     Seed,
     Several,
     Size,
-    Table,
+    Temperature,
 )
 from attar.losses import Mean
 from attar.teachers import Answers
@@ -184,8 +185,11 @@ class StudentTable(Table):
 class DistillTable(Table):
     """How students are trained: soft_weight · T² · soft + hard_weight · hard."""
 
-    temperature: Positive = Field(
-        description="T of the soft targets; at least 1 for sparse ones", examples=[4.0]
+    temperature: Temperature = Field(
+        description='T of the soft targets, at least 1 for sparse ones; or "auto": students of '
+        "several, trained together, tell which makes the fewest errors on a tenth of the labeled "
+        "examples, and one of that T is then trained on all",
+        examples=[4.0],
     )
     soft_weight: NotNegative = Field(description="factor of the soft term", examples=[1.0])
     hard_weight: NotNegative = Field(description="factor of the hard term", examples=[0.1])
