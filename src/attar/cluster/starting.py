@@ -102,13 +102,20 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
                 "`ray start --head` starts one; without an address Ray runs on this machine"
             ) from error
         return
-    ray.init(
-        address="local",
-        num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
-        include_dashboard=False,
-        object_store_memory=_STORE_BYTES + 2 * shared_bytes,
-        **quiet,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES + 2 * shared_bytes,
+            **quiet,
+        )
+    except Exception as error:  # Ray's errors of starting share no other base
+        reason = " ".join(str(error).split())[:200]
+        raise AttarError(
+            f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
+            "or the disk of its temporary folder, full? the same command goes on"
+        ) from error
 
 
 def _knock(address: str) -> None:
