@@ -228,12 +228,14 @@ def ask(teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int) 
         raise
     except Exception as error:  # of the user's code
         found, cause = _find_failing(teacher, transfer_set, indices, view) or (None, error)
-        together = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
-        which = together if found is None else f"example {found}"
         reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-        raise DataError(
-            f"the teacher fails on {which}, view {view}: {reason}; look at it, or leave it out"
-        ) from cause
+        together = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
+        which, advice = (
+            (together, "try a smaller batch_size")
+            if found is None
+            else (f"example {found}", "look at it, or leave it out")
+        )
+        raise DataError(f"the teacher fails on {which}, view {view}: {reason}; {advice}") from cause
 
 
 def _find_failing(
