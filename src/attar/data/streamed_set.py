@@ -48,9 +48,10 @@ class StreamedSet:
         DataError: If there is no example, or the classes are wrong.
 
     Example:
+        >>> names = ["cat", "dog"]
         >>> def load(part):
-        ...     return TransferSet(torch.full((2, 1), float(part)), classes=2)
-        >>> streamed = StreamedSet([2, 2, 2], load, class_names=["cat", "dog"])
+        ...     return TransferSet(torch.full((2, 1), float(part)), class_names=names)
+        >>> streamed = StreamedSet([2, 2, 2], load, class_names=names)
         >>> streamed.batch(torch.tensor([5, 0])).inputs
         tensor([[2.],
                 [0.]])
@@ -171,6 +172,6 @@ class StreamedSet:
         if len(part) != expected or part.class_names != self.class_names:
             raise DataError(
                 f"expected {expected} examples of {self.classes} classes in part {number}, got "
-                f"{len(part)} of {part.classes}, or others; has the data changed meanwhile?"
+                f"{len(part)} of {part.classes}, or of other names; has the data changed meanwhile?"
             )
         return part
