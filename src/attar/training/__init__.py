@@ -4,12 +4,14 @@ from attar.training.checkpoints import load_weights, save_weights
 from attar.training.loop import LossFn, fit, hard_target_loss
 from attar.training.run import Epoch, Measure, Step, TrainingRun
 from attar.training.settings import OptimizerName, TrainingSettings, make_settings
+from attar.training.sharing import Share
 
 __all__ = [
     "Epoch",
     "LossFn",
     "Measure",
     "OptimizerName",
+    "Share",
     "Step",
     "TrainingRun",
     "TrainingSettings",
