@@ -16,6 +16,7 @@ from attar.cli.export import export
 from attar.cli.jobs import add_commands
 from attar.cli.reproduce import reproduce
 from attar.cli.targets import targets
+from attar.cli.transcribe import transcribe
 from attar.errors import AttarError, file_error
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
@@ -31,6 +32,7 @@ add_commands(app)
 app.command("explore")(explore)
 app.command("export")(export)
 app.add_typer(data)
+app.command("transcribe")(transcribe)
 app.add_typer(reproduce)
 app.add_typer(targets)
 

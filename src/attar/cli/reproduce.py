@@ -18,6 +18,8 @@ from attar.recipes import (
     missing_digits_pages,
     mnist,
     mnist_pages,
+    speech,
+    speech_regularizer,
     temperature,
 )
 from attar.recipes.stages import Progress
@@ -134,5 +136,5 @@ def log_step(events: TensorBoardLog, progress: Progress) -> None:
         events(progress.step, run=progress.stage)
 
 
-for _recipe in (mnist, temperature, missing_digits, ensemble):
+for _recipe in (mnist, temperature, missing_digits, ensemble, speech, speech_regularizer):
     reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))

@@ -1,5 +1,6 @@
 """Networks that attar's recipes train. Any other `nn.Module` that returns logits does as well."""
 
+from attar.models.acoustic import acoustic_dnn
 from attar.models.dropout import Dropout
 from attar.models.mlp import MaxNormLinear, apply_max_norm, mlp
 from attar.models.stacked import clip_members, count_stacked_members, member_norms
@@ -7,6 +8,7 @@ from attar.models.stacked import clip_members, count_stacked_members, member_nor
 __all__ = [
     "Dropout",
     "MaxNormLinear",
+    "acoustic_dnn",
     "apply_max_norm",
     "clip_members",
     "count_stacked_members",

@@ -1,0 +1,296 @@
+"""Soft targets as regularizers: section 6 and table 5 of Hinton, Vinyals & Dean (2015)."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor, nn
+
+from attar.cohorts import Cohort
+from attar.data import Batch, TransferSet
+from attar.errors import AttarError, FolderError, check_positive
+from attar.evaluation import evaluate_members
+from attar.losses import SparseTargets, sparse_distillation_loss
+from attar.modes import evaluation_mode
+from attar.recipes.config import option, restore_config
+from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.speech_config import Config as SpeechConfig
+from attar.recipes.speech_data import Part, Prepared, prepare
+from attar.recipes.speech_results import EXPERIMENT as SPEECH
+from attar.recipes.speech_systems import make_shape, some_frames, transfer_set
+from attar.recipes.speech_training import doing, make_stage
+from attar.recipes.stages import Progress, Stage, WorkMeter
+from attar.records import ExperimentResult, ResultRow, read_json, this_machine, write_json
+from attar.targets import SoftTargets
+from attar.training import LossFn, TrainingRun, hard_target_loss, load_weights
+
+EXPERIMENT = "speech-regularizer"
+
+_EVERY = 10  # of all training frames, these are measured
+_BATCH = 1024  # frames
+
+# Train and test frame accuracy, in percent: Hinton et al. (2015), table 5.
+PAPER = {"all, hard": (63.4, 58.9), "part, hard": (67.3, 44.5), "part, soft": (65.4, 57.0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Networks that see 3 % of the frames, with hard targets or with soft ones.
+
+    Whole utterances are drawn. The soft targets are those of a finished run of
+    `attar reproduce speech`, whose baselines are also the networks that saw everything.
+    """
+
+    run: str = option("runs/speech", "Folder of a finished run of `attar reproduce speech`.")
+    seeds: int = option(3, "Networks of each kind.")
+    share: float = option(0.03, "Of the training frames.")
+    epochs: int = option(25, "Passes over them.")
+    temperature: float = option(2.0, "Of the soft targets.")
+    hard_weight: float = option(0.0, "Weight of the hard targets' loss beside the soft one's.")
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_positive(seeds=self.seeds, share=self.share, epochs=self.epochs)
+        if self.share >= 1 or self.temperature < 1:
+            found = f"got share {self.share}, temperature {self.temperature}"
+            raise AttarError(f"expected share < 1 and temperature >= 1, {found}")
+
+
+QUICK = replace(Config(), run="runs/speech-quick", seeds=2, epochs=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Networks that learn from the same thing."""
+
+    name: str
+    title: str
+    stops_early: bool
+
+
+HARD = Kind("hard", "hard targets, early stopping", stops_early=True)
+SOFT = Kind("soft", "soft targets", stops_early=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How well the networks of a kind do, at the end or where they stopped."""
+
+    train: tuple[float, ...]  # frame accuracy on what they learned from, one a network
+    test: tuple[float, ...]
+    epochs: tuple[int, ...]  # after which each network was taken
+    wall_seconds: float  # of the training steps
+
+
+def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
+    """Run the experiment in `folder`; the result goes to `speech-regularizer.json`.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        AttarError: If an option, the run or the folder cannot be used, or a training diverges.
+    """
+    path = folder / f"{EXPERIMENT}.json"
+    if is_finished(path, config):
+        return
+    speech = Path(config.run)
+    finished = speech / f"{SPEECH}.json"
+    if not finished.exists():
+        found = f"expected a finished run of `attar reproduce {SPEECH}` in {speech}"
+        raise FolderError(f"{found}, got no {finished.name}; say with --run where one is")
+    of_speech = restore_config(SpeechConfig, ExperimentResult.read(finished).config, finished)
+    with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
+        prepared = yield from prepare(of_speech, speech)
+        store = SoftTargets.open(speech / "soft-targets")
+        everything = transfer_set(of_speech, prepared)
+        store.check_made_for(data=everything.fingerprint(), class_names=everything.class_names)
+        part = everything.subset(draw_utterances(prepared.train, config.share))
+        meter = WorkMeter(2 * _stage(config, of_speech, prepared, HARD).work(len(part)))
+        kept = {}
+        for kind, loss_fn in (
+            (HARD, hard_target_loss),
+            (SOFT, soft_loss(store, part.example_ids, config)),
+        ):
+            kept[kind.name] = yield from _train(
+                config, of_speech, prepared, kind, part, loss_fn, folder, meter
+            )
+        yield doing("measuring the networks that saw everything", 1.0)
+        all_hard = _measure_teachers(of_speech, prepared, speech)
+        write_json(path, _result(config, of_speech, prepared, all_hard, kept, len(part), command))
+
+
+def draw_utterances(part: Part, share: float) -> Int64[Tensor, " frames"]:
+    """Draw whole utterances until they have this share of the frames, and return their frames."""
+    offsets = part.packed.offsets
+    order = torch.randperm(
+        len(part.utterances), generator=torch.Generator().manual_seed(0)
+    ).tolist()
+    chosen, frames = [], 0
+    for place in order:
+        if frames >= share * len(part.packed):
+            break
+        chosen.append(place)
+        frames += int(offsets[place + 1] - offsets[place])
+    return torch.cat([part.packed.utterance(place) for place in sorted(chosen)])
+
+
+def soft_loss(store: SoftTargets, ids: Int64[Tensor, " frames"], config: Config) -> LossFn:
+    """Make the loss of networks that learn from kept soft targets of some frames."""
+
+    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
+        targets = store.batch(ids[batch.indices], batch.view)
+        assert isinstance(targets, SparseTargets)
+        losses = [
+            sparse_distillation_loss(
+                z,
+                targets,
+                batch.hard_targets,
+                temperature=config.temperature,
+                soft_weight=1.0,
+                hard_weight=config.hard_weight,
+            )
+            for z in logits
+        ]
+        return torch.stack(losses).mean(dim=1).sum()
+
+    return loss_fn
+
+
+def _train(
+    config: Config,
+    of_speech: SpeechConfig,
+    prepared: Prepared,
+    kind: Kind,
+    part: TransferSet,
+    loss_fn: LossFn,
+    folder: Path,
+    meter: WorkMeter,
+) -> Generator[Progress, None, Kept]:
+    """Train a kind of network; with early stopping each is taken after its best epoch."""
+    path = folder / f"{kind.name}.json"
+    stage = _stage(config, of_speech, prepared, kind)
+    work = stage.work(len(part))
+    if path.exists():
+        meter.add(work, by_earlier_run=True)
+        return _read_kept(path)
+    cohort = stage.make_network()
+    assert isinstance(cohort, Cohort)
+    measured = some_frames(prepared.held_out, prepared)
+    run = TrainingRun(cohort, part, loss_fn, stage.settings, views=of_speech.view_numbers)
+    best = [0.0] * config.seeds
+    networks, epochs = cohort.members(), [config.epochs] * config.seeds
+    for step in run:
+        meter.add(work / run.steps)
+        yield doing(f"{kind.title} · {step}", meter.done / meter.total)
+        if step.epoch is None or not kind.stops_early:
+            continue
+        for place, each in enumerate(evaluate_members(cohort, measured)):
+            if each.accuracy > best[place]:
+                best[place], epochs[place] = each.accuracy, step.epoch.index
+                networks[place] = cohort.member(place)
+    if not kind.stops_early:
+        networks = cohort.members()
+    frames = part.example_ids
+    kept = Kept(
+        tuple(_accuracy(each, prepared.train, frames) for each in networks),
+        tuple(_accuracy(each, prepared.test) for each in networks),
+        tuple(epochs),
+        sum(epoch.train_seconds for epoch in run.history),
+    )
+    write_json(path, kept)
+    return kept
+
+
+def _stage(config: Config, of_speech: SpeechConfig, prepared: Prepared, kind: Kind) -> Stage:
+    shape = make_shape(of_speech, prepared)
+    return make_stage(
+        kind.name,
+        kind.title,
+        lambda: shape.make_cohort(list(range(config.seeds))),
+        epochs=config.epochs,
+        batch_size=of_speech.batch_size,
+        learning_rate=of_speech.learning_rate,
+        seed=0,
+    )
+
+
+def _measure_teachers(of_speech: SpeechConfig, prepared: Prepared, speech: Path) -> Kept:
+    """Measure the networks of the speech run that saw every frame with its hard target."""
+    cohort = make_shape(of_speech, prepared).make_cohort(range(of_speech.seeds))
+    load_weights(speech / "teachers.safetensors", cohort)
+    some = torch.arange(0, len(prepared.train.packed), _EVERY)
+    return Kept(
+        tuple(_accuracy(each, prepared.train, some) for each in cohort.members()),
+        tuple(_accuracy(each, prepared.test) for each in cohort.members()),
+        (of_speech.epochs,) * of_speech.seeds,
+        0.0,  # they were trained by another run
+    )
+
+
+def _accuracy(network: nn.Module, part: Part, frames: Tensor | None = None) -> float:
+    """Return the fraction of the plain frames of a part, or of some, whose state is right."""
+    chosen = torch.arange(len(part.packed)) if frames is None else frames
+    right = 0
+    with evaluation_mode(network), torch.inference_mode():
+        for indices in chosen.split(_BATCH):
+            answer = network(part.packed.windows(indices)).argmax(dim=1)
+            right += int((answer == part.states[indices]).sum())
+    return right / len(chosen)
+
+
+def _read_kept(path: Path) -> Kept:
+    content = read_json(path)
+    try:
+        seconds = float(content.pop("wall_seconds"))
+        return Kept(**{name: tuple(each) for name, each in content.items()}, wall_seconds=seconds)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
+
+
+def _result(
+    config: Config,
+    of_speech: SpeechConfig,
+    prepared: Prepared,
+    all_hard: Kept,
+    kept: dict[str, Kept],
+    frames: int,
+    command: str,
+) -> ExperimentResult:
+    share = frames / len(prepared.train.packed)
+    of_kinds = {
+        "all, hard": ("all frames, hard targets", all_hard),
+        "part, hard": (f"{share:.1%}, {HARD.title}", kept[HARD.name]),
+        "part, soft": (f"{share:.1%}, {SOFT.title}, T = {config.temperature:g}", kept[SOFT.name]),
+    }
+    rows = [
+        ResultRow.over_seeds(
+            name,
+            [100 * each for each in values],
+            metric=f"{where} frame accuracy, %",
+            paper=PAPER[kind][place],
+        )
+        for place, where in enumerate(("train", "test"))
+        for kind, (name, found) in of_kinds.items()
+        for values in [(found.train, found.test)[place]]
+    ]
+    return ExperimentResult(
+        experiment=EXPERIMENT,
+        command=command,
+        rows=tuple(rows),
+        config=asdict(config),
+        machine=this_machine(),
+        wall_seconds=sum(each.wall_seconds for each in kept.values()),
+        details={
+            "speech": asdict(of_speech),
+            "corpus": prepared.describe(),
+            "frames": frames,
+            "epochs": {name: list(each.epochs) for name, each in kept.items()},
+            "notes": [
+                "train frame accuracy is measured on the plain frames that a network learned from; "
+                f"of all frames, on every {_EVERY}th"
+            ],
+        },
+    )
