@@ -1,5 +1,12 @@
 """The losses of distillation: on dense soft targets, and on those that a store holds."""
 
+from attar.losses.alternatives import (
+    correlation_distance,
+    decoupled_divergence,
+    standardize_logits,
+    standardized_kl_divergence,
+    transformed_teacher_divergence,
+)
 from attar.losses.checks import UNLABELED
 from attar.losses.dense import (
     PerClass,
@@ -35,6 +42,8 @@ __all__ = [
     "SparseProbabilities",
     "SparseTargets",
     "check_mean",
+    "correlation_distance",
+    "decoupled_divergence",
     "distillation_loss",
     "interpolate_tail",
     "kl_divergence",
@@ -47,5 +56,8 @@ __all__ = [
     "softmax_with_temperature",
     "sparse_distillation_loss",
     "sparse_soft_cross_entropy",
+    "standardize_logits",
+    "standardized_kl_divergence",
     "to_probabilities",
+    "transformed_teacher_divergence",
 ]
