@@ -2,6 +2,7 @@
 
 from attar.data.counter import draw_bits, draw_integers, draw_uniform, mix_seed
 from attar.data.datasets import from_dataset
+from attar.data.glyphs import Glyphs, read_glyph_folder, read_glyphs
 from attar.data.idx import read_idx
 from attar.data.images import read_image_folder
 from attar.data.mnist import Mnist, load_mnist
@@ -11,6 +12,7 @@ from attar.data.views import Jitter, name_views
 
 __all__ = [
     "Batch",
+    "Glyphs",
     "Jitter",
     "Mnist",
     "TransferSet",
@@ -23,6 +25,8 @@ __all__ = [
     "mix_seed",
     "name_views",
     "read_arrays",
+    "read_glyph_folder",
+    "read_glyphs",
     "read_idx",
     "read_image_folder",
     "read_table",
