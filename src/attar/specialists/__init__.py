@@ -1,0 +1,1 @@
+"""One generalist and many specialists: Hinton et al. (2015), sec. 5."""
