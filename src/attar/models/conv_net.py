@@ -89,7 +89,8 @@ def conv_net(
         network = ConvNet(nn.Sequential(OrderedDict(layers)), nn.Linear(features, classes))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            followed_by = "linear" if isinstance(module, nn.Linear) else "relu"
+            nn.init.kaiming_normal_(module.weight, nonlinearity=followed_by, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network.to(memory_format=torch.channels_last)
