@@ -35,8 +35,8 @@ def conv_net(
     classes: int,
     *,
     generator: torch.Generator,
-    channels: Sequence[int] = (32, 96, 192),
-    blocks: int = 2,
+    channels: Sequence[int] = (32, 96, 256),
+    blocks: int = 1,
     features: int = 128,
 ) -> ConvNet:
     """Make a network of depthwise-separable convolutions with rectified linear units.
