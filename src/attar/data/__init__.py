@@ -2,6 +2,7 @@
 
 from attar.data.counter import draw_bits, draw_integers, draw_uniform, mix_seed
 from attar.data.datasets import from_dataset
+from attar.data.distortion import Distortion
 from attar.data.glyphs import Glyphs, read_glyph_folder, read_glyphs
 from attar.data.idx import read_idx
 from attar.data.images import read_image_folder
@@ -12,6 +13,7 @@ from attar.data.views import Jitter, name_views
 
 __all__ = [
     "Batch",
+    "Distortion",
     "Glyphs",
     "Jitter",
     "Mnist",

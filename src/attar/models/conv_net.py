@@ -35,8 +35,8 @@ def conv_net(
     classes: int,
     *,
     generator: torch.Generator,
-    channels: Sequence[int] = (32, 96, 192),
-    blocks: int = 2,
+    channels: Sequence[int] = (32, 96, 256),
+    blocks: int = 1,
     features: int = 128,
 ) -> ConvNet:
     """Make a network of depthwise-separable convolutions with rectified linear units.
@@ -89,7 +89,8 @@ def conv_net(
         network = ConvNet(nn.Sequential(OrderedDict(layers)), nn.Linear(features, classes))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            followed_by = "linear" if isinstance(module, nn.Linear) else "relu"
+            nn.init.kaiming_normal_(module.weight, nonlinearity=followed_by, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return network.to(memory_format=torch.channels_last)

@@ -98,10 +98,12 @@ def train_stage(
     folder: Path,
     test_set: TransferSet,
     meter: WorkMeter,
+    measurements: int = 20,
 ) -> Generator[Progress, None, Trained]:
     """Train the stage's network, or go on where an earlier process stopped, or load what it left.
 
     Leaves `<name>.safetensors` (the weights) and `<name>.json` (settings, evaluation, every epoch).
+    About `measurements` times it is measured on `test_set` in between.
 
     Yields:
         How far it is, after every step.
@@ -125,6 +127,7 @@ def train_stage(
         stage.settings,
         checkpoint=checkpoint,
         measure=lambda network: asdict(evaluate(network, test_set, precision="auto")),
+        measurements=measurements,
     )
     meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
     yield from _follow(run, stage, work, meter)
