@@ -235,4 +235,5 @@ def _compare(trained: list[TrainedCohort], names: list[str], data: Mnist) -> Com
 def _tell(found: Comparison, name: str) -> str:
     verdict = next(each for each in found.verdicts if each.model == name)
     ours, hintons = (found.model(each).mean("errors") for each in (name, HINTON))
-    return f"{name}: {ours - hintons:+.1f} errors against Hinton's, {verdict.outcome} (p = {verdict.p_value:.2g})"
+    said = f"{verdict.outcome} (p = {verdict.p_value:.2g})"
+    return f"{name}: {ours - hintons:+.1f} errors against Hinton's, {said}"
