@@ -1,4 +1,4 @@
-"""A generalist of thousands of classes: section 5 of Hinton, Vinyals & Dean (2015) starts from it."""
+"""A generalist of thousands of classes, which section 5 of Hinton et al. (2015) starts from."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
