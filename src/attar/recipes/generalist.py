@@ -35,9 +35,9 @@ class Config:
 
     data: str = option("data/glyphs", DATA_HELP)
     classes: int = option(0, "Take this many of the classes alone; 0 for all.")
-    epochs: int = option(6, "Passes over the training set.")
+    epochs: int = option(3, "Passes over the training set.")
     batch_size: int = option(256, "Examples in a batch.")
-    learning_rate: float = option(0.005, "Highest learning rate (AdamW).")
+    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     weight_decay: float = option(0.05, "Of AdamW.")
     features: int = option(128, "Units of the layer below the logits.")
     seed: int = option(0, "Of the first weights, the order of examples and the views.")
