@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from attar import __version__
+from attar.cli.data import data
 from attar.cli.explore import explore
 from attar.cli.export import export
 from attar.cli.jobs import add_commands
@@ -29,6 +30,7 @@ app = typer.Typer(
 add_commands(app)
 app.command("explore")(explore)
 app.command("export")(export)
+app.add_typer(data)
 app.add_typer(reproduce)
 app.add_typer(targets)
 

@@ -94,7 +94,9 @@ class Distortion:
         if self.pixels or self.scale or self.degrees:
             images = _move(images, self._maps(2 * amounts[:, :5] - 1, height, width))
         if self.blur:
-            images = torch.lerp(images, _smooth(images), self.blur * amounts[:, 5, None, None, None])
+            images = torch.lerp(
+                images, _smooth(images), self.blur * amounts[:, 5, None, None, None]
+            )
         if self.noise:
             images = (images + self._noise(images, example_ids, view)).clamp_(0, 1)
         if is_bytes:

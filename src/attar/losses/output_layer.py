@@ -1,7 +1,7 @@
 """Losses of a large output layer: features -> thousands of logits -> loss, in one matrix.
 
-Plain autograd keeps logits, their softmax and the gradient, each `[batch, classes]`. The gradient of
-an example's loss by its logits is known as soon as the logits are, up to one factor: it is
+Plain autograd keeps logits, their softmax and the gradient, each `[batch, classes]`. The gradient
+of an example's loss by its logits is known as soon as the logits are, up to one factor: it is
 written over them, some rows at a time so that all steps of the loss happen in the processor's
 cache. The products, most of the work, stay whole.
 """

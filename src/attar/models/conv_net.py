@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -74,7 +75,7 @@ def conv_net(
         raise AttarError(f"expected a side that is a multiple of {multiple}, got {side}")
     with torch.random.fork_rng(devices=[]):  # the layers' own draws, overwritten below
         layers: list[tuple[str, nn.Module]] = [("images", _AsImages(side)), *_stem(channels[0])]
-        for stage, (before, after) in enumerate(zip(channels[:-1], channels[1:], strict=True), 1):
+        for stage, (before, after) in enumerate(pairwise(channels), 1):
             layers.append((f"stage{stage}", _Block(before, after, stride=2)))
             layers += [
                 (f"stage{stage}_{block}", _Block(after, after, stride=1))

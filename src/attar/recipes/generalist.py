@@ -1,4 +1,4 @@
-"""A generalist of thousands of classes: what section 5 of Hinton, Vinyals & Dean (2015) starts from."""
+"""A generalist of thousands of classes, which section 5 of Hinton et al. (2015) starts from."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +20,7 @@ from attar.training import TrainingSettings, hard_target_loss, load_weights
 EXPERIMENT = "generalist"
 DATA_HELP = "Folder of glyphs, such as `attar data glyphs` makes."
 GENERALIST_HELP = (
-    "Folder of a run of `attar reproduce generalist`, whose network is used instead of training one."
+    "Folder of a run of `attar reproduce generalist`, whose network is used; none to train one."
 )
 
 
@@ -35,9 +35,9 @@ class Config:
 
     data: str = option("data/glyphs", DATA_HELP)
     classes: int = option(0, "Take this many of the classes alone; 0 for all.")
-    epochs: int = option(6, "Passes over the training set.")
+    epochs: int = option(3, "Passes over the training set.")
     batch_size: int = option(256, "Examples in a batch.")
-    learning_rate: float = option(0.005, "Highest learning rate (AdamW).")
+    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     weight_decay: float = option(0.05, "Of AdamW.")
     features: int = option(128, "Units of the layer below the logits.")
     seed: int = option(0, "Of the first weights, the order of examples and the views.")
@@ -114,9 +114,7 @@ def choose_classes(examples: TransferSet, count: int) -> TransferSet:
     return TransferSet(chosen.inputs, chosen.hard_targets, class_names=names)
 
 
-def hold_out_faces(
-    glyphs: Glyphs, held_out: int, classes: int
-) -> tuple[TransferSet, TransferSet]:
+def hold_out_faces(glyphs: Glyphs, held_out: int, classes: int) -> tuple[TransferSet, TransferSet]:
     """Split a training set by face: every so many is held out, the first one first."""
     faces = glyphs.faces.unique()
     if held_out >= len(faces):
@@ -150,7 +148,9 @@ def generalist_stage(config: Config, train_set: TransferSet) -> Stage:
         seed=config.seed,
     )
     make = lambda: make_generalist(config, train_set)  # noqa: E731
-    return Stage("generalist-network", f"generalist of {train_set.classes:,} classes", make, settings)
+    return Stage(
+        "generalist-network", f"generalist of {train_set.classes:,} classes", make, settings
+    )
 
 
 def train_generalist(
@@ -182,7 +182,9 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     advice = "name the folder of a finished `attar reproduce generalist`"
     path = folder / "run.json"
     if not path.exists():
-        raise FolderError(f"expected a run of {EXPERIMENT} in {folder}, found no run.json; {advice}")
+        raise FolderError(
+            f"expected a run of {EXPERIMENT} in {folder}, found no run.json; {advice}"
+        )
     found = read_json(path)
     if found.get("experiment") != EXPERIMENT or not isinstance(found.get("config"), dict):
         what = found.get("experiment")
