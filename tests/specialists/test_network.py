@@ -5,13 +5,12 @@ import torch
 from torch import nn
 
 import attar
-from attar.errors import AttarError, FolderError, ShapeError
+from attar.errors import AttarError, DataError, FolderError
 from attar.specialists import (
     Specialist,
     SpecialistEnsemble,
     SpecialistWeights,
     load_specialist,
-    measure_oversampling,
     narrow_output,
     save_specialist,
     specialist_path,
@@ -41,21 +40,17 @@ def blobs():
     return train, test, generalist.eval()
 
 
-def make(blobs, number, *, seed=0):
+def make(blobs, number, *, seed=0, **weights):
     train, _, generalist = blobs
     classes = GROUPS[number]
-    with torch.no_grad():
-        p = generalist(train.inputs).softmax(1)
-    special = int(torch.isin(train.hard_targets, classes).sum())
-    settings = attar.TrainingSettings(epochs=8, batch_size=16, learning_rate=0.1, seed=seed)
     return train_specialist(
         nn.Sequential(nn.Flatten(), narrow_output(generalist[-1], classes)),
         train,
         classes,
-        to_special_probabilities(p, classes),
-        settings,
-        oversampling=measure_oversampling(special=special, examples=len(train), special_share=0.5),
-        weights=SpecialistWeights(),
+        attar.TrainingSettings(epochs=8, batch_size=16, learning_rate=0.1, seed=seed),
+        trunk=nn.Identity(),
+        generalist=generalist,
+        weights=SpecialistWeights(**weights),
     )
 
 
@@ -91,6 +86,21 @@ def test_the_same_arguments_give_the_same_weights(blobs, specialists):
     again, other = make(blobs, 1), make(blobs, 1, seed=1)
     assert torch.equal(weights_of(again), weights_of(specialists[1]))
     assert not torch.equal(weights_of(other), weights_of(specialists[1]))
+
+
+def test_soft_targets_keep_what_the_generalist_knows_of_other_classes(blobs):
+    _, test, generalist = blobs
+    others = test.subset((~torch.isin(test.hard_targets, GROUPS[0])).nonzero()[:, 0])
+    with torch.no_grad():
+        v = generalist(others.inputs).softmax(1)
+        expected = to_special_probabilities(v, GROUPS[0])
+    losses = []
+    for soft_weight in (0.0, 5.0):
+        found = make(blobs, 0, soft_weight=soft_weight)
+        ensemble = ensemble_of(blobs, [found])
+        log_q = ensemble.ask(0, others.inputs).log_softmax(1)
+        losses.append(-(expected * log_q).sum(1).mean())
+    assert losses[1] < losses[0]
 
 
 def test_dustbin_probabilities_are_about_natural_after_the_correction(blobs, specialists):
@@ -175,18 +185,15 @@ def test_files_of_others_and_damaged_ones_are_refused(specialists, tmp_path):
 
 
 def test_wrong_arguments_are_told(blobs, specialists):
-    train, _, _ = blobs
+    train, _, generalist = blobs
     settings = attar.TrainingSettings(epochs=1, batch_size=16, learning_rate=0.1, seed=0)
-    options = {"oversampling": 2.0, "weights": SpecialistWeights()}
-    network = nn.Linear(SIZE, 3)
-    with pytest.raises(ShapeError, match=r"soft targets \[360, 3\] .* got \[360, 4\]"):
-        train_specialist(
-            network, train, torch.tensor([0, 1]), torch.zeros(360, 4), settings, **options
-        )
+    options = {"trunk": nn.Identity(), "generalist": generalist, "weights": SpecialistWeights()}
+    network = nn.Linear(SIZE, 2)
     with pytest.raises(AttarError, match="one class leaves nothing to tell apart"):
-        train_specialist(
-            network, train, torch.tensor([0]), torch.zeros(360, 2), settings, **options
-        )
+        train_specialist(network, train, torch.tensor([0]), settings, **options)
+    few = train.subset(torch.tensor([4, 5, 6]))
+    with pytest.raises(DataError, match="got 0 of 3"):
+        train_specialist(network, few, torch.tensor([0, 1]), settings, **options)
     with pytest.raises(AttarError, match="one group of classes or more"):
         ensemble_of(blobs, [])
     stray = Specialist(torch.tensor([3, 12]), network, 1.0)

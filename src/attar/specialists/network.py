@@ -63,13 +63,15 @@ class SpecialistEnsemble(nn.Module):
             raise AttarError(f"expected most_probable of {classes} at most, got {most_probable}")
         self.trunk, self.generalist = trunk, generalist
         self.specialists = nn.ModuleList(each.network for each in specialists)
-        self.oversampling = [each.oversampling for each in specialists]
         self.most_probable, self.direction, self.tolerance = most_probable, direction, tolerance
         known = torch.zeros(classes, len(specialists), dtype=torch.bool)
         for place, each in enumerate(specialists):
             known[each.classes, place] = True
+        oversampling = torch.tensor([each.oversampling for each in specialists]).double()
         self.register_buffer("known", known)
+        self.register_buffer("oversampling", oversampling)
         self.known: Bool[Tensor, "classes specialists"]
+        self.oversampling: Float[Tensor, " specialists"]
         self.eval()
 
     def forward(self, inputs: Shaped[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"]:
@@ -109,11 +111,15 @@ class SpecialistEnsemble(nn.Module):
     ) -> Float[Tensor, "batch outputs"]:
         """Return a specialist's logits, the dustbin corrected."""
         logits: Tensor = self.specialists[place](features)
-        return correct_dustbin(logits, oversampling=self.oversampling[place])
+        return correct_dustbin(logits, oversampling=self.oversampling[place].item())
 
     def classes_of(self, place: int) -> Int64[Tensor, " special"]:
         """Return a specialist's classes, ascending."""
         return self.known[:, place].nonzero().squeeze(1)
+
+    def extra_repr(self) -> str:
+        """Say what decides the answers beside weights and buffers."""
+        return f"most_probable={self.most_probable}, direction={self.direction!r}"
 
     def __len__(self) -> int:
         return len(self.specialists)

@@ -2,19 +2,26 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from attar.data import Batch, TransferSet, mix_seed
-from attar.errors import FolderError, ShapeError, check_positive, file_error
+from attar.errors import FolderError, file_error
 from attar.files import remove_partials, write_atomically
-from attar.specialists.dustbin import draw_examples, specialist_loss, to_special_targets
+from attar.modes import evaluation_mode
+from attar.specialists.dustbin import (
+    draw_examples,
+    measure_oversampling,
+    specialist_loss,
+    to_special_probabilities,
+    to_special_targets,
+)
 from attar.specialists.grouping import check_groups
 from attar.training import TrainingSettings, fit
 
@@ -47,65 +54,48 @@ def train_specialist(
     network: nn.Module,
     examples: TransferSet,
     classes: Int64[Tensor, " special"],
-    soft_targets: Float[Tensor, "examples outputs"],
     settings: TrainingSettings,
     *,
-    oversampling: float,
+    trunk: nn.Module,
+    generalist: nn.Module,
     weights: SpecialistWeights,
 ) -> Specialist:
     """Train a network that starts as its generalist on half special, half other examples.
 
-    Each epoch shows every special example, and others that are drawn anew. The same arguments give
-    the same weights, bit for bit.
+    Each epoch shows every special example, and others that are drawn anew; if the examples have
+    views, epoch e shows view e. The same arguments give the same weights, bit for bit.
 
     Args:
-        network: Inputs -> logits of the special classes and the dustbin; trained in place.
-        examples: Of special and other classes, with the hard targets of all classes.
+        network: Features -> logits of the special classes and the dustbin; trained in place.
+        examples: The whole training set, with the hard targets of all classes.
         classes: The special ones, ascending.
-        soft_targets: The generalist's, as `to_special_probabilities` makes them, for each example;
-            only those of the other classes' examples are looked at.
         settings: How long, how fast, with which seed.
-        oversampling: How many times too often the special classes are drawn, against the whole
-            training set; `measure_oversampling` tells.
+        trunk: Inputs -> features, the lower layers that the specialist shares with the generalist,
+            which stay as they are; `nn.Identity()` if it shares none.
+        generalist: Features -> logits of all classes: the soft targets for the other classes.
         weights: Of the losses, and the special share of a batch.
 
     Raises:
-        ShapeError: If there is not one soft target for each example, class and the dustbin.
         DataError: If there is no special example, or no other one.
+        AttarError: If the classes are not two or more of the examples'.
         DivergedError: If a loss or a gradient is not finite.
 
     Source: Hinton et al. (2015), sec. 5.2 and 6.1.
     """
     check_groups([classes], examples.classes)
-    check_positive(oversampling=oversampling)
-    if soft_targets.shape != (len(examples), len(classes) + 1):
-        raise ShapeError(
-            f"expected soft targets {[len(examples), len(classes) + 1]} of a specialist, "
-            f"got {list(soft_targets.shape)}"
-        )
     special_targets = to_special_targets(examples.hard_targets, classes)
     is_special = special_targets < len(classes)
+    oversampling = measure_oversampling(
+        special=int(is_special.sum()), examples=len(examples), special_share=weights.special_share
+    )
 
     def draw(epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(mix_seed(settings.seed, _EPOCHS, epoch))
-        return draw_examples(
-            is_special, special_share=weights.special_share, generator=generator
-        )
-
-    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
-        return specialist_loss(
-            logits,
-            special_targets[batch.indices],
-            soft_targets[batch.indices],
-            oversampling=oversampling,
-            temperature=weights.temperature,
-            soft_weight=weights.soft_weight,
-            hard_weight=weights.hard_weight,
-        ).mean()
+        return draw_examples(is_special, special_share=weights.special_share, generator=generator)
 
     steps_per_epoch = -(-len(draw(0)) // settings.batch_size)
-    optimizer = settings.make_optimizer(each for each in network.parameters() if each.requires_grad)
     steps = settings.epochs * steps_per_epoch
+    optimizer = settings.make_optimizer(each for each in network.parameters() if each.requires_grad)
 
     def batches() -> Iterator[Batch]:
         for step in range(steps):
@@ -115,19 +105,41 @@ def train_specialist(
             rate = settings.learning_rate_at(step, steps=steps, steps_per_epoch=steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            yield examples.batch(parts[position])
+            batch = examples.batch(parts[position], epoch + 1 if examples.views else 0)
+            with torch.no_grad():
+                features = trunk(batch.inputs)
+            yield replace(batch, inputs=features)
 
-    losses = fit(
-        network,
-        batches(),
-        loss_fn,
-        optimizer,
-        step_seed=lambda step: mix_seed(settings.seed, _STEPS, step),
-        clip_norm=settings.clip_norm,
-        precision=settings.precision,
-    )
-    for _ in losses:
-        pass
+    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
+        targets = special_targets[batch.indices]
+        soft_targets = torch.zeros_like(logits)
+        if weights.soft_weight:
+            others = targets == len(classes)
+            with torch.no_grad():
+                v = generalist(batch.inputs[others]) / weights.temperature
+            soft_targets[others] = to_special_probabilities(v.softmax(dim=1), classes)
+        return specialist_loss(
+            logits,
+            targets,
+            soft_targets,
+            oversampling=oversampling,
+            temperature=weights.temperature,
+            soft_weight=weights.soft_weight,
+            hard_weight=weights.hard_weight,
+        ).mean()
+
+    with evaluation_mode(trunk), evaluation_mode(generalist):
+        losses = fit(
+            network,
+            batches(),
+            loss_fn,
+            optimizer,
+            step_seed=lambda step: mix_seed(settings.seed, _STEPS, step),
+            clip_norm=settings.clip_norm,
+            precision=settings.precision,
+        )
+        for _ in losses:
+            pass
     return Specialist(classes, network.eval(), oversampling)
 
 
