@@ -12,7 +12,15 @@ import typer
 from attar.cli.terminal import follow, show_result
 from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
-from attar.recipes import ensemble, generalist, missing_digits, mnist, mnist_pages, temperature
+from attar.recipes import (
+    ensemble,
+    generalist,
+    missing_digits,
+    mnist,
+    mnist_pages,
+    regularizer,
+    temperature,
+)
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -124,5 +132,5 @@ def log_step(events: TensorBoardLog, progress: Progress) -> None:
         events(progress.step, run=progress.stage)
 
 
-for _recipe in (mnist, temperature, missing_digits, ensemble, generalist):
+for _recipe in (mnist, temperature, missing_digits, ensemble, generalist, regularizer):
     reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))
