@@ -12,7 +12,17 @@ import typer
 from attar.cli.terminal import follow, show_result
 from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
-from attar.recipes import ensemble, generalist, losses, missing_digits, mnist, mnist_pages, specialists, temperature
+from attar.recipes import (
+    ensemble,
+    generalist,
+    losses,
+    missing_digits,
+    mnist,
+    mnist_pages,
+    regularizer,
+    specialists,
+    temperature,
+)
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
@@ -124,5 +134,7 @@ def log_step(events: TensorBoardLog, progress: Progress) -> None:
         events(progress.step, run=progress.stage)
 
 
-for _recipe in (mnist, temperature, missing_digits, ensemble, generalist, losses, specialists):
+for _recipe in (
+    mnist, temperature, missing_digits, ensemble, generalist, specialists, regularizer, losses,
+):  # fmt: skip
     reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))

@@ -21,6 +21,7 @@ from attar.losses.dense import (
 )
 from attar.losses.means import Mean, check_mean, mean_logits
 from attar.losses.members import MemberWeights, member_distillation_loss
+from attar.losses.output_layer import RowsLoss, output_layer_loss
 from attar.losses.soft_targets import (
     DenseTargets,
     SoftTargetBatch,
@@ -38,6 +39,7 @@ __all__ = [
     "MemberWeights",
     "PerClass",
     "PerExample",
+    "RowsLoss",
     "SoftTargetBatch",
     "SparseProbabilities",
     "SparseTargets",
@@ -51,6 +53,7 @@ __all__ = [
     "logit_matching",
     "mean_logits",
     "member_distillation_loss",
+    "output_layer_loss",
     "soft_cross_entropy",
     "soft_cross_entropy_with_teacher_logits",
     "softmax_with_temperature",

@@ -139,13 +139,18 @@ def find_groups(
         write_atomically(path, safetensors.torch.save(tensors, metadata={"made_of": made_of}))
     else:
         meter.add(count, by_earlier_run=True)
-    return _read_groups(path, made_of)
+    return read_groups(path, made_of=made_of)
 
 
-def _read_groups(path: Path, made_of: str) -> Groups:
+def read_groups(path: Path, *, made_of: str | None = None) -> Groups:
+    """Read groups, of any run or of what they have to be made of.
+
+    Raises:
+        FolderError: If the file cannot be read, is damaged or made of anything else.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            fits = (file.metadata() or {}).get("made_of") == made_of
+            fits = made_of in (None, (file.metadata() or {}).get("made_of"))
             classes, central = file.get_tensor("classes"), file.get_tensor("central")
     except OSError as error:
         raise file_error("read", path, error) from error
@@ -197,12 +202,22 @@ def train_all(
     for done, _ in enumerate(trained, start=1):
         meter.add(specialist_work(config, examples), by_earlier_run=done <= existing)
         yield piece("specialists", done, count, meter)
-    paths = [specialist_path(folder, number) for number in range(count)]
-    found = [load_specialist(path, halves.narrow) for path in paths]
+    return load_ensemble(config, generalist, groups, folder, classes=examples.classes)
+
+
+def load_ensemble(
+    config: Config, generalist: ConvNet, groups: Groups, folder: Path, *, classes: int
+) -> SpecialistEnsemble:
+    """Put the generalist and the specialists of a folder together."""
+    halves = split_generalist(generalist, trains=config.trains)
+    paths = [specialist_path(folder, number) for number in range(len(groups.classes))]
     return SpecialistEnsemble(
-        halves.trunk, halves.upper, found,
-        classes=examples.classes, most_probable=config.most_probable,
-    )  # fmt: skip
+        halves.trunk,
+        halves.upper,
+        [load_specialist(path, halves.narrow) for path in paths],
+        classes=classes,
+        most_probable=config.most_probable,
+    )
 
 
 def specialist_work(config: Config, examples: TransferSet) -> float:

@@ -112,7 +112,7 @@ def make_rows(answers: Answers, groups: Groups, classes: int) -> list[ResultRow]
     count = len(groups.classes)
 
     def row(name: str, metric: str, value: float, paper: float | None) -> ResultRow:
-        return ResultRow.over_seeds(name, [value], metric=metric, paper=paper)
+        return ResultRow.over_seeds(name, [round(value, 2)], metric=metric, paper=paper)
 
     top_1, special = "top-1 accuracy, %", "accuracy among special classes, %"
     pairs = max(1, answers.special_examples)

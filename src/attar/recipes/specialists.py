@@ -216,12 +216,14 @@ def _result(
         "continued": "one network, trained on as long without",
     }
     for name, trained in students.items():
-        value = 100 * trained.evaluation.accuracy
+        value = round(100 * trained.evaluation.accuracy, 2)
         row = ResultRow.over_seeds(names[name], [value], metric=rows[0].metric, paper=None)
         rows.insert(2 + (name == "continued"), row)
+    shown = table_2(groups, train_set.class_names)
+    notes = [f"classes of one specialist: {names}" for names in shown]
     details: dict[str, Any] = {
-        "notes": [*tell(answers), *_tell_kept(answers, students)],
-        "table 2": table_2(groups, train_set.class_names),
+        "notes": [*notes, *tell(answers), *_tell_kept(answers, students)],
+        "table 2": shown,
         "table 4": dict(table_4(answers, groups, train_set.classes)),
         "difference": asdict(answers.judge()),
         "nll": {"generalist": answers.generalist_nll, "ensemble": answers.ensemble_nll},
