@@ -54,7 +54,7 @@ class Config:
     choice_epochs: int = option(6, "Passes of the students by which these are chosen.")
     epochs: int = option(15, "Passes of the students that are compared.")
     learning_rate: float = option(0.003, "Their highest learning rate (AdamW).")
-    batch_size: int = option(128, "Examples in a batch of theirs.")
+    batch_size: int = option(256, "Examples in a batch of theirs.")
     held_out: int = option(10_000, "Training examples to choose on.")
 
     def __post_init__(self) -> None:
