@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from attar.errors import ShapeError
-from attar.specialists.solving import AtomProblem, Direction, mix_atom, solve_atoms
+from attar.specialists.solving import AtomProblem, Direction, mix, solve_atoms
 
 TOLERANCE, MOST_STEPS = 1e-6, 10_000
 
@@ -69,28 +70,33 @@ def combine(
 
     Source: Hinton et al. (2015), sec. 5.4, eq. 5.
     """
-    log_p = torch.log_softmax(generalist_logits, dim=1)  # [batch, classes]
-    classes = log_p.shape[1]
+    log_p = torch.log_softmax(generalist_logits.detach(), dim=1)  # [batch, classes]
     for answer in answers:
-        _check(answer, classes)
+        _check(answer, log_p.shape[1])
     if not any(len(answer.rows) for answer in answers):
         return Combination(log_p, steps=0, gradient=0.0)
     active = _activity(answers, len(log_p))
     patterns, of_pattern = active.unique(dim=0, return_inverse=True)
     parts = [
-        _lay_out(log_p, answers, pattern, rows, direction)
+        _lay_out(log_p, answers, chosen, (of_pattern == place).nonzero().squeeze(1), direction)
         for place, pattern in enumerate(patterns)
-        if pattern.any() and len(rows := (of_pattern == place).nonzero().squeeze(1))
+        if (chosen := pattern.nonzero().squeeze(1).tolist())
     ]
     solved = solve_atoms(
         _pad(parts), direction=direction, tolerance=tolerance, most_steps=most_steps
     )
-    log_q = log_p.clone()
-    start = 0
-    for part in parts:
-        totals = solved.log_totals[start : start + len(part.rows), : part.weights.shape[1]]
-        part.write(log_q, totals)
-        start += len(part.rows)
+    starts = np.cumsum([0, *(len(part.rows) for part in parts)]).tolist()
+    shifts = [
+        part.shifts(solved.log_totals[start:stop])
+        for part, start, stop in zip(parts, starts, starts[1:], strict=False)
+    ]
+    of_rest = log_p.new_zeros(len(log_p), 1)
+    for part, shift in zip(parts, shifts, strict=True):
+        of_rest[part.rows] = shift[:, -1:].to(log_p.dtype)
+    log_q = log_p.add_(of_rest)  # in place: it may be large, and nobody else has it
+    for part, shift in zip(parts, shifts, strict=True):
+        of_touched = part.log_mixed + shift[:, part.atom_of]
+        log_q[part.rows[:, None], part.touched] = of_touched.to(log_q.dtype)
     return Combination(log_q, solved.steps, solved.gradient)
 
 
@@ -99,63 +105,53 @@ class _Part:
     """Examples with the same active specialists."""
 
     rows: Tensor  # of the batch [rows]
-    touched: Tensor  # classes that a specialist knows [touched]
+    touched: Tensor  # classes that a specialist knows, ascending [touched]
     atom_of: Tensor  # of each touched class [touched]
     knows: Tensor  # [specialists, atoms]; the last atom is of all classes not touched
-    mixed: Tensor  # of each touched class [rows, touched]
+    log_mixed: Tensor  # what q is in proportion to within an atom [rows, touched]
     weights: Tensor  # of each atom [rows, atoms]
     dustbins: Tensor  # [rows, specialists]
 
-    def write(self, log_q: Tensor, log_totals: Tensor) -> None:
-        """Put q of these examples into the batch's, which holds the generalist's log p."""
+    def shifts(self, log_totals: Tensor) -> Tensor:
+        """Return, for each atom, log q less the logarithm of what it is in proportion to."""
         tiny = torch.finfo(torch.float64).tiny
-        shift = log_totals - self.weights.clamp(min=tiny).log()  # [rows, atoms]
-        log_q[self.rows] += shift[:, -1:].to(log_q.dtype)
-        of_touched = self.mixed.clamp(min=tiny).log() + shift[:, self.atom_of]
-        log_q[self.rows[:, None], self.touched] = of_touched.to(log_q.dtype)
+        return log_totals[:, : self.weights.shape[1]] - self.weights.clamp(min=tiny).log()
 
 
 def _lay_out(
     log_p: Tensor,
     answers: Sequence[SpecialistAnswer],
-    pattern: Tensor,
+    chosen: Sequence[int],
     rows: Tensor,
     direction: Direction,
 ) -> _Part:
     """Find the atoms of one set of active specialists, and what its examples weigh in them."""
-    chosen = [answers[place] for place in pattern.nonzero().squeeze(1).tolist()]
-    is_own = torch.zeros(len(chosen), log_p.shape[1], dtype=torch.bool)
-    for place, answer in enumerate(chosen):
-        is_own[place, answer.classes] = True
-    touched = is_own.any(dim=0).nonzero().squeeze(1)
-    knows, atom_of = is_own[:, touched].unique(dim=1, return_inverse=True)
-    said = []
-    for answer in chosen:
-        p = answer.probabilities[torch.searchsorted(answer.rows, rows)].double()
-        said.append(p)
-    # The generalist's p may have underflowed in exp: its own logarithms know better, later.
-    p_generalist = log_p[rows][:, touched].double().exp()
-    mixed = torch.empty_like(p_generalist)
-    weights = p_generalist.new_zeros(len(rows), knows.shape[1] + 1)
-    for atom in range(knows.shape[1]):
-        columns = (atom_of == atom).nonzero().squeeze(1)
-        sources = [p_generalist[:, columns]]
-        for knowing, answer, p in zip(knows[:, atom].tolist(), chosen, said, strict=True):
-            if knowing:
-                sources.append(p[:, torch.searchsorted(answer.classes, touched[columns])])
-        mixed[:, columns] = mix_atom(torch.stack(sources), direction=direction)
-        weights[:, atom] = mixed[:, columns].sum(dim=1)
+    groups = [answers[each].classes for each in chosen]
+    said = [_of_rows(answers[each], rows) for each in chosen]  # each [rows, outputs]
+    touched, place = torch.cat(groups).unique(return_inverse=True)
+    places = place.split([len(group) for group in groups])
+    member = torch.zeros(len(chosen), len(touched), dtype=torch.int64)
+    atom_of = torch.zeros_like(touched)
+    for own, its in zip(member, places, strict=True):
+        own[its] = 1
+        atom_of = (2 * atom_of + own).unique(return_inverse=True)[1]
+    atoms = int(atom_of.max()) + 1
+    knows = torch.zeros(len(chosen), atoms + 1, dtype=torch.bool)
+    knows[:, atom_of] = member.bool()
+
+    log_generalist = log_p[rows[:, None], touched].double()
+    own_said = [p[:, : len(group)] for p, group in zip(said, groups, strict=True)]
+    log_mixed = mix(log_generalist, own_said, places, direction=direction)
+    weights = log_mixed.new_zeros(len(rows), atoms + 1)
+    weights.index_add_(1, atom_of, log_mixed.exp())
     if len(touched) < log_p.shape[1]:
-        weights[:, -1] = (1 - p_generalist.sum(dim=1)).clamp(min=1e-12)
-    dustbins = torch.stack(
-        [
-            p[:, -1] if p.shape[1] > len(answer.classes) else p.new_zeros(len(p))
-            for answer, p in zip(chosen, said, strict=True)
-        ],
-        dim=1,
-    )
-    knows = torch.cat([knows, knows.new_zeros(len(chosen), 1)], dim=1)
-    return _Part(rows, touched, atom_of, knows, mixed, weights, dustbins)
+        weights[:, -1] = (1 - log_generalist.exp().sum(dim=1)).clamp(min=1e-12)
+    dustbins = [p[:, len(group) :].sum(dim=1) for p, group in zip(said, groups, strict=True)]
+    return _Part(rows, touched, atom_of, knows, log_mixed, weights, torch.stack(dustbins, dim=1))
+
+
+def _of_rows(answer: SpecialistAnswer, rows: Tensor) -> Tensor:
+    return answer.probabilities[torch.searchsorted(answer.rows, rows)].double()
 
 
 def _pad(parts: Sequence[_Part]) -> AtomProblem:
@@ -166,7 +162,7 @@ def _pad(parts: Sequence[_Part]) -> AtomProblem:
     weights = torch.zeros(rows, atoms, dtype=torch.float64)
     dustbins = torch.zeros(rows, specialists, dtype=torch.float64)
     knows = torch.zeros(rows, specialists, atoms, dtype=torch.bool)
-    active: Bool[Tensor, "rows specialists"] = torch.zeros(rows, specialists, dtype=torch.bool)
+    active = torch.zeros(rows, specialists, dtype=torch.bool)
     start = 0
     for part in parts:
         here = slice(start, start + len(part.rows))

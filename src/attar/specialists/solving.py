@@ -9,6 +9,7 @@ What is left are the logits of the atoms' totals, of two atoms for one specialis
 than ten, instead of those of 15,000 classes; and all examples of a batch are solved together.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,7 +31,7 @@ class AtomProblem:
     `knows` False.
     """
 
-    weights: Float[Tensor, "batch atoms"]  # of KL(p, q): a summed; of KL(q, p): see `mix_atom`
+    weights: Float[Tensor, "batch atoms"]  # of KL(p, q): a summed; of KL(q, p): see `mix`
     dustbins: Float[Tensor, "batch specialists"]  # what each gives to all classes not its own
     knows: Bool[Tensor, "batch specialists atoms"]  # whether the atom's classes are its own
     active: Bool[Tensor, "batch specialists"]
@@ -86,18 +87,35 @@ def solve_atoms(
     )
 
 
-def mix_atom(
-    probabilities: Float[Tensor, "sources batch classes"], *, direction: Direction
-) -> Float[Tensor, "batch classes"]:
-    """Return what q is in proportion to within an atom, of those who know its classes.
+def mix(
+    log_generalist: Float[Tensor, "batch touched"],
+    said: Sequence[Tensor],
+    places: Sequence[Tensor],
+    *,
+    direction: Direction,
+) -> Float[Tensor, "batch touched"]:
+    """Return the logarithm of what q is in proportion to within an atom.
 
-    For KL(p, q) it is the sum of what they say, for KL(q, p) the geometric mean. So where all
-    know every class, q is the arithmetic or the geometric mean, as the paper says.
+    For KL(p, q) that is the sum of what generalist and specialists say of a class, for KL(q, p)
+    the geometric mean. So where all know every class, q is their arithmetic or geometric mean.
+
+    Args:
+        log_generalist: Its log p of the classes that a specialist knows.
+        said: What each specialist says of its classes, `[batch, special]`.
+        places: Where each one's classes are among those.
+        direction: Of the divergences.
     """
+    tiny = torch.finfo(log_generalist.dtype).tiny
     if direction == "KL(p, q)":
-        return probabilities.sum(dim=0)
-    tiny = torch.finfo(probabilities.dtype).tiny
-    return probabilities.clamp(min=tiny).log().mean(dim=0).exp()
+        total = log_generalist.exp()
+        for p, place in zip(said, places, strict=True):
+            total[:, place] += p
+        return total.clamp(min=tiny).log()
+    total, sources = log_generalist.clone(), torch.ones(log_generalist.shape[1])
+    for p, place in zip(said, places, strict=True):
+        total[:, place] += p.clamp(min=tiny).log()
+        sources[place] += 1
+    return total / sources
 
 
 def _descend_forward(problem: AtomProblem, log_q: Tensor) -> tuple[Tensor, float]:
