@@ -50,10 +50,10 @@ class Config:
         GeneralistConfig().epochs, "Its passes over all examples, if it is trained here."
     )
     share: float = option(0.03, "Share of the examples in the second of the small sets.")
-    hard_steps: int = option(1500, "Longest training on hard targets, in steps.")
-    soft_steps: int = option(3000, "Training on soft targets, in steps.")
-    batch_size: int = option(128, "Examples in a batch of the small sets.")
-    learning_rate: float = option(0.006, "Highest learning rate (AdamW).")
+    hard_steps: int = option(800, "Longest training on hard targets, in steps.")
+    soft_steps: int = option(2000, "Training on soft targets, in steps.")
+    batch_size: int = option(256, "Examples in a batch of the small sets.")
+    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     temperature: float = option(2.0, "Of the soft targets.")
     k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
     views: int = option(8, "Views of each example that the generalist labels.")
@@ -75,7 +75,13 @@ class Config:
 
 
 QUICK = replace(
-    Config(), classes=500, generalist_epochs=8, hard_steps=150, soft_steps=400, held_out=500
+    Config(),
+    classes=500,
+    generalist_epochs=8,
+    hard_steps=150,
+    soft_steps=400,
+    batch_size=128,
+    held_out=500,
 )
 PAPER = {  # frame accuracies of speech: on the examples trained on, and on the test set
     "all": (0.634, 0.589),
