@@ -4,11 +4,12 @@ Each face is gone through twice, so that no more images than one face's are ever
 see which characters it really draws, then to draw those that were chosen, straight into the files.
 """
 
+import io
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -241,7 +242,7 @@ def _write(plan: _Plan, folder: Path, report: Callable[[DrawingProgress], None])
         try:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
                 with archive.open("images.npy", "w", force_zip64=True) as file:
-                    _write_header(file, np.dtype(np.uint8), (count, side * side // 2))
+                    file.write(_header((count, side * side // 2)))
                     for place in places:
                         report(
                             DrawingProgress(
@@ -266,9 +267,12 @@ def _draw_face(plan: _Plan, place: int) -> bytes:
     return pack_images(np.stack(images)).tobytes() if images else b""
 
 
-def _write_header(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return what stands before the bytes of an array of this shape in a `.npy` file."""
+    buffer = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, values: NDArray[Any]) -> None:

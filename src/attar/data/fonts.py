@@ -121,7 +121,8 @@ class Pen:
 
     def is_drawn(self, image: NDArray[np.uint8]) -> bool:
         """Tell whether an image is neither blank nor the face's placeholder."""
-        return image.sum() >= 255 * _LEAST_INK and not np.array_equal(image, self._placeholder)
+        is_blank = bool(image.sum() < 255 * _LEAST_INK)
+        return not is_blank and not np.array_equal(image, self._placeholder)
 
 
 def find_drawn(pen: Pen, code_points: Sequence[int]) -> NDArray[np.bool_]:
@@ -141,11 +142,11 @@ def find_drawn(pen: Pen, code_points: Sequence[int]) -> NDArray[np.bool_]:
 
 def _open_faces(path: Path) -> list[Face]:
     fonts, *_ = _imports()
-    with path.open("rb") as file:
-        is_collection = file.read(4) == b"ttcf"
-    opened = (fonts.TTCollection if is_collection else fonts.TTFont)(path, lazy=True)
     faces = []
-    with opened:
+    with path.open("rb") as file:  # opened here, as fontTools leaves a damaged file open
+        is_collection = file.read(4) == b"ttcf"
+        file.seek(0)
+        opened = (fonts.TTCollection if is_collection else fonts.TTFont)(file, lazy=True)
         for index, font in enumerate(opened.fonts if is_collection else [opened]):
             name = font["name"].getDebugName(4) or path.stem
             faces.append(Face(path, index, str(name), frozenset(font.getBestCmap() or ())))

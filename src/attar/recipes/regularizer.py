@@ -12,10 +12,19 @@ from attar.errors import AttarError, check_positive
 from attar.evaluation import evaluate
 from attar.labeling import label
 from attar.models import ConvNet
-from attar.recipes import generalist
 from attar.recipes.config import option
 from attar.recipes.early_stopping import train_to_the_best
 from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.generalist import (
+    DATA_HELP,
+    GENERALIST_HELP,
+    generalist_stage,
+    load_generalist,
+    load_sets,
+    make_generalist,
+    train_generalist,
+)
+from attar.recipes.generalist import Config as GeneralistConfig
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.targets import Sparse
@@ -34,17 +43,17 @@ class Config:
     on examples that are in neither set.
     """
 
-    data: str = option("data/glyphs", generalist.DATA_HELP)
-    generalist: str = option("", generalist.GENERALIST_HELP)
+    data: str = option("data/glyphs", DATA_HELP)
+    generalist: str = option("", GENERALIST_HELP)
     classes: int = option(0, "Take this many of the classes alone; 0 for all.")
     generalist_epochs: int = option(
-        generalist.Config().epochs, "Its passes over all examples, if it is trained here."
+        GeneralistConfig().epochs, "Its passes over all examples, if it is trained here."
     )
     share: float = option(0.03, "Share of the examples in the second of the small sets.")
-    hard_steps: int = option(1500, "Longest training on hard targets, in steps.")
-    soft_steps: int = option(3000, "Training on soft targets, in steps.")
-    batch_size: int = option(128, "Examples in a batch of the small sets.")
-    learning_rate: float = option(0.006, "Highest learning rate (AdamW).")
+    hard_steps: int = option(800, "Longest training on hard targets, in steps.")
+    soft_steps: int = option(2000, "Training on soft targets, in steps.")
+    batch_size: int = option(256, "Examples in a batch of the small sets.")
+    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     temperature: float = option(2.0, "Of the soft targets.")
     k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
     views: int = option(8, "Views of each example that the generalist labels.")
@@ -66,7 +75,13 @@ class Config:
 
 
 QUICK = replace(
-    Config(), classes=500, generalist_epochs=8, hard_steps=150, soft_steps=400, held_out=500
+    Config(),
+    classes=500,
+    generalist_epochs=8,
+    hard_steps=150,
+    soft_steps=400,
+    batch_size=128,
+    held_out=500,
 )
 PAPER = {  # frame accuracies of speech: on the examples trained on, and on the test set
     "all": (0.634, 0.589),
@@ -96,30 +111,28 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     path = folder / f"{EXPERIMENT}.json"
     if is_finished(path, config):
         return
-    general = generalist.Config(
+    general = GeneralistConfig(
         data=config.data,
         classes=config.classes,
         epochs=config.generalist_epochs,
         seed=config.seed,
     )
-    train_set, test_set = generalist.load_sets(general)
+    train_set, test_set = load_sets(general)
     teacher = None
     if config.generalist:
-        teacher = generalist.load_generalist(config.generalist, train_set)
+        teacher = load_generalist(config.generalist, train_set)
     small, held_out = choose_sets(config, train_set)
     stages = {
         (each.name, kind): _stage(config, each, kind) for each in small for kind in ("hard", "soft")
     }
     work = sum(stages[each.name, kind].work(len(each.examples)) for each, kind in _pairs(small))
     if teacher is None:
-        work += generalist.generalist_stage(general, train_set).work(len(train_set))
+        work += generalist_stage(general, train_set).work(len(train_set))
     meter = WorkMeter(work)
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
         seconds = 0.0
         if teacher is None:
-            trained = yield from generalist.train_generalist(
-                general, train_set, test_set, folder, meter
-            )
+            trained = yield from train_generalist(general, train_set, test_set, folder, meter)
             teacher, seconds = trained.network.eval(), trained.wall_seconds
         networks: dict[tuple[str, str], Trained] = {}
         for each, kind in _pairs(small):
@@ -182,13 +195,13 @@ def _stage(config: Config, small: SmallSet, kind: str) -> Stage:
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         optimizer="adamw",
-        weight_decay=generalist.Config().weight_decay,
+        weight_decay=GeneralistConfig().weight_decay,
         warmup_epochs=1,
         seed=config.seed,
     )
 
     def make() -> ConvNet:
-        return generalist.make_generalist(generalist.Config(seed=config.seed), examples)
+        return make_generalist(GeneralistConfig(seed=config.seed), examples)
 
     return Stage(f"{kind}-{small.name}", f"{kind} targets, {small.title}", make, settings)
 
