@@ -87,7 +87,9 @@ def test_an_abandoned_run_goes_on_and_ends_alike(tiny, finished, tmp_path, stop)
     kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("specialist-*")}
     assert total == stop
     run(tiny, tmp_path)
-    assert [row.values for row in read(tmp_path).rows] == [row.values for row in read(finished).rows]
+    assert [row.values for row in read(tmp_path).rows] == [
+        row.values for row in read(finished).rows
+    ]
     assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in kept.items())
     assert run(tiny, tmp_path) == []
 
@@ -133,7 +135,9 @@ def test_specialists_that_train_every_layer_have_no_trunk_in_common(tiny, tmp_pa
     ensemble = models["with 3 specialists"]
     assert not list(ensemble.trunk.parameters())
     right = ensemble(examples.batch(torch.arange(48)).inputs).argmax(1) == examples.hard_targets
-    assert 100 * right.double().mean().item() == pytest.approx(read(tmp_path).rows[1].mean, abs=0.01)
+    assert 100 * right.double().mean().item() == pytest.approx(
+        read(tmp_path).rows[1].mean, abs=0.01
+    )
 
 
 def test_wrong_settings_and_folders_are_told(tiny, finished, tmp_path):

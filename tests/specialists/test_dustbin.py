@@ -64,7 +64,9 @@ def test_soft_targets_are_for_the_dustbins_examples_alone():
     natural = logits + torch.tensor([0.0, 0.0, math.log(7.0)])
     term = 3.0 * 2.0**2 * soft_cross_entropy(natural, soft, temperature=2.0)
     torch.testing.assert_close(loss, hard + term * torch.tensor([0.0, 1.0, 0.0, 1.0]))
-    torch.testing.assert_close(specialist_loss(logits, targets, soft, soft_weight=0, **options), hard)
+    torch.testing.assert_close(
+        specialist_loss(logits, targets, soft, soft_weight=0, **options), hard
+    )
 
 
 def test_a_specialist_starts_with_the_generalists_answer():
@@ -80,7 +82,7 @@ def test_a_specialist_starts_with_the_generalists_answer():
 
 
 def test_what_makes_no_specialist_is_told():
-    with pytest.raises(DataError, match="some examples of a specialist's classes .* got 0 of 9"):
+    with pytest.raises(DataError, match=r"some examples of a specialist's classes .* got 0 of 9"):
         measure_oversampling(special=0, examples=9, special_share=0.5)
     with pytest.raises(DataError, match="got 9 of 9"):
         measure_oversampling(special=9, examples=9, special_share=0.5)

@@ -116,7 +116,9 @@ def test_the_ensemble_is_compared_like_any_network(blobs, specialists):
     _, test, generalist = blobs
     models = {"generalist": generalist, "with specialists": ensemble_of(blobs, specialists)}
     result = attar.compare(models, test, latency=False)
-    assert result.model("with specialists").mean("errors") < result.model("generalist").mean("errors")
+    assert result.model("with specialists").mean("errors") < result.model("generalist").mean(
+        "errors"
+    )
     assert "with specialists" in str(result)
 
 
@@ -178,7 +180,7 @@ def test_files_of_others_and_damaged_ones_are_refused(specialists, tmp_path):
     with pytest.raises(FolderError, match="is no specialist"):
         load_specialist(path, lambda classes: nn.Linear(2, 2))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(FolderError, match="is no specialist .* remove it to train it again"):
+    with pytest.raises(FolderError, match=r"is no specialist .* remove it to train it again"):
         load_specialist(path, lambda classes: nn.Linear(2, 2))
     with pytest.raises(FolderError, match="cannot read"):
         load_specialist(tmp_path / "none", lambda classes: nn.Linear(2, 2))

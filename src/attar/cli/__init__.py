@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from attar import __version__
-from attar.cli.data import data
 from attar.cli.compare import compare
+from attar.cli.data import data
 from attar.cli.explore import explore
 from attar.cli.export import export
 from attar.cli.jobs import add_commands

@@ -189,9 +189,11 @@ def transformed_teacher_divergence(
     """Measure what the student, at temperature 1, loses against the teacher at a temperature.
 
     Hinton's loss softens both. T times that is this one and T - 1 times a Rényi entropy of the
-    student's answer, which Hinton's loss thereby keeps low and this one does not. Raising p to the power 1/T and scaling it to sum to 1 is the
-    teacher's softmax at T; what it is divided by, the power sum, tells how soft the teacher is on
-    this example, and is its weight if `weighted`.
+    student's answer, which Hinton's loss thereby keeps low and this one does not.
+
+    Raising p to the power 1/T and scaling it to sum to 1 is the teacher's softmax at T. What it is
+    divided by, the power sum, tells how soft the teacher is on this example, and is its weight if
+    `weighted`.
 
     Args:
         logits: The student's, shape `[..., classes]`, in nats.

@@ -1,4 +1,4 @@
-"""Soft-target losses held against each other on MNIST: equal budget, each with its best settings."""
+"""Soft-target losses on MNIST, at equal budget, each with the settings that suit it."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace

@@ -136,8 +136,8 @@ def check_groups(groups: Sequence[Tensor], classes: int) -> None:
             raise AttarError(f"expected group {place} as a list of class indices, got {found}")
         if len(group) < 2:
             raise AttarError(
-                f"expected two classes or more for a specialist, got {len(group)} in group {place}; "
-                "one class leaves nothing to tell apart"
+                f"expected two classes or more for a specialist, got {len(group)} in group "
+                f"{place}; one class leaves nothing to tell apart"
             )
         if len(group.unique()) < len(group) or int(group.min()) < 0 or int(group.max()) >= classes:
             raise AttarError(
