@@ -13,6 +13,7 @@ from attar.specialists import (
     draw_examples,
     measure_oversampling,
     narrow_output,
+    raise_dustbin,
     specialist_loss,
     to_special_probabilities,
     to_special_targets,
@@ -69,16 +70,24 @@ def test_soft_targets_are_for_the_dustbins_examples_alone():
     )
 
 
-def test_a_specialist_starts_with_the_generalists_answer():
-    output = nn.Linear(4, 10)
-    with torch.no_grad():  # classes that are not special are alike: then it is exact
-        output.weight[[0, 2, 4, 5, 6, 8, 9]] = output.weight[0].clone()
-        output.bias[[0, 2, 4, 5, 6, 8, 9]] = output.bias[0].clone()
-    classes = torch.tensor([1, 3, 7])
-    features = torch.randn(5, 4, generator=generator())
-    got = narrow_output(output, classes)(features).softmax(1)
-    expected = to_special_probabilities(output(features).softmax(1), classes)
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_a_specialist_starts_with_the_generalists_answer(scale):
+    output, classes = nn.Linear(4, 10), torch.tensor([1, 3, 7])
+    features = scale * torch.randn(5, 4, generator=generator())
+    narrow = narrow_output(output, classes, oversampling=9.0)
+    with torch.no_grad():
+        v = output(features)
+        logits = raise_dustbin(narrow(features), v[:, classes], v.logsumexp(1))
+    got = correct_dustbin(logits, oversampling=9.0).softmax(1)
+    expected = to_special_probabilities(v.softmax(1), classes)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=2e-6)
+
+
+def test_a_generalist_that_is_sure_leaves_the_dustbin_finite():
+    v = torch.tensor([[500.0, 0.0, 0.0]])
+    logits = raise_dustbin(torch.tensor([[500.0, 0.0, 0.0]]), v[:, :2], v.logsumexp(1))
+    assert logits.isfinite().all()
+    assert logits.softmax(1)[0, 2] < 1e-5
 
 
 def test_what_makes_no_specialist_is_told():

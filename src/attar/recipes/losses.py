@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -234,6 +235,8 @@ def _compare(trained: list[TrainedCohort], names: list[str], data: Mnist) -> Com
 
 def _tell(found: Comparison, name: str) -> str:
     verdict = next(each for each in found.verdicts if each.model == name)
-    ours, hintons = (found.model(each).mean("errors") for each in (name, HINTON))
+    ours, hintons = (
+        fmean(each.errors for each in found.model(which).networks) for which in (name, HINTON)
+    )
     said = f"{verdict.outcome} (p = {verdict.p_value:.2g})"
     return f"{name}: {ours - hintons:+.1f} errors against Hinton's, {said}"

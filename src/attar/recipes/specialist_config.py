@@ -37,9 +37,9 @@ class Config:
     trains: str = option(
         "upper", "upper: specialists share the generalist's convolutions; all: they train them too."
     )
-    epochs: int = option(6, "Passes of a specialist over its special examples.")
+    epochs: int = option(4, "Passes of a specialist over its special examples.")
     batch_size: int = option(256, "Examples in a batch of a specialist.")
-    learning_rate: float = option(0.001, "Highest learning rate of a specialist (AdamW).")
+    learning_rate: float = option(0.0003, "Highest learning rate of a specialist (AdamW).")
     weight_decay: float = option(0.05, "Of a specialist.")
     special_share: float = option(0.5, "Share of special examples in a specialist's training.")
     temperature: float = option(1.0, "Of the generalist's soft targets for the other classes.")

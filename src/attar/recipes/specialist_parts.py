@@ -27,6 +27,7 @@ from attar.specialists import (
     SpecialistWeights,
     group_classes,
     load_specialist,
+    measure_oversampling,
     narrow_output,
     specialist_path,
     train_specialist,
@@ -68,16 +69,17 @@ class Halves:
     trunk: nn.Module
     upper: nn.Module  # features -> logits of all classes
 
-    def narrow(self, classes: Tensor) -> nn.Module:
+    def narrow(self, classes: Tensor, *, oversampling: float = 1.0) -> nn.Module:
         """Make an untrained specialist: the upper layers, with an output for its classes."""
         upper = copy.deepcopy(self.upper)
         if isinstance(upper, ConvNet):
-            upper.output = narrow_output(upper.output, classes)
+            upper.output = narrow_output(upper.output, classes, oversampling=oversampling)
             return upper
         assert isinstance(upper, nn.Sequential)
         output = upper[-1]
         assert isinstance(output, nn.Linear)
-        return nn.Sequential(*upper[:-1], narrow_output(output, classes))
+        narrow = narrow_output(output, classes, oversampling=oversampling)
+        return nn.Sequential(*list(upper)[:-1], narrow)
 
 
 def split_generalist(generalist: ConvNet, *, trains: str) -> Halves:
@@ -190,8 +192,13 @@ def train_all(
             seed=mix_seed(config.seed, 4, number),
         )
         classes = groups.classes[number]
+        oversampling = measure_oversampling(
+            special=int(torch.isin(examples.hard_targets, classes).sum()),
+            examples=len(examples),
+            special_share=config.special_share,
+        )
         return train_specialist(
-            halves.narrow(classes), seen, classes, settings,
+            halves.narrow(classes, oversampling=oversampling), seen, classes, settings,
             trunk=halves.trunk, generalist=halves.upper, weights=weights,
         )  # fmt: skip
 

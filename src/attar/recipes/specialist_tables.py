@@ -93,13 +93,16 @@ def _ask_specialists(
     """Count, over specialists, examples of their classes, and those right among these classes."""
     examples = generalist = specialist = 0
     of_example = ensemble.known[hard_targets]  # [batch, specialists]
+    log_total = logits.logsumexp(dim=1)
     for place in of_example.any(dim=0).nonzero().squeeze(1).tolist():
         rows = of_example[:, place].nonzero().squeeze(1)
         classes, truth = ensemble.classes_of(place), hard_targets[rows]
         examples += len(rows)
-        chosen = logits[rows][:, classes].argmax(dim=1)
+        own = logits[rows[:, None], classes]
+        chosen = own.argmax(dim=1)
         generalist += int((classes[chosen] == truth).sum())
-        chosen = ensemble.ask(place, features[rows])[:, :-1].argmax(dim=1)
+        asked = ensemble.ask(place, features[rows], own, log_total[rows])
+        chosen = asked[:, :-1].argmax(dim=1)
         specialist += int((classes[chosen] == truth).sum())
     return examples, generalist, specialist
 

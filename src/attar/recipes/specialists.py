@@ -92,14 +92,14 @@ def _work(
     config: Config, train_set: TransferSet, test_set: TransferSet, *, is_given: bool
 ) -> float:
     """Estimate all of it, in examples that the generalist answers."""
-    work = min(config.sketch_examples, len(train_set)) + 2 * len(test_set)
+    work = float(min(config.sketch_examples, len(train_set)) + 2 * len(test_set))
     work += config.specialists * specialist_work(config, train_set)
     if not is_given:
         work += 3 * config.generalist_epochs * len(train_set)
     if config.distilled_examples:
         count = min(config.distilled_examples, len(train_set))
         work += 2 * count + 2 * 3 * count * config.distilled_epochs
-    return float(work)
+    return work
 
 
 def _train_generalist(

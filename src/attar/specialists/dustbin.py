@@ -159,31 +159,67 @@ def specialist_loss(
     return loss + torch.where(is_dustbin, soft_weight * temperature**2 * soft, 0.0)
 
 
-def narrow_output(output: nn.Linear, classes: Int64[Tensor, " special"]) -> nn.Linear:
-    """Make a specialist's output layer from the generalist's.
+def raise_dustbin(
+    outputs: Float[Tensor, "batch outputs"],
+    own_logits: Float[Tensor, "batch special"],
+    log_total: Float[Tensor, " batch"],
+) -> Float[Tensor, "batch outputs"]:
+    """Give a specialist's dustbin the generalist's level: what that says of all other classes.
 
-    Special classes keep their weights. The dustbin starts with the mean of all others', and the
-    logarithm of their number in its bias: what the sum of as many equal exponentials would be.
+    A specialist's last output is what it adds to the logarithm of the sum of the generalist's
+    exponentials over all classes that are not its own. So a dustbin output of 0 is exactly the
+    generalist's answer, which one unit could not learn: what 14,000 logits amount to is far from
+    linear in the features.
+
+    Args:
+        outputs: The specialist's, dustbin last.
+        own_logits: The generalist's, of the special classes.
+        log_total: Log-sum-exp of the generalist's logits of all classes.
+
+    Returns:
+        The specialist's logits, on the scale of the generalist's.
+
+    Example:
+        >>> v = torch.tensor([[0.0, 1.0, 2.0, 3.0]])  # the generalist's; classes 1 and 3 are special
+        >>> raise_dustbin(torch.tensor([[1.0, 3.0, 0.0]]), v[:, [1, 3]], v.logsumexp(1))
+        tensor([[1.0000, 3.0000, 2.1269]])
+    """
+    own = (own_logits - log_total.unsqueeze(1)).exp().sum(dim=1)
+    level = log_total + torch.log1p(-own.clamp(max=1 - 1e-6))
+    return torch.cat([outputs[:, :-1], outputs[:, -1:] + level.unsqueeze(1)], dim=1)
+
+
+def narrow_output(
+    output: nn.Linear, classes: Int64[Tensor, " special"], *, oversampling: float = 1.0
+) -> nn.Linear:
+    """Make a specialist's output layer that says what the generalist says.
+
+    Special classes keep their weights. The dustbin has none, as it starts at the generalist's level
+    (see `raise_dustbin`); its bias takes the oversampling into account, in the training that is to
+    come, which `correct_dustbin` takes out again.
+
+    Args:
+        output: The generalist's output layer.
+        classes: The special ones, ascending.
+        oversampling: How many times too often they will be drawn.
 
     Raises:
         ShapeError: If no class is left for the dustbin.
 
     Source: Hinton et al. (2015), sec. 5.2: specialists start from the generalist's weights.
     """
-    others = torch.ones(output.out_features, dtype=torch.bool)
-    others[classes] = False
-    if not others.any():
+    if len(classes) >= output.out_features:
         raise ShapeError(f"expected fewer special classes than all {output.out_features}")
+    check_positive(oversampling=oversampling)
     with torch.random.fork_rng(devices=[]):  # the layer's own draws, overwritten below
         narrow = nn.Linear(output.in_features, len(classes) + 1)
     with torch.no_grad():
-        narrow.weight[:-1] = output.weight[classes]
-        narrow.weight[-1] = output.weight[others].mean(dim=0)
+        narrow.weight.zero_()
         narrow.bias.zero_()
+        narrow.weight[:-1] = output.weight[classes]
         if output.bias is not None:
             narrow.bias[:-1] = output.bias[classes]
-            narrow.bias[-1] = output.bias[others].mean()
-        narrow.bias[-1] += torch.tensor(float(others.sum())).log()
+        narrow.bias[-1] = -torch.tensor(oversampling).log()
     return narrow
 
 

@@ -14,7 +14,7 @@ from attar.specialists.combining import (
     SpecialistAnswer,
     combine,
 )
-from attar.specialists.dustbin import correct_dustbin
+from attar.specialists.dustbin import correct_dustbin, raise_dustbin
 from attar.specialists.grouping import check_groups
 from attar.specialists.solving import Direction
 from attar.specialists.training import Specialist
@@ -32,7 +32,7 @@ class SpecialistEnsemble(nn.Module):
     Args:
         trunk: Inputs -> features that generalist and specialists share.
         generalist: Features -> logits of all classes.
-        specialists: Their networks map features to logits of their classes and the dustbin.
+        specialists: Their networks map features to outputs of their classes and the dustbin.
         classes: How many there are in all.
         most_probable: How many of the generalist's most probable classes choose the specialists:
             those that know one of them are active. n in the paper, where it is 1.
@@ -92,11 +92,13 @@ class SpecialistEnsemble(nn.Module):
         """Combine a generalist's logits with what the active specialists say of features."""
         chosen = generalist_logits.topk(self.most_probable, dim=1).indices  # [batch, n]
         active = self.known[chosen].any(dim=1)  # [batch, specialists]
+        log_total = generalist_logits.logsumexp(dim=1)  # [batch]
         answers = []
         for place in active.any(dim=0).nonzero().squeeze(1).tolist():
-            rows = active[:, place].nonzero().squeeze(1)
-            p = self.ask(place, features[rows]).softmax(dim=1)
-            answers.append(SpecialistAnswer(self.classes_of(place), rows, p))
+            rows, classes = active[:, place].nonzero().squeeze(1), self.classes_of(place)
+            own = generalist_logits[rows[:, None], classes]  # [rows, special]
+            p = self.ask(place, features[rows], own, log_total[rows]).softmax(dim=1)
+            answers.append(SpecialistAnswer(classes, rows, p))
         return combine(
             generalist_logits,
             answers,
@@ -107,10 +109,22 @@ class SpecialistEnsemble(nn.Module):
 
     @torch.no_grad()
     def ask(
-        self, place: int, features: Shaped[Tensor, "batch *shape"]
+        self,
+        place: int,
+        features: Shaped[Tensor, "batch *shape"],
+        own_logits: Float[Tensor, "batch special"],
+        log_total: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch outputs"]:
-        """Return a specialist's logits, the dustbin corrected."""
-        logits: Tensor = self.specialists[place](features)
+        """Return a specialist's logits, the dustbin corrected.
+
+        Args:
+            place: Which specialist.
+            features: Of the examples.
+            own_logits: The generalist's, of the specialist's classes.
+            log_total: Log-sum-exp of the generalist's logits of all classes.
+        """
+        outputs: Tensor = self.specialists[place](features)
+        logits = raise_dustbin(outputs, own_logits, log_total)
         return correct_dustbin(logits, oversampling=self.oversampling[place].item())
 
     def classes_of(self, place: int) -> Int64[Tensor, " special"]:

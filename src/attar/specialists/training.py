@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,6 +19,7 @@ from attar.modes import evaluation_mode
 from attar.specialists.dustbin import (
     draw_examples,
     measure_oversampling,
+    raise_dustbin,
     specialist_loss,
     to_special_probabilities,
     to_special_targets,
@@ -33,10 +35,10 @@ MapFn = Callable[[Callable[[int], int], Sequence[int]], Iterable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Specialist:
-    """A network for a few classes: its logits are theirs, in ascending order, and the dustbin's."""
+    """A network for a few classes: outputs are theirs, in ascending order, and the dustbin's."""
 
     classes: Int64[Tensor, " special"]
-    network: nn.Module  # inputs -> logits [batch, special + 1], not corrected
+    network: nn.Module  # features -> outputs [batch, special + 1]; see `raise_dustbin`
     oversampling: float  # of its classes, in training
 
 
@@ -66,13 +68,15 @@ def train_specialist(
     views, epoch e shows view e. The same arguments give the same weights, bit for bit.
 
     Args:
-        network: Features -> logits of the special classes and the dustbin; trained in place.
+        network: Features -> outputs of the special classes and the dustbin, such as a copy of the
+            generalist with `narrow_output`; trained in place.
         examples: The whole training set, with the hard targets of all classes.
         classes: The special ones, ascending.
         settings: How long, how fast, with which seed.
         trunk: Inputs -> features, the lower layers that the specialist shares with the generalist,
             which stay as they are; `nn.Identity()` if it shares none.
-        generalist: Features -> logits of all classes: the soft targets for the other classes.
+        generalist: Features -> logits of all classes: the dustbin's level, and the soft targets for
+            the other classes.
         weights: Of the losses, and the special share of a batch.
 
     Raises:
@@ -110,14 +114,16 @@ def train_specialist(
                 features = trunk(batch.inputs)
             yield replace(batch, inputs=features)
 
-    def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
+    def loss_fn(outputs: Tensor, batch: Batch) -> Tensor:
         targets = special_targets[batch.indices]
+        with torch.no_grad():
+            v = generalist(batch.inputs)  # [batch, all classes]
+        logits = raise_dustbin(outputs, v[:, classes], v.logsumexp(dim=1))
         soft_targets = torch.zeros_like(logits)
         if weights.soft_weight:
             others = targets == len(classes)
-            with torch.no_grad():
-                v = generalist(batch.inputs[others]) / weights.temperature
-            soft_targets[others] = to_special_probabilities(v.softmax(dim=1), classes)
+            p = (v[others] / weights.temperature).softmax(dim=1)
+            soft_targets[others] = to_special_probabilities(p, classes)
         return specialist_loss(
             logits,
             targets,
@@ -237,7 +243,7 @@ def check_made_of(path: Path, made_of: str) -> None:
         )
 
 
-def _read_header(path: Path) -> dict[str, object]:
+def _read_header(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["specialist"])
