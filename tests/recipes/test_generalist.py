@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -97,7 +98,22 @@ def test_a_folder_without_its_run_is_told(tmp_path, config, finished):
         load_generalist(str(tmp_path), val)
 
 
-def test_a_network_of_other_classes_is_told(config, finished):
+def test_of_more_classes_those_of_the_first_are_taken(config, finished):
     few = load_sets(replace(config, classes=5))[1]
-    with pytest.raises(FolderError, match="does not hold this network's weights"):
-        load_generalist(str(finished), few)
+    network = load_generalist(str(finished), few)
+    whole = load_generalist(str(finished), load_glyphs(config.data)["val"].examples)
+    images = few.batch(torch.arange(10)).inputs
+    torch.testing.assert_close(network(images), whole(images)[:, :5])
+
+
+def test_a_network_of_fewer_classes_is_told(config, finished, tmp_path):
+    more = make_glyph_folder(tmp_path / "more", classes=13)
+    with pytest.raises(FolderError, match="a generalist of 13 classes, got one of 12"):
+        load_generalist(str(finished), load_glyphs(str(more))["val"].examples)
+
+
+def test_a_damaged_network_is_told(config, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "generalist-network.safetensors").write_bytes(b"\0" * 9)
+    with pytest.raises(FolderError, match="is damaged"):
+        load_generalist(str(folder), load_glyphs(config.data)["val"].examples)

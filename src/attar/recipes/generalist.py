@@ -4,11 +4,12 @@ from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import safetensors
 import torch
 from torch import Tensor, nn
 
 from attar.data import Distortion, Glyphs, TransferSet, mix_seed, read_glyph_folder
-from attar.errors import AttarError, FolderError, check_not_negative, check_positive
+from attar.errors import AttarError, FolderError, check_not_negative, check_positive, file_error
 from attar.evaluation import map_logits
 from attar.models import ConvNet, conv_net
 from attar.recipes.config import option, restore_config
@@ -17,7 +18,7 @@ from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stag
 from attar.records import ExperimentResult, ResultRow, read_json, this_machine, write_json
 from attar.training import TrainingSettings, hard_target_loss, load_weights
 
-EXPERIMENT = "generalist"
+EXPERIMENT, NETWORK = "generalist", "generalist-network"
 DATA_HELP = "Folder of glyphs, such as `attar data glyphs` makes."
 GENERALIST_HELP = (
     "Folder of a run of `attar reproduce generalist`, whose network is used; none to train one."
@@ -126,11 +127,11 @@ def hold_out_faces(glyphs: Glyphs, held_out: int, classes: int) -> tuple[Transfe
     return train_set, test_set
 
 
-def make_generalist(config: Config, examples: TransferSet) -> ConvNet:
-    """Make the network for a set's images and classes, untrained."""
+def make_generalist(config: Config, examples: TransferSet, classes: int | None = None) -> ConvNet:
+    """Make the network for a set's images and classes, or another number of classes, untrained."""
     return conv_net(
         examples.inputs.shape[-1],
-        examples.classes,
+        examples.classes if classes is None else classes,
         generator=torch.Generator().manual_seed(mix_seed(config.seed, 0)),
         features=config.features,
     )
@@ -174,9 +175,11 @@ def train_generalist(
 def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     """Load the network of a finished run of this experiment.
 
+    Of a network of more classes than the examples have, those of the first ones are taken.
+
     Raises:
-        FolderError: If the folder holds no such run, or it has not come to its end.
-        AttarError: If it has other classes than the examples.
+        FolderError: If the folder holds no such run, it has not come to its end, or its network
+            knows fewer classes, or other images, than the examples have.
     """
     folder = Path(given)
     advice = "name the folder of a finished `attar reproduce generalist`"
@@ -189,13 +192,37 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     if found.get("experiment") != EXPERIMENT or not isinstance(found.get("config"), dict):
         what = found.get("experiment")
         raise FolderError(f"expected a run of {EXPERIMENT} in {folder}, found {what}; {advice}")
-    if not (folder / "generalist-network.safetensors").exists():
+    weights = folder / f"{NETWORK}.safetensors"
+    if not weights.exists():
         raise FolderError(f"the run in {folder} is not finished; let it end, or {advice}")
     config = restore_config(Config, found["config"], path)
-    network = make_generalist(config, examples)
-    load_weights(folder / "generalist-network.safetensors", network)
+    known = _count_classes(weights)
+    if known < examples.classes:
+        raise FolderError(
+            f"expected a generalist of {examples.classes} classes, got one of {known} in {folder}; "
+            "give the data that it was trained on, or fewer --classes"
+        )
+    network = make_generalist(config, examples, known)
+    load_weights(weights, network)
+    if known > examples.classes:
+        output = nn.Linear(config.features, examples.classes)
+        first = {
+            name: rows[: examples.classes] for name, rows in network.output.state_dict().items()
+        }
+        output.load_state_dict(first)
+        network.output = output
     network.eval()
     return network
+
+
+def _count_classes(weights: Path) -> int:
+    try:
+        with safetensors.safe_open(weights, framework="pt") as file:
+            return int(file.get_slice("output.bias").get_shape()[0])
+    except OSError as error:
+        raise file_error("read", weights, error) from error
+    except safetensors.SafetensorError as error:
+        raise FolderError(f"{weights} is damaged ({error}); run the experiment again") from error
 
 
 def top_k_accuracy(network: nn.Module, test_set: TransferSet, k: int) -> float:

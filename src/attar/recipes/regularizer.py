@@ -45,13 +45,11 @@ class Config:
 
     data: str = option("data/glyphs", DATA_HELP)
     generalist: str = option("", GENERALIST_HELP)
-    classes: int = option(0, "Take this many of the classes alone; 0 for all.")
-    generalist_epochs: int = option(
-        GeneralistConfig().epochs, "Its passes over all examples, if it is trained here."
-    )
+    classes: int = option(3000, "Take this many of the classes alone; 0 for all.")
+    generalist_epochs: int = option(4, "Its passes over all examples, if it is trained here.")
     share: float = option(0.03, "Share of the examples in the second of the small sets.")
-    hard_steps: int = option(800, "Longest training on hard targets, in steps.")
-    soft_steps: int = option(2000, "Training on soft targets, in steps.")
+    hard_steps: int = option(500, "Longest training on hard targets, in steps.")
+    soft_steps: int = option(1000, "Training on soft targets, in steps.")
     batch_size: int = option(256, "Examples in a batch of the small sets.")
     learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     temperature: float = option(2.0, "Of the soft targets.")
