@@ -180,7 +180,7 @@ def raise_dustbin(
         The specialist's logits, on the scale of the generalist's.
 
     Example:
-        >>> v = torch.tensor([[0.0, 1.0, 2.0, 3.0]])  # the generalist's; classes 1 and 3 are special
+        >>> v = torch.tensor([[0.0, 1.0, 2.0, 3.0]])  # 1 and 3 are special
         >>> raise_dustbin(torch.tensor([[1.0, 3.0, 0.0]]), v[:, [1, 3]], v.logsumexp(1))
         tensor([[1.0000, 3.0000, 2.1269]])
     """
