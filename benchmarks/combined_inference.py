@@ -62,6 +62,38 @@ def take_turns(actions: dict[str, Callable[[], object]], rounds: int) -> dict[st
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def measure(images: Tensor, networks: dict[str, nn.Module], rounds: int) -> dict[str, float]:
+    """Measure the networks, one of which is the generalist, on these images."""
+    figures: dict[str, float] = {}
+    with torch.inference_mode():
+        for name, network in networks.items():
+            if isinstance(network, SpecialistEnsemble):
+                found = network.answer(network.trunk(images))
+                chosen = networks["generalist"](images).argmax(dim=1)
+                active = network.known[chosen].sum(dim=1).double().mean()
+                figures[f"{name}: active specialists of an example"] = float(active)
+                figures[f"{name}: steps of the descent"] = found.steps
+        actions = {name: lambda net=net: net(images) for name, net in networks.items()}
+        seconds = take_turns(actions, rounds)
+    for name, value in seconds.items():
+        figures[f"{name}: processor ms for {len(images):,} examples"] = 1000 * value
+        if name != "generalist":
+            figures[f"{name}: times the generalist alone"] = value / seconds["generalist"]
+    return figures
+
+
+def measure_untrained(rounds: int) -> dict[str, float]:
+    """Measure networks of 15,000 classes that are not trained."""
+    images = torch.rand(EXAMPLES, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
+    generalist = make_generalist(images)
+    networks: dict[str, nn.Module] = {
+        "generalist": generalist,
+        "shared convolutions": make_ensemble(generalist, "upper"),
+        "nothing shared": make_ensemble(generalist, "all"),
+    }
+    return measure(images, networks, rounds)
+
+
 def main() -> None:
     """Measure, print, and write if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -75,30 +107,9 @@ def main() -> None:
         models, examples = load_models(options.run, options.on)
         chosen = torch.randperm(len(examples), generator=torch.Generator().manual_seed(0))
         images = examples.batch(chosen[:EXAMPLES]).inputs
-        networks = {name: each for name, each in models.items() if "distilled" not in name}
+        figures = measure(images, models, options.rounds)
     else:
-        images = torch.rand(EXAMPLES, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
-        generalist = make_generalist(images)
-        networks = {
-            "generalist": generalist,
-            "shared convolutions": make_ensemble(generalist, "upper"),
-            "nothing shared": make_ensemble(generalist, "all"),
-        }
-    figures: dict[str, float] = {}
-    with torch.inference_mode():
-        for name, network in networks.items():
-            if isinstance(network, SpecialistEnsemble):
-                found = network.answer(network.trunk(images))
-                logits = networks["generalist"](images).argmax(1)
-                active = network.known[logits].sum(1).double().mean()
-                figures[f"{name}: active specialists of an example"] = float(active)
-                figures[f"{name}: steps of the descent"] = found.steps
-        actions = {name: lambda net=net: net(images) for name, net in networks.items()}
-        seconds = take_turns(actions, options.rounds)
-    for name, value in seconds.items():
-        figures[f"{name}: seconds of the processor for {len(images)} examples"] = value
-        if name != "generalist":
-            figures[f"{name}: times the generalist alone"] = value / seconds["generalist"]
+        figures = measure_untrained(options.rounds)
     for name, value in figures.items():
         print(f"{name:68} {value:10.3f}")
     if options.out:

@@ -3,7 +3,8 @@
 Prints, and with `--out FILE` writes as JSON: a training step of the convolutional network on hard,
 dense and sparse soft targets, as a multiple of the step on hard targets, in processor time
 and in the most memory that its tensors take at once; with the output layer as autograd does it
-and through `attar.losses.output_layer_loss`; what the step's time goes to. Kinds take turns.
+and through `attar.losses.output_layer_loss`; what the step's time goes to; and what specialists
+cost at inference, from `combined_inference.py`. Kinds take turns.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from combined_inference import measure_untrained
 from made_logits import Table, encoded, make_logits
 from torch import Tensor, nn
 
@@ -157,11 +159,17 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=12)
     arguments = parser.parse_args()
     keep_freed_memory()
-    results = {"steps": steps(arguments.turns), "shares, ms": shares(arguments.turns)}
+    results = {
+        "steps": steps(arguments.turns),
+        "shares, ms": shares(arguments.turns),
+        "combined inference": measure_untrained(arguments.turns),
+    }
     for name, figures in results["steps"].items():
         print(f"{name:20}", ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))
     for name, milliseconds in results["shares, ms"].items():
         print(f"{name:30} {milliseconds:.1f} ms")
+    for name, value in results["combined inference"].items():
+        print(f"{name:60} {value:.3g}")
     if arguments.out:
         write_json(arguments.out, results | {"machine": asdict(this_machine())})
 

@@ -1,12 +1,12 @@
 """The networks that runs with glyphs leave, to be compared on any other glyphs."""
 
+import copy
 from pathlib import Path
 
 from torch import nn
 
 from attar.data import TransferSet, read_glyphs
 from attar.errors import FolderError
-from attar.models import ConvNet
 from attar.recipes import generalist as generalists
 from attar.recipes import specialists
 from attar.recipes.config import restore_config
@@ -55,22 +55,20 @@ def load_models(folder: Path, glyphs: Path) -> tuple[dict[str, nn.Module], Trans
 def _load_specialists(
     config: specialists.Config, folder: Path, examples: TransferSet
 ) -> dict[str, nn.Module]:
-    its = specialists.generalist_config(config)
-
-    def make(weights: Path) -> ConvNet:
-        network = generalists.make_generalist(its, examples)
-        load_weights(weights, network)
-        return network.eval()
-
     if config.generalist:
         generalist = generalists.load_generalist(config.generalist, examples)
     else:
-        generalist = make(folder / "generalist-network.safetensors")
+        its = specialists.generalist_config(config)
+        generalist = generalists.make_generalist(its, examples)
+        load_weights(folder / "generalist-network.safetensors", generalist)
+        generalist.eval()
     groups = read_groups(folder / "groups.safetensors")
     ensemble = load_ensemble(config, generalist, groups, folder, classes=examples.classes)
     models: dict[str, nn.Module] = {"generalist": generalist}
     models[f"with {len(ensemble)} specialists"] = ensemble
     for name, told in NAMES.items():
-        if (folder / f"{name}.safetensors").exists():
-            models[told] = make(folder / f"{name}.safetensors")
+        path = folder / f"{name}.safetensors"
+        if path.exists():
+            models[told] = copy.deepcopy(generalist)
+            load_weights(path, models[told])
     return models
