@@ -70,7 +70,24 @@ def combine(
 
     Source: Hinton et al. (2015), sec. 5.4, eq. 5.
     """
-    log_p = torch.log_softmax(generalist_logits.detach(), dim=1)  # [batch, classes]
+    return combine_in_place(
+        torch.log_softmax(generalist_logits.detach(), dim=1),
+        answers,
+        direction=direction,
+        tolerance=tolerance,
+        most_steps=most_steps,
+    )
+
+
+def combine_in_place(
+    log_p: Float[Tensor, "batch classes"],
+    answers: Sequence[SpecialistAnswer],
+    *,
+    direction: Direction,
+    tolerance: float,
+    most_steps: int,
+) -> Combination:
+    """Do the same over the logarithms of the generalist's probabilities, which may be large."""
     for answer in answers:
         _check(answer, log_p.shape[1])
     if not any(len(answer.rows) for answer in answers):
@@ -93,7 +110,7 @@ def combine(
     of_rest = log_p.new_zeros(len(log_p), 1)
     for part, shift in zip(parts, shifts, strict=True):
         of_rest[part.rows] = shift[:, -1:].to(log_p.dtype)
-    log_q = log_p.add_(of_rest)  # in place: it may be large, and nobody else has it
+    log_q = log_p.add_(of_rest)
     for part, shift in zip(parts, shifts, strict=True):
         of_touched = part.log_mixed + shift[:, part.atom_of]
         log_q[part.rows[:, None], part.touched] = of_touched.to(log_q.dtype)

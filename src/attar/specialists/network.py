@@ -12,7 +12,7 @@ from attar.specialists.combining import (
     TOLERANCE,
     Combination,
     SpecialistAnswer,
-    combine,
+    combine_in_place,
 )
 from attar.specialists.dustbin import correct_dustbin, raise_dustbin
 from attar.specialists.grouping import check_groups
@@ -92,15 +92,16 @@ class SpecialistEnsemble(nn.Module):
         """Combine a generalist's logits with what the active specialists say of features."""
         chosen = generalist_logits.topk(self.most_probable, dim=1).indices  # [batch, n]
         active = self.known[chosen].any(dim=1)  # [batch, specialists]
-        log_total = generalist_logits.logsumexp(dim=1)  # [batch]
+        log_p = generalist_logits.log_softmax(dim=1)
+        log_total = generalist_logits[:, 0] - log_p[:, 0]  # log-sum-exp of all logits [batch]
         answers = []
         for place in active.any(dim=0).nonzero().squeeze(1).tolist():
             rows, classes = active[:, place].nonzero().squeeze(1), self.classes_of(place)
             own = generalist_logits[rows[:, None], classes]  # [rows, special]
             p = self.ask(place, features[rows], own, log_total[rows]).softmax(dim=1)
             answers.append(SpecialistAnswer(classes, rows, p))
-        return combine(
-            generalist_logits,
+        return combine_in_place(
+            log_p,
             answers,
             direction=self.direction,
             tolerance=self.tolerance,
