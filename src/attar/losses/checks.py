@@ -11,9 +11,13 @@ UNLABELED = -1  # hard target of an example whose class is unknown
 def hard_cross_entropy(logits: Tensor, hard_targets: Tensor) -> Tensor:
     """Return -log q of the true class at temperature 1; 0 for an unlabeled example."""
     check_hard_targets(hard_targets, logits)
-    log_q = log_softmax(logits, temperature=1.0)
-    log_q = log_q.gather(-1, hard_targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # [...]
-    return torch.where(hard_targets == UNLABELED, 0.0, -log_q)
+    losses = torch.nn.functional.cross_entropy(
+        at_least_float32(logits).reshape(-1, logits.shape[-1]),
+        hard_targets.reshape(-1),
+        ignore_index=UNLABELED,
+        reduction="none",
+    )
+    return losses.view(hard_targets.shape)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
