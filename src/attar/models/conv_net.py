@@ -89,12 +89,13 @@ def conv_net(
         ]
         network = ConvNet(nn.Sequential(OrderedDict(layers)), nn.Linear(features, classes))
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            followed_by = "linear" if isinstance(module, nn.Linear) else "relu"
-            nn.init.kaiming_normal_(module.weight, nonlinearity=followed_by, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-    return network.to(memory_format=torch.channels_last)
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear", generator=generator)
+    nn.init.zeros_(network.output.bias)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 class _AsImages(nn.Module):

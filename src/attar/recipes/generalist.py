@@ -205,7 +205,7 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     network = make_generalist(config, examples, known)
     load_weights(weights, network)
     if known > examples.classes:
-        output = nn.Linear(config.features, examples.classes)
+        output = nn.utils.skip_init(nn.Linear, config.features, examples.classes)
         first = {
             name: rows[: examples.classes] for name, rows in network.output.state_dict().items()
         }

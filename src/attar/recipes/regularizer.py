@@ -54,7 +54,7 @@ class Config:
     learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     temperature: float = option(2.0, "Of the soft targets.")
     k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
-    views: int = option(8, "Views of each example that the generalist labels.")
+    views: int = option(64, "Views of each example that the generalist labels.")
     held_out: int = option(2000, "Examples for the early stopping.")
     seed: int = option(0, "Of the small sets, the first weights, the order and the views.")
 
