@@ -64,7 +64,7 @@ def test_a_finished_run_becomes_a_page_beside_it(command, folder, folder_bytes):
     done = command(folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(
-        rf"{re.escape(str(folder))}/explorer\.html: [\d.]+ MB; open it .*\n", done.stdout
+        rf"{re.escape(str(folder))}/explorer\.html: [\d.]+\s[kM]B; open it .*\n", done.stdout
     )
     page = (folder / "explorer.html").read_text("utf-8")
     assert "student 2×4: soft targets, T = 20" in page
@@ -77,7 +77,10 @@ def test_a_finished_run_becomes_a_page_beside_it(command, folder, folder_bytes):
 
 def test_a_wrong_folder_is_told_in_one_line(command, folder, tmp_path):
     assert_one_line(command(tmp_path / "none"), "expected the folder of a finished run")
-    assert_one_line(command(tmp_path), "has none of mnist.json; try `attar reproduce mnist")
+    assert_one_line(
+        command(tmp_path),
+        "has none of mnist.json, missing-digits.json, job.json; try",
+    )
     assert_one_line(command(folder, "--out", tmp_path / "no" / "page.html"), "cannot write")
     assert_one_line(command(folder, "--port", "70000"), "--port.*65535.*see `attar explore --help`")
     (folder / "soft-0.safetensors").unlink()

@@ -78,7 +78,7 @@ def test_a_job_is_planned_and_run(attar, tmp_path):
     ("arguments", "message"),
     [
         (("run", "gone.toml"), r"cannot read gone.toml: No such .*`attar init` writes one"),
-        (("plan", "job.toml"), r"job.toml, line 19, distill.temperature: expected a number great"),
+        (("plan", "job.toml"), r"job.toml, line 19, distill.temperature: expected a number above"),
         (("run",), r"[Mm]issing .*JOB.*; see `attar run --help`"),
     ],
 )

@@ -7,7 +7,7 @@ from rich.console import Console
 
 import attar
 from attar import ProgressBar, progress
-from attar.progress import reporting
+from attar.progress import TimeLeft, reporting
 
 
 class Now:
@@ -48,6 +48,52 @@ def test_elsewhere_than_in_a_terminal_a_plain_line_comes_now_and_then(clock):
         " 38%  counting · one · 50 s left",
         " 60%  listing · two · 27 s left",
         "100%  listing · two",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("preparing", "speeds", "left", "expected"),
+    [
+        (0.0, [(4, 10)], 960, None),  # too early
+        (9.0, [(1, 1)], 100_000, None),  # one step, after much that was loaded
+        (9.0, [(29, 1)], 100_000, 100_000),  # what was loaded does not count
+        (0.0, [(6, 10)], 940, 94),
+        (0.0, [(300, 1), (100, 10)], 1000, 100),  # the last hundred seconds tell
+        (0.0, [(1000, 10), (30, 1)], 100, 100 * 257 / 2300),  # but not a few alone
+    ],
+)
+def test_the_time_left_is_that_at_the_recent_speed(clock, preparing, speeds, left, expected):
+    time_left = TimeLeft(left + sum(seconds * speed for seconds, speed in speeds))
+    clock[0] += preparing
+    time_left.add(0.001)
+    for seconds, speed in speeds:
+        for _ in range(4 * seconds):
+            clock[0] += 0.25
+            time_left.add(speed / 4)
+    found = time_left.seconds(left)
+    assert found == (expected if expected is None else pytest.approx(expected, rel=0.02))
+
+
+def test_an_estimate_follows_reports_that_are_far_apart(clock):
+    time_left = TimeLeft(10.0)
+    for _ in range(3):
+        clock[0] += 200.0
+        time_left.add(1.0)
+    assert time_left.seconds(7.0) == pytest.approx(1400)
+
+
+def test_work_that_begins_anew_is_timed_anew(clock):
+    file, console = make_console()
+    with ProgressBar(console) as show:
+        show(Now(0.0))
+        clock[0] += 4000.0
+        show(Now(1.0))
+        for second in range(21):
+            show(Now(second / 40, "listing · two"))
+            clock[0] += 1.0
+    assert file.getvalue().splitlines()[-2:] == [
+        "  0%  listing · two",
+        " 38%  listing · two · 25 s left",
     ]
 
 

@@ -72,6 +72,20 @@ def hold_folder(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def write_size(size_bytes: float) -> str:
+    """Write a number of bytes for people.
+
+    Example:
+        >>> write_size(400), write_size(12_345), write_size(7_000_000_000)
+        ('400 B', '12.3 kB', '7.00 GB')
+    """
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while size_bytes >= 999.5 and len(units) > 1:
+        size_bytes, _ = size_bytes / 1000, units.pop(0)
+    digits = 0 if units[0] == "B" or size_bytes >= 99.95 else 1 if size_bytes >= 9.995 else 2
+    return f"{size_bytes:,.{digits}f} {units[0]}"
+
+
 def sha256(content: bytes) -> str:
     """Return the SHA-256 checksum of the bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

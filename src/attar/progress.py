@@ -1,6 +1,7 @@
 """How far something is, for people: a bar in a terminal, a plain line now and then elsewhere."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeVar, runtime_checkable
@@ -10,7 +11,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 _REFRESH_SECONDS, _LINE_SECONDS = 0.2, 15.0
-_FIRST_ESTIMATE_SECONDS = 2.0
+_FIRST_ESTIMATE_SECONDS, _SURE_SECONDS = 5.0, 30.0
+_SURE_SHARE = 0.002  # of the whole work, once it is done
+_RECENT_SECONDS, _RECENT_SHARE = 60.0, 0.25  # of the time so far, whichever is longer
+_SAMPLE_SECONDS = 1.0
 _ROUNDING = 1e-9  # of a fraction that is a sum
 
 
@@ -27,6 +31,43 @@ class ProgressRecord(Protocol):
 
 
 T = TypeVar("T")
+
+
+class TimeLeft:
+    """Estimates when work will end from how fast it went lately: in the last minute, or quarter.
+
+    The way to the first report, with all that is loaded and prepared, is left out as soon as there
+    are some seconds without it. No estimate is given before it means something: after 5 seconds, if
+    a five hundredth of the work is done by then, else after 30.
+    """
+
+    def __init__(self, total: float) -> None:
+        """Start the clock; the total is of all work, in any unit."""
+        self.total, self._done = total, 0.0
+        self._samples = deque([(time.monotonic(), 0.0)])  # when, and how much was done
+        self._started = self._samples[0][0]
+
+    def add(self, done: float) -> None:
+        """Count work as done here and now."""
+        now, samples = time.monotonic(), self._samples
+        self._done += done
+        if len(samples) > 2 and now - samples[-2][0] < _SAMPLE_SECONDS:
+            samples.pop()
+        samples.append((now, self._done))
+        recent = max(_RECENT_SECONDS, _RECENT_SHARE * (now - self._started))
+        while len(samples) > 2 and now - samples[1][0] >= recent:
+            samples.popleft()
+        if samples[0][1] == 0 and now - samples[1][0] >= _FIRST_ESTIMATE_SECONDS:
+            samples.popleft()
+
+    def seconds(self, left: float) -> float | None:
+        """Return how long what is left will take; None as long as that can't be told."""
+        (begin, before), (end, after) = self._samples[0], self._samples[-1]
+        seconds = end - self._started
+        is_sure = seconds >= _SURE_SECONDS or self._done >= _SURE_SHARE * self.total
+        if after <= before or seconds < _FIRST_ESTIMATE_SECONDS or not is_sure:
+            return None
+        return left * (end - begin) / (after - before)
 
 
 class ProgressBar:
@@ -54,7 +95,8 @@ class ProgressBar:
         self._task: TaskID | None = None
         self._depth = 0  # of `with`
         self._title, self._shown_at = "", 0.0
-        self._first: tuple[float, float] | None = None  # when, and how far it was
+        self._time_left, self._fraction = TimeLeft(1.0), 0.0
+        self._is_first = True
 
     def __enter__(self) -> "ProgressBar":
         """Show a bar, if it is a terminal."""
@@ -79,13 +121,16 @@ class ProgressBar:
         """Show a record, if it is time to."""
         now, text = time.monotonic(), str(record)
         title = text.partition(" · ")[0]
-        if self._first is None:
-            self._first = now, record.fraction
+        if self._is_first or record.fraction < self._fraction:  # other work begins
+            self._time_left, self._is_first = TimeLeft(1.0), False
+        else:
+            self._time_left.add(record.fraction - self._fraction)
+        self._fraction = record.fraction
         every = _LINE_SECONDS if self._bar is None else _REFRESH_SECONDS
         ends = record.fraction > 1 - _ROUNDING
         if title == self._title and now - self._shown_at < every and not ends:
             return
-        text += self._time_left(record, now)
+        text += self._tell_time_left(record)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=record.fraction, description=text)
         else:
@@ -94,18 +139,12 @@ class ProgressBar:
 
     def _restart(self) -> None:
         self._title, self._shown_at = "", 0.0
-        self._first = None
+        self._is_first = True
 
-    def _time_left(self, record: ProgressRecord, now: float) -> str:
-        seconds = getattr(record, "seconds_left", self._estimate(record.fraction, now))
+    def _tell_time_left(self, record: ProgressRecord) -> str:
+        estimate = self._time_left.seconds(1 - record.fraction)
+        seconds = getattr(record, "seconds_left", estimate)
         return "" if seconds is None or record.fraction >= 1 else f" · {duration(seconds)} left"
-
-    def _estimate(self, fraction: float, now: float) -> float | None:
-        assert self._first is not None
-        seconds, done = now - self._first[0], fraction - self._first[1]
-        if seconds < _FIRST_ESTIMATE_SECONDS or done <= 0:
-            return None
-        return seconds * (1 - fraction) / done
 
 
 @contextmanager

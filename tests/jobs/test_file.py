@@ -26,9 +26,13 @@ def test_several_teachers_are_an_ensemble(folder):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("4.0", '"4"', '19, distill.temperature: expected a valid number, got "4"; try temper'),
-        ("4.0", "-1", "19, distill.temperature: expected a number greater than 0, got -1; try"),
-        ("4.0", "nan", "19, distill.temperature: expected a finite number, got nan; try"),
+        ("4.0", '"4"', 'distill.temperature: expected a number above 0, or "auto", got "4"; try'),
+        ("4.0", "-1", '19, distill.temperature: expected a number above 0, or "auto", got -1; '),
+        ("4.0", "nan", '19, distill.temperature: expected a number above 0, or "auto", got nan;'),
+        ("4.0", "true", '19, distill.temperature: expected a number above 0, or "auto", got true'),
+        ("4.0", '"Auto"', 'expected a number above 0, or "auto", got "Auto"; try temperature = 4'),
+        ("soft_weight = 1.0", "soft_weight = -1", "20, distill.soft_weight: expected a number gr"),
+        ("soft_weight = 1.0", "soft_weight = nan", "20, distill.soft_weight: expected a finite"),
         ("temperature = 4.0\n", "", "18, distill.temperature: expected temperature (T of the"),
         ("temperature", "temprature", "19, distill.temprature: expected one of temperature, soft"),
         ("temperature", "temprature", "got 'temprature'; did you mean temperature? (and 1 more)"),
@@ -77,6 +81,10 @@ TWO = "[[teacher]]\nsource = 'a.onnx'\n[[teacher]]"
     ("changes", "message"),
     [
         ({"4.0": "0.5", "[baseline]": SPARSE}, "19, distill.temperature: expected 1 or more with"),
+        (
+            {"4.0": '"auto"', "[test_set]": "unlabeled = true\n[test_set]"},
+            "20, distill.temperature: expected a number, as the transfer set is unlabeled, got",
+        ),
         (
             {"[teacher]": TWO, "4.0": "4.0\nmean = 'geometric'", "[baseline]": SPARSE},
             "22, distill.mean: expected arithmetic with the sparse soft targets of an ensemble",

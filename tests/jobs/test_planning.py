@@ -22,6 +22,14 @@ def test_bytes_and_updates_add_up(folder):
     assert "not trained yet" in plan.note
 
 
+def test_a_temperature_to_be_chosen_is_trained_for(folder):
+    folder.edit("4.0", '"auto"')
+    plan = plan_job(read_job(folder.path))
+    updates = {each.name: each.detail.partition(" ")[0] for each in plan.durations}
+    assert updates["the temperature"] == "6"  # 4 are held out: 2 epochs of 3 batches
+    assert plan.temperatures == planning.TEMPERATURES
+
+
 def test_nothing_is_written(folder):
     before = sorted(path.name for path in folder.root.rglob("*"))
     plan_job(read_job(folder.path))

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -6,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attar.comparison_records import ComparisonRecord
 from attar.data import Mnist, load_mnist
 from attar.errors import AttarError, FolderError
 from attar.evaluation import compute_logits
-from attar.recipes import missing_digits, mnist
+from attar.recipes import missing_digits, missing_digits_pages, mnist
 from attar.records import ExperimentResult
 from attar.training import load_weights, save_weights
 
@@ -28,6 +30,7 @@ TINY = missing_digits.Config(
 def small(monkeypatch, few_digits):
     monkeypatch.setattr(missing_digits, "load_mnist", lambda: few_digits)
     monkeypatch.setattr(mnist, "load_mnist", lambda: few_digits)
+    monkeypatch.setattr(missing_digits_pages, "load_mnist", lambda: few_digits)
 
 
 def run(folder, config=TINY):
@@ -173,3 +176,24 @@ def test_no_other_shift_makes_fewer_errors(seed, by):
 
     best = missing_digits.best_shift(logits, hard_targets, (1, 2), largest=5.0, step=0.5)
     assert errors(best) <= errors(round(2 * by) / 2)
+
+
+def test_the_report_has_the_errors_of_the_result_and_what_a_shift_mends(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    missing_digits_pages.report(folder, folder / "report.html")
+    record = ComparisonRecord.read(folder / "comparison.json")
+    rows = ExperimentResult.read(folder / "missing-digits.json").rows
+    of_rows = {row.name: row.values for row in rows if row.metric == "test errors"}
+    students = [model for model in record.models if model.role == "student"]
+    assert len(students) == 4
+    assert all(model.values("errors") == of_rows[model.name] for model in students)
+    assert len(record.verdicts) == 4
+    assert "distilled_epochs" in (folder / "report.html").read_text("utf-8")
+
+
+def test_the_explorer_shows_both_students_on_all_digits(finished):
+    shown = missing_digits_pages.explore(finished)
+    names = ["teacher", "no 3 in the transfer set", "only 7 and 8 in it"]
+    assert [model.name for model in shown.models] == names
+    assert (shown.sets[0].examples.hard_targets == 3).any()
+    assert shown.temperature == TINY.temperature

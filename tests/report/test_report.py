@@ -114,7 +114,7 @@ def test_of_many_classes_those_with_most_errors_are_shown():
 def test_a_model_that_never_answers_is_shown_as_such():
     text = words(make_report(without_numbers(make_record(seeds=1), 2)))
     assert "no answer" in text
-    assert "distilled 200 0.00 %" in text
+    assert "distilled 200 0.00%" in text
     everyone = make_record(seeds=1)
     for place in range(3):
         everyone = without_numbers(everyone, place)

@@ -4,6 +4,7 @@ import sys
 import pytest
 import torch
 
+import attar
 from attar.errors import AttarError, DataError, ShapeError
 from attar.teachers import as_teacher
 
@@ -163,3 +164,20 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
         AttarError, match=r"got none of transformers; try .*'attar\[transformers\]'"
     ):
         as_teacher(tmp_path, classes=3)
+
+
+@pytest.mark.parametrize("encoding", [attar.Dense(), attar.Sparse(k=1)])
+def test_a_saved_folder_labels_a_set_as_the_model_answers_each_sentence_alone(tmp_path, encoding):
+    model = make_text_model(NAMES).eval()
+    model.save_pretrained(tmp_path / "model")
+    hard_targets = torch.tensor([0, 1])
+    data = attar.TransferSet(IDS.int(), hard_targets, class_names=["bee", "cat", "dog"])
+    store = attar.label(tmp_path / "model", data, tmp_path / "targets", encoding=encoding)
+    with torch.no_grad():  # without any padding; the classes in the set's order
+        v = [model(input_ids=ids[ids != 1][None]).logits[0, [2, 0, 1]] for ids in IDS]
+    v = torch.stack(v)
+    found = store.batch(torch.arange(2))
+    if encoding == attar.Dense():
+        torch.testing.assert_close(found.logits, v - v.amax(1, keepdim=True), atol=1e-3, rtol=1e-3)
+    else:
+        assert found.indices[:, 0].tolist() == v.argmax(1).tolist()

@@ -9,12 +9,17 @@ import typer
 
 from attar.errors import FolderError
 from attar.explorer import LOOPBACK, Exploration, make_explorer, open_server
-from attar.files import write_atomically
-from attar.recipes import mnist, mnist_pages
+from attar.files import write_atomically, write_size
+from attar.jobs import read_job
+from attar.jobs.exploring import explore_job, find_job
+from attar.jobs.running import OWNER
+from attar.recipes import missing_digits, missing_digits_pages, mnist, mnist_pages
 
 # The file that a finished run leaves, and what reads its folder.
 READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
+    f"{missing_digits.EXPERIMENT}.json": missing_digits_pages.explore,
+    OWNER: lambda folder: explore_job(find_job(folder)),
 }
 
 
@@ -22,7 +27,9 @@ def explore(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Of a finished run, as `attar reproduce mnist` leaves it.", metavar="FOLDER"
+            help="Of a finished run, as `attar run` or `attar reproduce mnist` leaves it; or the "
+            "job file.",
+            metavar="FOLDER",
         ),
     ],
     out: Annotated[
@@ -43,11 +50,13 @@ def explore(
     examples on which teacher and student disagree, which classes resemble each other, and a board
     to draw on, which the networks answer in the page itself.
     """
-    page = make_explorer(read_folder(folder))
+    job = read_job(folder) if folder.suffix == ".toml" else None
+    page = make_explorer(explore_job(job) if job else read_folder(folder))
+    folder = job.folder if job else folder
     if out or not serve:
         path = out or folder / "explorer.html"
         write_atomically(path, page.encode())
-        print(f"{path}: {len(page.encode()) / 1e6:.1f} MB; open it in a browser")
+        print(f"{path}: {write_size(len(page.encode()))}; open it in a browser")
     if serve:
         with open_server(page, port=port) as server, suppress(KeyboardInterrupt):
             print(f"http://{LOOPBACK}:{server.server_port}/ until Ctrl-C", flush=True)
@@ -69,5 +78,5 @@ def read_folder(folder: Path) -> Exploration:
         raise FolderError(f"the run in {folder} is not finished; give its command again")
     raise FolderError(
         f"expected a finished run, {folder} has none of {', '.join(READERS)}; "
-        "try `attar reproduce mnist --quick` first"
+        "try `attar run JOB.TOML` or `attar reproduce mnist --quick` first"
     )

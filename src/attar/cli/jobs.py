@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attar.cli.terminal import showing
+from attar.files import write_size
 from attar.jobs import PARTS, Part, read_job, run_job
 from attar.jobs.planning import JobPlan, plan_job
 from attar.jobs.template import write_template
@@ -92,7 +93,7 @@ def show_plan(path: Path, plan: JobPlan) -> None:
     for each in plan.encodings:
         table.add_row(
             each.name + " (chosen)" * each.is_chosen,
-            size(each.total_bytes),
+            write_size(each.total_bytes),
             f"{each.example_bytes:,}",
             *(f"{nats:.4f}" for nats in each.lost_nats),
         )
@@ -102,19 +103,6 @@ def show_plan(path: Path, plan: JobPlan) -> None:
         print(f"{step.name}: {about}")
     print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
     if plan.memory_bytes is not None:
-        print(f"memory at its highest: about {size(plan.memory_bytes)}")
+        print(f"memory at its highest: about {write_size(plan.memory_bytes)}")
     if plan.note:
         print(plan.note)
-
-
-def size(count: float) -> str:
-    """Write a number of bytes for people.
-
-    Example:
-        >>> size(400), size(12_345), size(7_000_000_000)
-        ('400 B', '12.3 kB', '7.0 GB')
-    """
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
-        count, _ = count / 1000, units.pop(0)
-    return f"{count:.0f} B" if units[0] == "B" else f"{count:.1f} {units[0]}"

@@ -16,6 +16,7 @@ from attar.recipes import (
     ensemble,
     generalist,
     missing_digits,
+    missing_digits_pages,
     mnist,
     mnist_pages,
     regularizer,
@@ -26,7 +27,10 @@ from attar.records import ExperimentResult
 
 TENSORBOARD = "tensorboard"
 # What compares an experiment's networks and writes the report, where something does.
-REPORTS: dict[str, Callable[[Path, Path], None]] = {mnist.EXPERIMENT: mnist_pages.report}
+REPORTS: dict[str, Callable[[Path, Path], None]] = {
+    mnist.EXPERIMENT: mnist_pages.report,
+    missing_digits.EXPERIMENT: missing_digits_pages.report,
+}
 
 reproduce = typer.Typer(
     name="reproduce",

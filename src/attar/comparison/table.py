@@ -36,7 +36,7 @@ def _results(record: ComparisonRecord) -> Table:
     models = record.models
     seeds = max(len(model.networks) for model in models)
     over = "" if seeds == 1 else f", means over up to {seeds} seeds, ± standard deviation"
-    table = _table(f"{record.examples:,} test examples{over}", "model")
+    table = _table(f"{record.examples:,} test example{'s' * (record.examples > 1)}{over}", "model")
     columns: list[tuple[str, Callable[[ModelResult], str]]] = [
         ("errors", _errors),
         ("accuracy", lambda model: _mean(model, "accuracy", ".2%")),

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from attar.errors import AttarError, JobError, file_error
 from attar.jobs.lines import Key, find_line, show_key
 from attar.jobs.settings import TABLES, JobSettings, Table, validate
+from attar.jobs.values import AUTO
 
 Details = Mapping[str, Any]  # pydantic's, of an error: type, loc, msg, input
 
@@ -96,12 +97,15 @@ def _check_together(job: Job) -> None:
     settings = job.settings
     soft_targets, distill, teachers = settings.soft_targets, settings.distill, settings.teacher
     if soft_targets.encoding == "sparse":
-        if distill.temperature < 1:
+        if distill.temperature != AUTO and distill.temperature < 1:
             found = f"expected 1 or more with sparse soft targets, got {distill.temperature}"
             raise job.error(f'{found}; or keep "dense" ones', "distill", "temperature")
         if distill.mean == "geometric" and len(teachers) > 1:
             found = "expected arithmetic with the sparse soft targets of an ensemble, got geometric"
             raise job.error(f'{found}; or keep "dense" ones', "distill", "mean")
+    if distill.temperature == AUTO and settings.transfer_set.unlabeled:
+        found = 'expected a number, as the transfer set is unlabeled, got "auto"'
+        raise job.error(f"{found}; try temperature = 4.0", "distill", "temperature")
     weights = distill.member_weights
     if weights is not None and len(weights) != len(teachers):
         found = f"expected a weight for each of {len(teachers)} teachers, got {list(weights)}"

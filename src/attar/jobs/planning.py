@@ -1,5 +1,6 @@
 """`attar plan`: measure a few batches, and tell what the job will take before it is spent."""
 
+import copy
 import math
 import os
 import sys
@@ -10,14 +11,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet
 from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
+from attar.jobs.searching import SEARCH, check_search, learned_from
 from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
 from attar.jobs.steps import Step
 from attar.jobs.students import TEACHER, labeled, plan_baseline, teacher_step
+from attar.jobs.values import AUTO
 from attar.labeling import make_plan
-from attar.losses import distillation_loss
+from attar.losses import MemberWeights, member_distillation_loss
 from attar.targets import Dense, Encoding, Sparse, StorePlan
 from attar.targets.encoding import row_bytes
 from attar.targets.measuring import measure
@@ -87,6 +91,7 @@ def _plan(job: Job) -> JobPlan:
     transfer_set = load_transfer_set(job, cache=False)
     student = make_network(job, "student", seed=job.settings.distill.seeds[0])
     check_network(job, student, transfer_set, "student")
+    check_search(job, student, transfer_set)
     steps = {
         position: teacher_step(job, transfer_set, position)
         for position, each in enumerate(job.settings.teacher)
@@ -127,6 +132,7 @@ def _plan(job: Job) -> JobPlan:
 
 def _temperatures(job: Job) -> tuple[float, ...]:
     asked = job.settings.distill.temperature
+    asked = 1.0 if asked == AUTO else asked
     return tuple(sorted({*TEMPERATURES, asked} if asked >= 1 else TEMPERATURES))
 
 
@@ -213,24 +219,28 @@ def _time_students(
         seed=0,
     )
 
+    temperatures = SEARCH.temperatures if table.temperature == AUTO else (table.temperature,)
+    terms = {"soft_weight": table.soft_weight, "hard_weight": table.hard_weight}
+    candidates = [MemberWeights(temperature=each, **terms) for each in temperatures]
+
     def loss_fn(found: Tensor, batch: Batch) -> Tensor:
         rows = batch.indices % logits.shape[1]  # any will do to take the time
+        found = found if found.ndim == 3 else found[None]  # [candidates, batch, classes]
+        weights = candidates[: len(found)]
         losses = [
-            distillation_loss(
-                found,
-                member[rows],
-                batch.hard_targets,
-                temperature=table.temperature,
-                soft_weight=table.soft_weight,
-                hard_weight=table.hard_weight,
-            )
+            member_distillation_loss(found, member[rows], batch.hard_targets, weights)
             for member in logits
         ]
-        return torch.stack(losses).mean()
+        return torch.stack(losses).mean(dim=(0, 2)).sum()
 
+    seeds, durations = len(table.seeds), []
+    if table.temperature == AUTO:
+        cohort = Cohort([copy.deepcopy(student) for _ in candidates])
+        seconds = _time_update(cohort, transfer_set, loss_fn, settings)
+        examples = learned_from(transfer_set)
+        durations.append(_duration("the temperature", settings, examples, seconds, seeds))
     seconds = _time_update(student, transfer_set, loss_fn, settings)
-    seeds = len(table.seeds)
-    durations = [_duration("distill", settings, len(transfer_set), seconds, seeds)]
+    durations.append(_duration("distill", settings, len(transfer_set), seconds, seeds))
     if job.settings.baseline is not None:
         baseline = plan_baseline(job, transfer_set, seed=0)
         durations.append(

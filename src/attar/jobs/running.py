@@ -7,11 +7,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from attar.data import TransferSet
 from attar.errors import FolderError
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, show_comparison
 from attar.jobs.file import Job
+from attar.jobs.searching import check_search
 from attar.jobs.sources import (
     check_network,
     code_of,
@@ -43,6 +46,7 @@ from attar.training import load_weights
 Part = Literal["train", "label", "distill", "compare"]
 PARTS: tuple[Part, ...] = ("train", "label", "distill", "compare")
 TARGETS = "targets"
+OWNER = "job.json"  # says whose results a folder holds
 
 
 def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
@@ -60,7 +64,7 @@ def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
     """
     with hold_folder(job.folder):
         _claim(job)
-        _Run(job, frozenset(parts), tell).do()
+        JobRun(job, frozenset(parts), tell).do()
 
 
 def choose_encoding(job: Job) -> Encoding:
@@ -70,21 +74,26 @@ def choose_encoding(job: Job) -> Encoding:
 
 
 @dataclass(frozen=True)
-class _Run:
+class JobRun:
+    """A job, and what it names, loaded when it is needed first."""
+
     job: Job
     parts: frozenset[Part]
     tell: Tell
 
     @cached_property
     def transfer_set(self) -> TransferSet:
+        """The inputs that are labeled."""
         return load_transfer_set(self.job)
 
     @cached_property
     def teacher(self) -> Teacher:
+        """The teacher, trained if the job trains it."""
         return load_teacher(self.job, self.transfer_set, self.trained)
 
     @cached_property
     def test_set(self) -> TransferSet:
+        """The set that is compared on."""
         return load_test_set(self.job, self.transfer_set)
 
     def do(self) -> None:
@@ -93,6 +102,7 @@ class _Run:
         if self.parts & {"distill", "label"}:
             student = make_network(self.job, "student", seed=settings.distill.seeds[0])
             check_network(self.job, student, self.transfer_set, "student")
+            check_search(self.job, student, self.transfer_set)
         if "compare" in self.parts and (settings.test_set or self.parts == {"compare"}):
             _ = self.test_set
         if "train" in self.parts:
@@ -113,6 +123,7 @@ class _Run:
         self.tell(f"{step.title}: done in {time.monotonic() - started:,.1f} s")
 
     def train(self) -> None:
+        """Train the teachers that are to be trained."""
         trainable = [
             position for position, each in enumerate(self.job.settings.teacher) if each.train
         ]
@@ -131,6 +142,7 @@ class _Run:
         return step.place / TEACHER
 
     def label(self) -> None:
+        """Label the transfer set."""
         views = self.job.settings.soft_targets.views
         with self.job.blaming("soft_targets"):
             encoding = choose_encoding(self.job)
@@ -140,6 +152,7 @@ class _Run:
         self.once(step, self.write_targets)
 
     def write_targets(self, step: Step, tell: Tell) -> None:
+        """Do the step that labels."""
         table = self.job.settings.soft_targets
         with self.job.blaming("soft_targets", but=FolderError):
             label(
@@ -178,6 +191,7 @@ class _Run:
         return SoftTargets.open(step.place / TARGETS)
 
     def distill(self) -> None:
+        """Train the students, and the baseline."""
         settings, store = self.job.settings, self.store()
         for seed in settings.distill.seeds:
             network = make_network(self.job, "student", seed=seed)
@@ -201,16 +215,14 @@ class _Run:
             models["teacher"] = self.teacher
         else:
             self.tell("the teacher is not compared: stored scores don't know the test set")
-        weights = {}
-        for name, steps in self.student_steps().items():
-            networks = []
-            for step in steps:
-                step.check_done(f"attar distill {self.job.path}")
-                network = make_network(self.job, "student", seed=step.inputs["seed"])
-                load_weights(step.place / STUDENT, network)
-                networks.append(network.eval())
-                weights[f"{name} {step.place.name}"] = hash_network(network)
-            models[name] = networks
+        seeds = self.job.settings.distill.seeds
+        students = self.students()
+        weights = {
+            f"{name} seed-{seed}": hash_network(network)
+            for name, networks in students.items()
+            for seed, network in zip(seeds, networks, strict=True)
+        }
+        models |= students
         inputs = {
             **weights,
             "teacher": self.teacher.fingerprint(),
@@ -221,6 +233,17 @@ class _Run:
         step = Step(self.job.folder, "compare", inputs)
         self.once(step, partial(compare_models, self.job, models, self.test_set))
         show_comparison(step, self.tell)
+
+    def students(self) -> dict[str, list[nn.Module]]:
+        """Load the students, by name, one for each seed, in evaluation mode."""
+        students: dict[str, list[nn.Module]] = {}
+        for name, steps in self.student_steps().items():
+            for step in steps:
+                step.check_done(f"attar distill {self.job.path}")
+                network = make_network(self.job, "student", seed=step.inputs["seed"])
+                load_weights(step.place / STUDENT, network)
+                students.setdefault(name, []).append(network.eval())
+        return students
 
     def student_steps(self) -> dict[str, list[Step]]:
         """Say which students there are, by name, one for each seed."""
@@ -245,7 +268,7 @@ class _Run:
 
 def _claim(job: Job) -> None:
     """Raise `FolderError` if the folder is of another job, or of something else."""
-    path = job.folder / "job.json"
+    path = job.folder / OWNER
     name = job.path.resolve().name
     advice = f'name another one: folder = "runs/{job.path.stem}"'
     if path.exists():
@@ -267,7 +290,7 @@ def _show_encoding(encoding: Encoding) -> str:
 def _show_labeling(step: Step, now: LabelingProgress) -> JobProgress:
     return JobProgress(
         title=step.title,
-        fraction=now.rows / now.total_rows,
-        detail=f"{now.rows:,} of {now.total_rows:,} rows · {now.rows_per_second:,.0f} rows/s",
+        fraction=now.fraction,
+        detail=str(now).partition(" · ")[2],  # what follows its own title
         seconds_left=now.seconds_left,
     )

@@ -1,32 +1,23 @@
 """What a job file may say: every key, its type and range, and what it is for."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from attar.jobs.values import (
+    Count,
+    NotNegative,
+    OneOrMore,
+    Positive,
+    Seed,
+    Several,
+    Size,
+    Temperature,
+)
 from attar.losses import Mean
 from attar.teachers import Answers
 from attar.training import OptimizerName
 from attar.training.settings import ScheduleName
-
-T = TypeVar("T")
-
-
-def _to_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str | dict) else _to_tuple(value)
-
-
-Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
-OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]
 
 
 class Table(BaseModel):
@@ -198,8 +189,11 @@ class StudentTable(Table):
 class DistillTable(Table):
     """How students are trained: soft_weight · T² · soft + hard_weight · hard."""
 
-    temperature: Positive = Field(
-        description="T of the soft targets; at least 1 for sparse ones", examples=[4.0]
+    temperature: Temperature = Field(
+        description='T of the soft targets, at least 1 for sparse ones; or "auto": students of '
+        "several, trained together, tell which makes the fewest errors on a tenth of the labeled "
+        "examples, and one of that T is then trained on all",
+        examples=[4.0],
     )
     soft_weight: NotNegative = Field(description="factor of the soft term", examples=[1.0])
     hard_weight: NotNegative = Field(description="factor of the hard term", examples=[0.1])

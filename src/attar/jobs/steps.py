@@ -99,6 +99,11 @@ class Step:
         found = self._read()
         return found is not None and found["done"] and found["inputs"] == self.inputs
 
+    def machine(self) -> dict[str, Any]:
+        """Say where it was done."""
+        found = self._read() or {}
+        return dict(found.get("machine", {}))
+
     def finish(self, *outputs: str, **more: Any) -> None:  # noqa: ANN401 (what JSON can hold)
         """Write that the step is done; `outputs` are its files, by name, `more` is for people."""
         self._write(done=True, outputs={name: _hash(self.place / name) for name in outputs}, **more)

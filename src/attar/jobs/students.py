@@ -9,10 +9,14 @@ from attar.data import TransferSet, name_views
 from attar.distillation import distill
 from attar.errors import FolderError
 from attar.jobs.file import Job
+from attar.jobs.searching import choice_path, keep_choice, learned_from
 from attar.jobs.sources import check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
+from attar.jobs.values import AUTO
+from attar.progress import TimeLeft
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network
+from attar.temperatures import TemperatureChoice
 from attar.training import Step as Update
 from attar.training import (
     TrainingRun,
@@ -99,19 +103,35 @@ def distill_student(
     tell: Tell,
 ) -> None:
     """Train a student on soft targets, and keep its weights."""
-    table, seed = job.settings.distill, step.inputs["seed"]
-    steps = table.epochs * -(-len(transfer_set) // table.batch_size)
+    table, checkpoint = job.settings.distill, step.place / _CHECKPOINT
+
+    def make_meter(title: str, examples: int) -> "_Meter":
+        steps = table.epochs * -(-examples // table.batch_size)
+        return _Meter(title, steps, table.epochs, examples, tell)
+
+    if table.temperature == AUTO:
+        meter = make_meter(f"{step.title}, the temperature", learned_from(transfer_set))
+    else:
+        meter = make_meter(step.title, len(transfer_set))
+
+    def choose(choice: TemperatureChoice) -> None:
+        nonlocal meter
+        tell(f"{step.title}: {choice}")
+        meter = make_meter(step.title, len(transfer_set))
+
     with job.blaming("distill", but=FolderError):
         distill(
             network,
             transfer_set,
             store,
             **table.model_dump(exclude={"seeds"}),
-            seed=seed,
-            checkpoint=step.place / _CHECKPOINT,
-            progress=_Meter(step.title, steps, table.epochs, len(transfer_set), tell),
+            seed=step.inputs["seed"],
+            checkpoint=checkpoint,
+            progress=lambda update: meter(update),
+            on_choice=choose,
         )
-    _keep(step, STUDENT, network)
+    _keep(step, STUDENT, network, *keep_choice(step, checkpoint))
+    choice_path(checkpoint).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -179,9 +199,9 @@ def _of_student(job: Job, network: nn.Module, transfer_set: TransferSet) -> dict
     }
 
 
-def _keep(step: Step, name: str, network: nn.Module) -> None:
+def _keep(step: Step, name: str, network: nn.Module, *others: str) -> None:
     save_weights(step.place / name, network)
-    step.finish(name)
+    step.finish(name, *others)
     (step.place / _CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -194,10 +214,12 @@ class _Meter:
         self.first: int | None = None
         self.started = time.monotonic()
         self.loss: float | None = None
+        self.time_left = TimeLeft(float(steps))
 
     def __call__(self, update: Update) -> None:
         if self.first is None:
             self.first = update.index - 1
+        self.time_left.add(1)
         if update.epoch is not None:
             self.loss = update.epoch.mean_loss
         done = update.index - self.first
@@ -210,6 +232,6 @@ class _Meter:
                 title=self.title,
                 fraction=update.index / self.steps,
                 detail=f"epoch {epoch}/{self.epochs}{loss} · {speed:,.0f} examples/s",
-                seconds_left=(self.steps - update.index) * seconds / done if seconds > 1 else None,
+                seconds_left=self.time_left.seconds(self.steps - update.index),
             )
         )

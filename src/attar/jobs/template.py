@@ -45,7 +45,7 @@ views = [0]                  # 0 is the plain example; with jitter also 1, 2, ..
 source = "networks.py:make_student"
 
 [distill]                    # minimizes soft_weight * T^2 * soft + hard_weight * hard
-temperature = 4.0
+temperature = 4.0            # or "auto": several are tried on examples that are held out
 soft_weight = 1.0
 hard_weight = 0.1
 epochs = 20

@@ -136,7 +136,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         found = f"{len(data.train)} training examples, got {config.validation}"
         raise AttarError(f"expected validation below the {found}")
     given = load_teachers(config.teachers)
-    work = 0.0 if given else _teacher_stage(config, 0).work(len(data.train))
+    work = 0.0 if given else make_teacher_stage(config, 0).work(len(data.train))
     for case in CASES:
         work += student_stage(config, case, 0).work(len(transfer_set(config, case, data.train)))
     meter = WorkMeter(config.seeds * work)
@@ -147,7 +147,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
                 place = seed % len(given)
                 teacher = given[place]
             else:
-                stage, place = _teacher_stage(config, seed), seed
+                stage, place = make_teacher_stage(config, seed), seed
                 trained = yield from train_teacher(
                     stage, data.train, data.test, folder=folder, meter=meter
                 )
@@ -160,7 +160,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         write_json(path, _result(config, outcomes, command))
 
 
-def _teacher_stage(config: Config, seed: int) -> Stage:
+def make_teacher_stage(config: Config, seed: int) -> Stage:
+    """Describe the teacher of a seed, if it is trained here."""
     return teacher_stage(config.teacher_units, config.teacher_epochs, seed=seed, seeds=config.seeds)
 
 

@@ -1,11 +1,9 @@
 """How far an experiment is."""
 
-import time
 from dataclasses import dataclass
 
+from attar.progress import TimeLeft
 from attar.training import Step
-
-_FIRST_ESTIMATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +32,15 @@ class WorkMeter:
     def __init__(self, total: float) -> None:
         """Take the work of all stages, in the units of `Stage.work`."""
         self.total, self.done = total, 0.0
-        self._here, self._started = 0.0, time.monotonic()
+        self._time_left = TimeLeft(total)
 
     def add(self, work: float, *, by_earlier_run: bool = False) -> None:
         """Count work as done; what an earlier run did tells nothing about this one's speed."""
         self.done += work
         if not by_earlier_run:
-            self._here += work
+            self._time_left.add(work)
 
     @property
     def seconds_left(self) -> float | None:
-        """The estimated time to the end; None in the first seconds."""
-        seconds = time.monotonic() - self._started
-        if not self._here or seconds < _FIRST_ESTIMATE_SECONDS:
-            return None
-        return (self.total - self.done) * seconds / self._here
+        """The estimated time to the end; None as long as that can't be told."""
+        return self._time_left.seconds(self.total - self.done)

@@ -75,6 +75,7 @@ def make_report(
         record=record,
         headline=headline(record),
         verdicts=verdict_rows(record),
+        tests=sorted({verdict.test for verdict in record.verdicts}),
         quality=quality,
         costs=cost_columns(record),
         agreements=agreement_rows(record),

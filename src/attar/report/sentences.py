@@ -44,9 +44,9 @@ def percent(fraction: float | None, digits: int = 2) -> str:
 
     Example:
         >>> percent(0.9731), percent(None)
-        ('97.31 %', '–')
+        ('97.31%', '–')
     """
-    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
 def points(difference: float) -> str:
@@ -59,18 +59,6 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
-def size(size_bytes: int | None) -> str:
-    """Write a number of bytes.
-
-    Example:
-        >>> size(5107688), size(None)
-        ('5.11 MB', '–')
-    """
-    if size_bytes is None:
-        return "–"
-    return f"{size_bytes / 1e6:,.2f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:,.1f} kB"
-
-
 def candidate(record: ComparisonRecord) -> ModelResult | None:
     """Return the student that the report is about: of the distilled ones, the best."""
     students = [model for model in record.models if model.role == "student"]
@@ -79,7 +67,8 @@ def candidate(record: ComparisonRecord) -> ModelResult | None:
 
 def headline(record: ComparisonRecord) -> str:
     """Say in one sentence whether the best student may stand in for its teacher."""
-    of, student = f"of {record.examples:,} test examples", candidate(record)
+    many, student = "s" * (record.examples > 1), candidate(record)
+    of = f"of {record.examples:,} test example{many}"
     if student is None:
         best = min(record.models, key=lambda model: model.mean("errors") or 0.0)
         return f"{shorten(best.name)} makes the fewest errors, {_errors(best)} {of}."

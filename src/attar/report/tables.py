@@ -13,7 +13,8 @@ from attar.comparison_records import (
     reverse,
 )
 from attar.comparison_records.sentences import write_p_value
-from attar.report.sentences import count, percent, points, shorten, size
+from attar.files import write_size
+from attar.report.sentences import count, percent, points, shorten
 
 MOST_CLASSES = 30  # in the table of classes
 MOST_CONFUSIONS = 12  # classes in a confusion matrix
@@ -84,7 +85,7 @@ def cost_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
     models = record.models
     columns = [
         ("parameters", [f"{m.parameters:,}" if m.parameters else "–" for m in models]),
-        ("on disk", [size(model.size_bytes) for model in models]),
+        ("on disk", [_size(model) for model in models]),
     ]
     for place in range(max((len(model.speeds) for model in models), default=0)):
         speeds = [model.speeds[place] if place < len(model.speeds) else None for model in models]
@@ -92,7 +93,7 @@ def cost_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
         on = f"{first.threads} thread{'s' * (first.threads != 1)}"
         columns += [
             (f"median ms, {on}", [f"{each.median_ms:.3g}" if each else "–" for each in speeds]),
-            (f"95 % below, {on}", [f"{each.p95_ms:.3g}" if each else "–" for each in speeds]),
+            (f"95% below, {on}", [f"{each.p95_ms:.3g}" if each else "–" for each in speeds]),
             (
                 f"examples/s by {first.batch_size}, {on}",
                 [f"{each.examples_per_second:,.0f}" if each else "–" for each in speeds],
@@ -108,12 +109,16 @@ def _spread(model: ModelResult, measure: str, digits: int) -> str:
     return f"{mean:.{digits}f}" + (f"\xa0±\xa0{sd:.{digits}f}" if sd is not None else "")
 
 
+def _size(model: ModelResult) -> str:
+    return write_size(model.size_bytes).replace(" ", "\xa0") if model.size_bytes else "–"
+
+
 def _gap(model: ModelResult) -> str:
     gap = model.gap_closed
     if gap is None:
         return "–"
     interval = gap.interval
-    between = f" ({interval.low:.0%} to {interval.high:.0%})" if interval else ""
+    between = f" ({interval.low:.0%}\xa0to\xa0{interval.high:.0%})" if interval else ""
     return f"{gap.share:.0%}{between}"
 
 

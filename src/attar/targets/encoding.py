@@ -18,6 +18,7 @@ LARGEST_FLOAT16 = 65504.0
 BETAS = (1 / 8, 1 / 4, 1 / 2, 1.0)
 _GROUP = 16  # classes of which only the largest is looked at first
 _BLOCK = 2**18  # logits that fit into a processor's cache, twice
+_MOST_ADDENDS = 2048  # of a dot product: from 10,000 BLAS may share it out to threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +174,20 @@ def _find_largest(v: Tensor, count: int) -> tuple[Tensor, Tensor]:
         found = torch.topk(v, count, dim=-1)
         return found.values, found.indices
     dealt = v[:, : groups * _GROUP].reshape(rows, _GROUP, groups)
-    chosen = dealt.amax(1).topk(count, dim=-1).indices  # [rows, count]
+    chosen = _place_largest(dealt.amax(1), count)  # [rows, count]
     members = (chosen.unsqueeze(1) + groups * torch.arange(_GROUP)[:, None]).flatten(1)
     rest = torch.arange(groups * _GROUP, classes).expand(rows, -1)
     candidates = torch.cat([members, rest], dim=-1)
-    found = v.gather(-1, candidates).topk(count, dim=-1)
-    return found.values, candidates.gather(-1, found.indices)
+    of_candidates = v.gather(-1, candidates)
+    places = _place_largest(of_candidates, count)
+    values, order = of_candidates.gather(-1, places).sort(dim=-1, descending=True)
+    return values, candidates.gather(-1, places.gather(-1, order))
+
+
+def _place_largest(values: Tensor, count: int) -> Tensor:
+    """Return where the `count` largest of each row are, in any order, in half of topk's time."""
+    places = np.argpartition(values.numpy(), -count, axis=-1)[:, -count:]
+    return torch.from_numpy(places)
 
 
 def _measure_tail(
@@ -195,7 +204,11 @@ def _measure_tail(
     """
     rows = max(1, _BLOCK // v.shape[-1])
     parts = zip(v.split(rows), top.split(rows), below.split(rows), strict=True)
-    values, slopes = zip(*(_measure_block(*part, betas) for part in parts), strict=True)
+    sums = -(-v.shape[-1] // _MOST_ADDENDS)
+    width = -(-v.shape[-1] // sums)
+    scratch = torch.zeros(2, min(rows, len(v)), sums, width, dtype=v.dtype)
+    found = (_measure_block(*part, betas, scratch[:, : len(part[0])]) for part in parts)
+    values, slopes = zip(*found, strict=True)
     below = below - largest
     value = torch.cat(values) + below * torch.tensor(betas, dtype=v.dtype)  # [rows, betas]
     slope = torch.cat(slopes) + below  # [rows, betas + 1]
@@ -203,25 +216,28 @@ def _measure_tail(
 
 
 def _measure_block(
-    v: Tensor, top: Tensor, below: Tensor, betas: tuple[float, ...]
+    v: Tensor, top: Tensor, below: Tensor, betas: tuple[float, ...], scratch: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return values and slopes, relative to the tail's largest, of as many rows as a cache holds.
 
-    Sums are NumPy's, which round each row in the same way whatever the number of rows and threads.
+    The scratch, `[2, rows, sums, width]`, is one for all blocks, so that it stays in the cache; it
+    is 0 beyond the classes. Sums are NumPy's, of so few numbers each that a row is rounded in the
+    same way whatever the number of rows and threads.
     """
-    u = (v - below).scatter_(-1, top, 0.0)  # [rows, classes], 0 outside the tail
-    count = v.shape[-1] - top.shape[-1]
-    power, last = torch.empty_like(u), 0.0
-    u_array, power_array = u.numpy(), power.numpy()
-    values, slopes = [], [u_array.sum(axis=-1) / count]
+    classes, last = v.shape[-1], 0.0
+    u, power = scratch.flatten(2)[..., :classes]  # [rows, classes] each
+    u_sums, power_sums = scratch.numpy()  # [rows, sums, width], the same memory
+    ones = np.ones(u_sums.shape[-1], u_sums.dtype)
+    torch.sub(v, below, out=u).scatter_(-1, top, 0.0)  # 0 outside the tail
+    values, slopes = [], [np.vecdot(u_sums, ones).sum(-1) / (classes - top.shape[-1])]
     for beta in betas:
         if beta == 2 * last:  # with betas that double, one exponential does for all of them
             power.mul_(power)
         else:
             torch.mul(u, beta, out=power).exp_().scatter_(-1, top, 0.0)
-        total, last = power_array.sum(axis=-1), beta
+        total, last = np.vecdot(power_sums, ones).sum(-1), beta
         values.append(np.log(total))
-        slopes.append(np.einsum("rc,rc->r", power_array, u_array) / total)
+        slopes.append(np.vecdot(power_sums, u_sums).sum(-1) / total)
     return torch.from_numpy(np.stack(values, -1)), torch.from_numpy(np.stack(slopes, -1))
 
 

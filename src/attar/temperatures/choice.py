@@ -80,7 +80,7 @@ def choose_temperature(
         for each in search.hard_weights or (hard_weight,)
         for temperature in search.temperatures
     ]
-    kept, held_out = _hold_out(transfer_set, search.held_out, settings.seed)
+    kept, held_out = hold_out(transfer_set, search.held_out, settings.seed)
     identity = {
         "store": store.fingerprint(),
         "search": str([asdict(each) for each in weights]),
@@ -174,8 +174,12 @@ def cohort_soft_target_loss(
     return loss_fn
 
 
-def _hold_out(transfer_set: TransferSet, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Split the examples: those to learn from, and those, with hard targets, to judge by."""
+def hold_out(transfer_set: TransferSet, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split the examples: those to learn from, and those, with hard targets, to judge by.
+
+    Raises:
+        DataError: If there are too few examples with hard targets.
+    """
     labeled = (transfer_set.hard_targets >= 0).nonzero().squeeze(1)
     count = round(fraction * len(labeled))
     if not 0 < count < len(transfer_set):

@@ -1,0 +1,119 @@
+"""Looking at a finished job: what its folder gives to the explorer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from attar.data import TransferSet
+from attar.errors import FolderError
+from attar.evaluation import compute_logits
+from attar.explorer import ExampleSet, Exploration, Model
+from attar.jobs.file import Job, read_job
+from attar.jobs.running import OWNER, JobRun
+from attar.jobs.searching import CHOICE
+from attar.jobs.values import AUTO
+from attar.losses import mean_logits
+from attar.records import read_json
+from attar.teachers.networks import NetworkTeacher
+from attar.temperatures import TemperatureChoice
+
+TEACHER = "teacher"
+TEST_EXAMPLES, TRANSFER_EXAMPLES = 10_000, 1000  # that are shown, at most
+TEST_BYTES, TRANSFER_BYTES = 8_000_000, 1_500_000  # of their inputs, at most
+_BATCH = 256
+
+
+def find_job(folder: Path) -> Job:
+    """Read the job file whose results a folder holds.
+
+    Raises:
+        FolderError: If it is not above the folder any more.
+        JobError: If it is wrong.
+    """
+    name = str(read_json(folder / OWNER).get("job"))
+    for above in folder.resolve().parents:
+        if (above / name).is_file():
+            job = read_job(above / name)
+            if job.folder.resolve() == folder.resolve():
+                return job
+    raise FolderError(
+        f"expected {name}, whose results {folder} holds, in a folder above it, found none; "
+        "put it back, or give the job file itself"
+    )
+
+
+def explore_job(job: Job) -> Exploration:
+    """Collect what the explorer shows of a job: the teacher, and the students of the first seed.
+
+    Of an ensemble, that is the mean with which the students were distilled.
+
+    Raises:
+        JobError: If the job is not done as far as its students, or what it names has changed.
+    """
+    run = JobRun(job, frozenset(), print)
+    networks = {name: each[0] for name, each in run.students().items()}
+    sets = []
+    if job.settings.test_set is not None and run.teacher.reads_inputs:
+        shown = _choose(run.test_set, TEST_EXAMPLES, TEST_BYTES)
+        sets.append(_show("test", run, run.test_set, shown, networks))
+    shown = _choose(run.transfer_set, TRANSFER_EXAMPLES, TRANSFER_BYTES)
+    sets.append(_show("transfer", run, run.transfer_set, shown, networks))
+    teacher = run.teacher.network if isinstance(run.teacher, NetworkTeacher) else None
+    students = {name: Model(name, networks[name]) for name in reversed(networks)}
+    return Exploration(
+        title=job.path.stem,
+        teacher=Model(TEACHER, teacher),
+        students=tuple(students.values()),
+        sets=tuple(sets),
+        temperature=_temperature(run),
+        facts=_facts(run),
+    )
+
+
+def _choose(data: TransferSet, most: int, most_bytes: int) -> Tensor:
+    """Choose the examples that there is room for: all of them, or some drawn from all."""
+    inputs = data.batch(torch.tensor([0])).inputs[0]
+    count = max(1, min(most, most_bytes // max(1, inputs.numel()), len(data)))
+    drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
+    return drawn[:count].sort().values
+
+
+def _show(
+    name: str, run: JobRun, data: TransferSet, rows: Tensor, networks: Mapping[str, nn.Module]
+) -> ExampleSet:
+    examples = data.subset(rows)
+    logits = {each: compute_logits(network, examples) for each, network in networks.items()}
+    # Scores made elsewhere are known by the places in the whole set.
+    answers = [run.teacher.logits(data.batch(some)).float() for some in rows.split(_BATCH)]
+    of_teacher = torch.cat(answers, dim=-2)
+    if of_teacher.ndim == 3:
+        distill = run.job.settings.distill
+        weights = distill.member_weights or (1.0,) * len(of_teacher)
+        shares = [weight / sum(weights) for weight in weights]
+        of_teacher = mean_logits(of_teacher, mean=distill.mean, shares=shares)
+    return ExampleSet(name, examples, {TEACHER: of_teacher} | logits)
+
+
+def _temperature(run: JobRun) -> float:
+    asked = run.job.settings.distill.temperature
+    if asked == AUTO:
+        step = run.student_steps()["distilled"][0]
+        return TemperatureChoice.read(step.place / CHOICE).temperature
+    return asked
+
+
+def _facts(run: JobRun) -> dict[str, str]:
+    """Tell where a job is from, for the end of a page."""
+    settings = run.job.settings
+    machine = run.student_steps()["distilled"][0].machine()
+    versions = [f"{name} {machine.get(name.lower())}" for name in ("attar", "torch", "Python")]
+    seeds = len(settings.distill.seeds)
+    return {
+        "Made by": f"attar run {run.job.path.name}",
+        "Teacher": ", ".join(each.source for each in settings.teacher),
+        "Student": f"{settings.student.source}, of the first of {seeds} seed(s)",
+        "Versions": ", ".join(versions),
+        "Processor": f"{machine.get('processor')}, {machine.get('cores')} cores",
+    }

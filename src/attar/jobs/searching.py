@@ -1,0 +1,57 @@
+"""`temperature = "auto"`: what it needs, checked before anything is spent, and what it found."""
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from attar.cohorts import Cohort
+from attar.data import TransferSet
+from attar.errors import AttarError
+from attar.files import write_atomically
+from attar.jobs.file import Job
+from attar.jobs.steps import Step
+from attar.jobs.values import AUTO
+from attar.temperatures import TemperatureChoice, TemperatureSearch, hold_out
+
+CHOICE, CURVE = "temperature.json", "temperature.svg"
+SEARCH = TemperatureSearch()  # what "auto" stands for
+
+
+def check_search(job: Job, student: nn.Module, transfer_set: TransferSet) -> None:
+    """Raise `JobError` if a temperature is to be chosen, and cannot be.
+
+    That takes examples with hard targets, to be held out, and a student whose copies can be
+    trained together.
+    """
+    if job.settings.distill.temperature != AUTO:
+        return
+    inputs = transfer_set.batch(torch.arange(min(2, len(transfer_set)))).inputs
+    with job.blaming("distill", "temperature"):
+        learned_from(transfer_set)
+        try:
+            with torch.random.fork_rng(devices=[]):  # for dropout
+                Cohort([copy.deepcopy(student) for _ in range(2)]).train()(inputs)
+        except AttarError as error:
+            raise AttarError(f"{error}; or try temperature = 4.0") from error
+
+
+def learned_from(transfer_set: TransferSet) -> int:
+    """Return how many examples the candidates of a search learn from."""
+    return len(hold_out(transfer_set, SEARCH.held_out, seed=0)[0])
+
+
+def keep_choice(step: Step, checkpoint: Path) -> tuple[str, ...]:
+    """Keep what was chosen, as JSON and drawn, in the step's folder; return the files' names."""
+    found = choice_path(checkpoint)
+    if not found.exists():
+        return ()
+    write_atomically(step.place / CHOICE, found.read_bytes())
+    TemperatureChoice.read(found).draw(step.place / CURVE)
+    return CHOICE, CURVE
+
+
+def choice_path(checkpoint: Path) -> Path:
+    """Say where `attar.distill` keeps what it chose."""
+    return checkpoint.with_name(f"{checkpoint.name}.choice.json")

@@ -1,0 +1,37 @@
+"""What the values of a job file may be: types with their ranges."""
+
+import math
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+T = TypeVar("T")
+AUTO: Literal["auto"] = "auto"
+
+
+def _to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str | dict) else _to_tuple(value)
+
+
+def _to_temperature(value: object) -> float | Literal["auto"]:
+    if value == AUTO:
+        return AUTO
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+        told = f'"{value}"' if isinstance(value, str) else str(value).lower()
+        raise ValueError(f'expected a number above 0, or "auto", got {told}; try temperature = 4.0')
+    return float(value)  # type: ignore[arg-type]
+
+
+Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
+OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0)]
+Temperature = Annotated[float | Literal["auto"], PlainValidator(_to_temperature)]
+NotNegative = Annotated[float, Field(ge=0)]
+Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]
