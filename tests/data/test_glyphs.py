@@ -11,7 +11,7 @@ from attar.data import read_glyph_folder, read_glyphs
 from attar.data.glyphs import pack_images, unpack_images
 from attar.errors import DataError, FolderError
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data" / "cjk15k"
+CJK15K = Path(__file__).parents[3] / "shared" / "data" / "cjk15k"
 
 
 @pytest.fixture
@@ -138,9 +138,9 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         read_glyphs(tmp_path / "none.npz")
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data/cjk15k")
+@pytest.mark.skipif(not CJK15K.exists(), reason="needs cjk15k beside the checkout")
 def test_cjk15k_is_as_described():
-    found = read_glyphs(SHARED / "val.npz")
+    found = read_glyphs(CJK15K / "val.npz")
     assert found.examples.inputs.shape == (45_000, 32, 32)
     assert found.examples.class_names[:2] == ("一", "丁")
     assert found.examples.hard_targets.bincount().unique().tolist() == [3]

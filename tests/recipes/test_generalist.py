@@ -73,7 +73,7 @@ def test_held_out_faces_are_not_trained_on(config):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"classes": 13}, "at most 12 classes, got 13"),
+        ({"classes": 13}, "at most the 12 classes of the data, got 13"),
         ({"held_out": 6}, "below the 6 faces, got 6"),
         ({"data": "nowhere"}, "attar data glyphs"),
     ],

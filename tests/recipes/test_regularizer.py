@@ -16,6 +16,7 @@ def config(tmp_path_factory):
     data = make_glyph_folder(tmp_path_factory.mktemp("data") / "glyphs")
     return regularizer.Config(
         data=str(data),
+        classes=0,
         generalist_epochs=4,
         share=0.25,
         hard_steps=20,

@@ -39,8 +39,11 @@ class Distortion:
         >>> distortion = Distortion(pixels=1.0, scale=0.0, degrees=0.0)
         >>> image = torch.zeros(1, 4, 4, dtype=torch.uint8)
         >>> image[0, 1:3, 1:3] = 255
-        >>> distortion(image, torch.tensor([7]), view=1)[0, :, 1:3].sum(1)
-        tensor([  0, 184, 405, 221])
+        >>> distortion(image, torch.tensor([7]), view=1)  # up and to the right, by parts of a pixel
+        tensor([[[  0,  32,  37,   5],
+                 [  0, 218, 255,  37],
+                 [  0, 186, 218,  32],
+                 [  0,   0,   0,   0]]], dtype=torch.uint8)
     """
 
     pixels: float = 1.5

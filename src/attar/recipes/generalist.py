@@ -108,7 +108,10 @@ def choose_classes(examples: TransferSet, count: int) -> TransferSet:
     if not count or count == examples.classes:
         return examples
     if count > examples.classes:
-        raise AttarError(f"expected at most {examples.classes} classes, got {count}")
+        raise AttarError(
+            f"expected at most the {examples.classes} classes of the data, got {count}; "
+            "give --classes 0 for all of them"
+        )
     kept = (examples.hard_targets < count).nonzero()[:, 0]
     chosen = examples.subset(kept)
     names = examples.class_names[:count]
