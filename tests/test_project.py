@@ -186,6 +186,7 @@ def test_an_imported_package_is_found():
 def test_importing_attar_does_not_import_what_few_calls_need():
     """They take a second each, and would delay every command."""
     late = ("scipy.stats", "matplotlib", "sklearn", "onnxruntime", "transformers", "ray")
+    late += ("jiwer", "kaldi_decoder", "kaldi_native_fbank", "kaldifst", "kaldilm", "soundfile")
     code = f"import sys, attar.cli; print([name for name in {late} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,14 +1,15 @@
-"""`attar data`: make or check sets of examples. Each subcommand has a file of its own."""
+"""`attar data`: make sets of examples ready, or check them. Subcommands have files of their own."""
 
 import typer
 
-from attar.cli import data_glyphs
+from attar.cli.data_glyphs import cjk15k, glyphs
+from attar.cli.data_speech import an4, fsdd
 
 data = typer.Typer(
     name="data",
-    help="Make a set of examples, or check one.",
+    help="Make a data set ready for the experiments that need one, or check it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-data.command("glyphs")(data_glyphs.glyphs)
-data.command("cjk15k")(data_glyphs.cjk15k)
+for _command in (an4, cjk15k, fsdd, glyphs):
+    data.command()(_command)

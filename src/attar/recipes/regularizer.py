@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from attar.data import Distortion, TransferSet, draw_bits, mix_seed
 from attar.distillation import soft_target_loss
@@ -116,7 +117,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         seed=config.seed,
     )
     train_set, test_set = load_sets(general)
-    teacher = None
+    teacher: nn.Module | None = None
     if config.generalist:
         teacher = load_generalist(config.generalist, train_set)
     small, held_out = choose_sets(config, train_set)
@@ -208,7 +209,7 @@ def _distill(
     config: Config,
     stage: Stage,
     small: SmallSet,
-    teacher: ConvNet,
+    teacher: nn.Module,
     test_set: TransferSet,
     folder: Path,
     meter: WorkMeter,
@@ -239,7 +240,7 @@ def _distill(
 
 def _result(
     config: Config,
-    teacher: ConvNet,
+    teacher: nn.Module,
     small: list[SmallSet],
     networks: dict[tuple[str, str], Trained],
     train_set: TransferSet,

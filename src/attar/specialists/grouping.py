@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from attar.errors import AttarError, DataError, MissingExtraError, ShapeError, check_positive
+from attar.errors import AttarError, DataError, ShapeError, check_positive
 
 
 class CovarianceSketch:
@@ -89,7 +89,6 @@ def group_classes(
     Raises:
         AttarError: If the sizes don't fit the classes, or the columns are not finite.
         DataError: If the predictions do not vary, so that there is nothing to go by.
-        MissingExtraError: If scikit-learn is missing.
 
     Source: Hinton et al. (2015), sec. 5.3; how the paper makes groups of clusters, and of which
     size, it does not say.
@@ -106,10 +105,8 @@ def group_classes(
     if not (lengths > 0).any():
         raise DataError("expected predictions that vary, got a covariance of zeros")
     unit = columns / lengths.clamp(min=torch.finfo(columns.dtype).tiny)  # [classes, size]
-    try:
-        from sklearn.cluster import MiniBatchKMeans
-    except ImportError as error:
-        raise MissingExtraError("groups of classes need scikit-learn: pip install attar") from error
+    from sklearn.cluster import MiniBatchKMeans  # here: importing it takes a second
+
     kmeans = MiniBatchKMeans(groups, random_state=seed, batch_size=1024, n_init=3, max_iter=50)
     kmeans.fit(unit.numpy())
     centers = torch.from_numpy(kmeans.cluster_centers_).to(unit.dtype)

@@ -1,0 +1,1 @@
+"""Hybrid HMM-DNN speech recognition: corpora, features, alignments, graphs and decoding."""
