@@ -116,7 +116,8 @@ def add_commands(app: typer.Typer) -> None:
     for name, command in (("init", init), ("plan", plan), ("run", run)):
         app.command(name)(command)
     for part in PARTS:
-        app.command(part)(make_command(part))
+        if part != "compare":  # which has more to offer, see attar.cli.compare
+            app.command(part)(make_command(part))
 
 
 def _do(

@@ -2,7 +2,9 @@
 
 from attar.data.counter import draw_bits, draw_integers, draw_uniform, mix_seed
 from attar.data.datasets import from_dataset
+from attar.data.distortion import Distortion
 from attar.data.example_set import ExampleSet, cut
+from attar.data.glyphs import Glyphs, read_glyph_folder, read_glyphs
 from attar.data.idx import read_idx
 from attar.data.images import read_image_folder
 from attar.data.mnist import Mnist, load_mnist
@@ -14,7 +16,9 @@ from attar.data.views import Jitter, name_views
 
 __all__ = [
     "Batch",
+    "Distortion",
     "ExampleSet",
+    "Glyphs",
     "Jitter",
     "Mnist",
     "StreamedSet",
@@ -29,6 +33,8 @@ __all__ = [
     "mix_seed",
     "name_views",
     "read_arrays",
+    "read_glyph_folder",
+    "read_glyphs",
     "read_idx",
     "read_image_folder",
     "read_table",
