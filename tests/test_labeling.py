@@ -270,7 +270,8 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     data = make_set()
     network = Counting(fail_at=data.batch(torch.tensor([13])).inputs[0])
     threads, torch_threads = threading.active_count(), torch.get_num_threads()
-    with pytest.raises(RuntimeError, match="this example is too much"):
+    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; look"
+    with pytest.raises(DataError, match=expected):
         label(network, data, tmp_path, workers=workers, **SMALL)
     assert threading.active_count() == threads
     assert torch.get_num_threads() == torch_threads
@@ -279,7 +280,8 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     network.fail_at = None
     label(network, data, tmp_path, workers=workers, **SMALL)
     if workers == 1:
-        assert asked == 12 + 3  # three whole shards, and the batch that failed
+        # Three whole shards, the batch that failed, and its examples up to the one it failed on.
+        assert asked == 12 + 3 + 2
         assert sum(network.sizes) == asked + EXAMPLES - 12
     label(Counting(), data, tmp_path / "whole", **SMALL)
     whole = contents(tmp_path / "whole")
@@ -304,9 +306,26 @@ def test_an_error_stops_the_other_workers_at_their_next_batch(tmp_path):
             return torch.zeros(len(inputs), CLASSES)
 
     network = Slow()
-    with pytest.raises(RuntimeError, match="the first worker is out"):
+    with pytest.raises(
+        DataError, match=r"example \d+, view 0: RuntimeError: the first worker is out"
+    ):
         label(network, make_set(), tmp_path, workers=2, batch_size=1, shard_examples=11)
     assert network.calls < 11
+
+
+def test_a_batch_that_is_too_large_is_told_from_an_example_that_is_wrong(tmp_path):
+    class Narrow(nn.Module):
+        def forward(self, inputs):
+            if len(inputs) > 1:
+                raise MemoryError("no room for two")
+            return torch.zeros(len(inputs), CLASSES)
+
+    expected = (
+        r"the teacher fails on examples 0 to 2, on none of them alone, view 0: MemoryError: "
+        r"no room for two; try a smaller batch_size"
+    )
+    with pytest.raises(DataError, match=expected):
+        label(Narrow(), make_set(), tmp_path, workers=1, **SMALL)
 
 
 def test_an_error_in_progress_reaches_the_caller(tmp_path):

@@ -7,12 +7,15 @@ from attar.comparison import Comparison, compare, train_controls
 from attar.data import (
     Batch,
     Jitter,
+    StreamedSet,
     TransferSet,
     from_dataset,
     load_mnist,
     read_arrays,
     read_image_folder,
     read_table,
+    stream_images,
+    stream_table,
 )
 from attar.distillation import distill
 from attar.ensembles import load_ensemble, save_ensemble, train
@@ -44,6 +47,7 @@ __all__ = [
     "ProgressBar",
     "SoftTargets",
     "Sparse",
+    "StreamedSet",
     "Teacher",
     "TemperatureChoice",
     "TemperatureSearch",
@@ -69,6 +73,8 @@ __all__ = [
     "read_image_folder",
     "read_table",
     "save_ensemble",
+    "stream_images",
+    "stream_table",
     "train",
     "train_controls",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attar.data import Batch, TransferSet, name_views
+from attar.data import Batch, ExampleSet, TransferSet, name_views
 from attar.errors import AttarError, StoreError
 from attar.losses import (
     DenseTargets,
@@ -21,14 +21,14 @@ from attar.losses import (
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
-from attar.training import LossFn, OptimizerName, Step, TrainingRun, make_settings
+from attar.training import LossFn, OptimizerName, Share, Step, TrainingRun, make_settings
 
 ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
 
 
 def distill(
     student: nn.Module,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     targets: SoftTargets | Path | str,
     *,
     temperature: float | Literal["auto"] | TemperatureSearch,
@@ -44,6 +44,7 @@ def distill(
     checkpoint: Path | str | None = None,
     progress: Callable[[Step], None] | None = None,
     on_choice: Callable[[TemperatureChoice], None] | None = None,
+    share: Share | None = None,
 ) -> nn.Module:
     """Train a student on the soft targets of a store, and on hard targets where there are some.
 
@@ -73,6 +74,8 @@ def distill(
             files.
         on_choice: Called with what "auto" chose, and the curve behind it, before the student is
             trained. With a checkpoint it is also kept beside it, as `<checkpoint>.choice.json`.
+        share: What this process does of each batch, if several train the student; see
+            `attar.cluster.distill`.
 
     Returns:
         The student, in evaluation mode: ready to be used.
@@ -93,6 +96,11 @@ def distill(
         expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
         raise AttarError(f"expected {expected}, got {temperature!r}")
     if temperature == "auto" or isinstance(temperature, TemperatureSearch):
+        if not isinstance(transfer_set, TransferSet):
+            raise AttarError(
+                f"expected a temperature for a streamed set, got {temperature}; search on a "
+                "TransferSet of some of its examples, and give what that chose"
+            )
         with reporting(progress) as report:
             choice = choose_temperature(
                 student,
@@ -133,6 +141,7 @@ def distill(
             "member_weights": str(_shares(store, member_weights)),
         },
         views=[view.number for view in store.plan.views],
+        share=share,
     )
     with reporting(progress) as report:
         for step in run:
@@ -169,6 +178,7 @@ def soft_target_loss(
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         soft = store.batch(batch.indices, batch.view).to(logits.device)
+        hard_targets = batch.hard_targets.to(logits.device)
         if change is not None:
             soft = change(soft, batch.indices)
         if len(shares) > 1 and isinstance(soft, DenseTargets):
@@ -179,11 +189,11 @@ def soft_target_loss(
             # Members have different classes. The cross-entropy is linear in the soft targets: that
             # with the members' mean is the mean of those with each.
             losses = [
-                share * loss_of(logits, soft.member(place), batch.hard_targets)
+                share * loss_of(logits, soft.member(place), hard_targets)
                 for place, share in enumerate(shares)
             ]
             return torch.stack(losses).sum(dim=0).mean()
-        return loss_of(logits, soft, batch.hard_targets).mean()
+        return loss_of(logits, soft, hard_targets).mean()
 
     return loss_fn
 
@@ -198,7 +208,7 @@ def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float,
     return tuple(weight / sum(given) for weight in given)
 
 
-def check_fits(store: SoftTargets, transfer_set: TransferSet) -> None:
+def check_fits(store: SoftTargets, transfer_set: ExampleSet) -> None:
     """Raise `StoreError` unless the store was made for this set: data, classes and views."""
     store.check_made_for(data=transfer_set.fingerprint(), class_names=transfer_set.class_names)
     if not any(view.number for view in store.plan.views):

@@ -1,6 +1,8 @@
 """Measuring a network on a labelled set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,6 +15,8 @@ from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
 
 _BATCH = 1000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,33 @@ def compute_logits(
     Returns:
         Logits, shape `[examples, classes]`, or `[members, examples, classes]`.
     """
-    parts = []
+    parts = map_logits(network, transfer_set, lambda logits, _: logits, view, precision)
+    return torch.cat(parts, dim=-2).clone()
+
+
+def map_logits(
+    network: nn.Module,
+    transfer_set: TransferSet,
+    function: Callable[[Tensor, Tensor], T],
+    view: int = 0,
+    precision: Precision = "float32",
+) -> list[T]:
+    """Apply a function to logits a batch at a time, so that those of all examples need not exist.
+
+    Args:
+        network: As for `compute_logits`.
+        transfer_set: The examples.
+        function: Logits `[*members, batch, classes]` and indices `[batch]` -> anything.
+        view: Which view of the examples; 0 is the plain one.
+        precision: Of the products.
+    """
+    results = []
     with evaluation_mode(network), torch.inference_mode(), autocast(network, precision):
         for indices in torch.arange(len(transfer_set)).split(_BATCH):
             logits = network(transfer_set.batch(indices, view).inputs)
-            parts.append(logits if logits.dtype == torch.float64 else logits.float())
-    return torch.cat(parts, dim=-2).clone()
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            results.append(function(logits, indices))
+    return results
 
 
 def evaluate(
@@ -61,8 +86,12 @@ def evaluate(
         DataError: If an example has no hard target, or one of a class that the network lacks.
     """
     check_labeled(test_set)
-    logits = compute_logits(network, test_set, precision=precision)
-    return measure_logits(logits, test_set.hard_targets)
+    hard_targets = test_set.hard_targets
+
+    def measure(logits: Tensor, indices: Tensor) -> Tensor:
+        return _errors_and_nll(logits, hard_targets[indices])
+
+    return _summarise(torch.cat(map_logits(network, test_set, measure, precision=precision)))
 
 
 def evaluate_members(
@@ -87,18 +116,28 @@ def measure_logits(
         DataError: If there is a hard target of a class that the logits lack.
         ShapeError: If the logits are those of several networks.
     """
+    return _summarise(_errors_and_nll(logits, hard_targets))
+
+
+def _errors_and_nll(logits: Tensor, hard_targets: Tensor) -> Tensor:
+    """Return for each example whether it is an error, and -log q of its class, `[examples, 2]`."""
     if logits.ndim != 2:
         found = f"expected logits [examples, classes], got {list(logits.shape)}"
         raise ShapeError(f"{found}; try attar.evaluate_members for a cohort")
     classes, largest = logits.shape[1], int(hard_targets.max())
     if largest >= classes:
         raise DataError(f"expected hard targets in 0..{classes - 1}, as logits go, got {largest}")
-    errors = int(is_error(logits, hard_targets).sum())
+    nll = negative_log_likelihood(logits, hard_targets)
+    return torch.stack([is_error(logits, hard_targets).double(), nll], dim=1)
+
+
+def _summarise(measured: Tensor) -> Evaluation:
+    errors, examples = int(measured[:, 0].sum()), len(measured)
     return Evaluation(
-        examples=len(hard_targets),
+        examples=examples,
         errors=errors,
-        accuracy=1 - errors / len(hard_targets),
-        nll=float(negative_log_likelihood(logits, hard_targets).mean()),
+        accuracy=1 - errors / examples,
+        nll=float(measured[:, 1].mean()),
     )
 
 

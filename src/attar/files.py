@@ -4,6 +4,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         FolderError: If the folder cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # No two have one name: on a disk that machines share they may have one process id.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(content)

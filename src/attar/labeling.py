@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from attar.data import TransferSet, name_views
+from attar.data import ExampleSet, name_views
 from attar.errors import AttarError, DataError, check_positive
 from attar.precision import keep_freed_memory
 from attar.progress import reporting
@@ -48,7 +48,7 @@ class LabelingProgress:
 
 def label(
     teacher: object,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     folder: Path | str,
     *,
     encoding: Encoding | None = None,
@@ -90,8 +90,8 @@ def label(
         The finished store.
 
     Raises:
-        DataError: If a logit is not finite; it names the example. If views are asked for that the
-            set or the teacher cannot give.
+        DataError: If the teacher fails on an example, or a logit is not finite; it names the
+            example. If views are asked for that the set or the teacher cannot give.
         ShapeError: If the teacher's classes are not the transfer set's.
         StoreError: If the folder holds another store.
         FolderError: If it cannot be written, or the disk is full.
@@ -102,7 +102,7 @@ def label(
     asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(Path(folder), plan)
-    meter = _Meter(plan, writer.missing())
+    meter = LabelingMeter(plan, writer.missing())
     with reporting(progress) as report:
         report(meter.now())
         for shard in _write(writer, asked, transfer_set, batch_size, count):
@@ -113,7 +113,7 @@ def label(
 
 def make_plan(
     teacher: Teacher,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     encoding: Encoding,
     views: Sequence[int],
     shard_examples: int,
@@ -136,7 +136,7 @@ def make_plan(
         encoding=encoding,
         data=transfer_set.fingerprint(),
         teacher=teacher.fingerprint(),
-        members=tuple(member.fingerprint() for member in _members(teacher)),
+        members=tuple(member.fingerprint() for member in members_of(teacher)),
         views=tuple(
             View(view, name_views(seen), getattr(seen, "seed", None)) if view else View(0)
             for view in views
@@ -148,12 +148,12 @@ def make_plan(
 def _write(
     writer: TargetWriter,
     teacher: Teacher,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     batch_size: int,
     workers: int,
 ) -> Iterator[Shard]:
     """Write the missing shards, and yield each as it is stored."""
-    members = _members(teacher) or (teacher,)
+    members = members_of(teacher) or (teacher,)
     stopped, computing = threading.Event(), threading.Semaphore(workers)
 
     def write(shard: Shard) -> Shard | None:
@@ -189,7 +189,7 @@ def _write(
                 future.cancel()
 
 
-def _members(teacher: Teacher) -> tuple[Teacher, ...]:
+def members_of(teacher: Teacher) -> tuple[Teacher, ...]:
     """Return an ensemble's members; none of a single teacher."""
     if isinstance(teacher, Ensemble):
         return teacher.teachers
@@ -204,7 +204,7 @@ def _members(teacher: Teacher) -> tuple[Teacher, ...]:
 
 def _logits(
     teacher: Teacher,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     shard: Shard,
     batch_size: int,
     stopped: threading.Event,
@@ -213,7 +213,40 @@ def _logits(
     for indices in torch.arange(shard.start, shard.stop).split(batch_size):
         if stopped.is_set():
             raise CancelledError
-        yield teacher.logits(transfer_set.batch(indices, shard.view))
+        yield ask(teacher, transfer_set, indices, shard.view)
+
+
+def ask(teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int) -> Tensor:
+    """Ask a teacher about some examples; if it breaks, find the first one that it breaks on.
+
+    Raises:
+        DataError: If the teacher raises an error that is none of attar's; it names the example.
+    """
+    try:
+        return teacher.logits(transfer_set.batch(indices, view))
+    except AttarError:
+        raise
+    except Exception as error:  # of the user's code
+        found, cause = _find_failing(teacher, transfer_set, indices, view) or (None, error)
+        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+        together = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
+        which, advice = (
+            (together, "try a smaller batch_size")
+            if found is None
+            else (f"example {found}", "look at it, or leave it out")
+        )
+        raise DataError(f"the teacher fails on {which}, view {view}: {reason}; {advice}") from cause
+
+
+def _find_failing(
+    teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int
+) -> tuple[int, Exception] | None:
+    for index in indices:
+        try:
+            teacher.logits(transfer_set.batch(index[None], view))
+        except Exception as error:
+            return int(index), error
+    return None
 
 
 @contextmanager
@@ -227,18 +260,21 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Meter:
+class LabelingMeter:
     """Counts stored rows, and from that tells when the labeling will end."""
 
     def __init__(self, plan: StorePlan, missing: Sequence[Shard]) -> None:
+        """Start the clock."""
         self.total = len(plan.views) * plan.member_count * plan.examples
         self.done = self.total - sum(shard.stop - shard.start for shard in missing)
         self.before, self.started = self.done, time.monotonic()
 
     def add(self, shard: Shard) -> None:
+        """Count a shard that was stored."""
         self.done += shard.stop - shard.start
 
     def now(self) -> LabelingProgress:
+        """Tell how far it is."""
         here, seconds = self.done - self.before, time.monotonic() - self.started
         speed = here / seconds if here else 0.0
         left = (self.total - self.done) / speed if speed else None

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from attar import __version__
+from attar.cli.compare import compare
 from attar.cli.data import data
 from attar.cli.explore import explore
 from attar.cli.export import export
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 add_commands(app)
+app.command("compare")(compare)
 app.command("explore")(explore)
 app.command("export")(export)
 app.add_typer(data)

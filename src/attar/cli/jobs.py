@@ -1,5 +1,6 @@
 """`attar init`, `plan`, `run`, and single steps: a whole distillation from a job file."""
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +9,41 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from attar.cli.engines import choose_cluster, make_engine
 from attar.cli.terminal import showing
 from attar.files import write_size
 from attar.jobs import PARTS, Part, read_job, run_job
 from attar.jobs.planning import JobPlan, plan_job
+from attar.jobs.scaling import LabelingCost, scale_labeling
 from attar.jobs.template import write_template
 from attar.progress import duration
 
 JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.TOML")]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        help="local: in this process; ray: over processes of a Ray cluster. By default as the "
+        "job's table [cluster] says, which has the same keys.",
+        metavar="ENGINE",
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="The Ray cluster's head, such as 10.0.0.1:6379; by default what RAY_ADDRESS says, "
+        "else Ray is started on this machine.",
+        show_default=False,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="How many processes of the cluster work at once; by default one for each processor.",
+        show_default=False,
+    ),
+]
 
 _HELP: dict[Part, str] = {
     "train": "Train the teachers that the job file has a table [teacher.train] for.",
@@ -39,24 +67,44 @@ def init(
     print(f"wrote {' and '.join(map(str, written))}; next: attar plan {path}, attar run {path}")
 
 
-def plan(job: JobFile) -> None:
+def plan(job: JobFile, on: On = None, workers: Workers = None) -> None:
     """Say what a job will take, before anything is spent: bytes, time, memory, lost information.
 
-    It measures a few batches, in seconds, and writes nothing.
+    It measures a few batches, in seconds, and writes nothing. With `--on ray --workers 64` it says
+    what labeling takes with so many processes of a cluster, from that measurement on this machine.
     """
-    show_plan(job, plan_job(read_job(job)))
+    chosen = choose_cluster(read_job(job), on, None, workers)
+    found = plan_job(chosen)
+    show_plan(job, found)
+    if chosen.settings.cluster.engine == "ray":
+        show_scaling(found.labeling, chosen.settings.cluster.workers or os.cpu_count() or 1)
 
 
-def run(job: JobFile) -> None:
+def show_scaling(cost: LabelingCost, workers: int) -> None:
+    """Print what labeling takes of a cluster, with fewer and with more workers than asked for."""
+    table = Table(title=f"labeling on Ray, in {cost.shards:,} shards")
+    for name in ("workers", "time", "writes", "reads"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("limited by")
+    for count in sorted({1, max(1, workers // 4), workers, 4 * workers}):
+        each = scale_labeling(cost, count)
+        rates = (f"{write_size(rate)}/s" for rate in (each.write_rate, each.read_rate))
+        table.add_row(f"{count:,}", duration(each.seconds), *rates, each.bottleneck)
+    Console(width=None if Console().is_terminal else 130).print(table)
+
+
+def run(job: JobFile, on: On = None, address: Address = None, workers: Workers = None) -> None:
     """Do a whole job: train what must be trained, label, distill, compare."""
-    _do(job, PARTS)
+    _do(job, PARTS, on, address, workers)
 
 
-def make_command(part: Part) -> Callable[[Path], None]:
+def make_command(part: Part) -> Callable[..., None]:
     """Make the command of one step."""
 
-    def command(job: JobFile) -> None:
-        _do(job, (part,))
+    def command(
+        job: JobFile, on: On = None, address: Address = None, workers: Workers = None
+    ) -> None:
+        _do(job, (part,), on, address, workers)
 
     command.__doc__ = f"{_HELP[part]}\n\n{_MORE}"
     return command
@@ -68,13 +116,20 @@ def add_commands(app: typer.Typer) -> None:
     for name, command in (("init", init), ("plan", plan), ("run", run)):
         app.command(name)(command)
     for part in PARTS:
-        app.command(part)(make_command(part))
+        if part != "compare":  # which has more to offer, see attar.cli.compare
+            app.command(part)(make_command(part))
 
 
-def _do(path: Path, parts: Collection[Part]) -> None:
-    job = read_job(path)
-    with showing() as show:
-        run_job(job, parts, show)
+def _do(
+    path: Path,
+    parts: Collection[Part],
+    on: str | None,
+    address: str | None,
+    workers: int | None,
+) -> None:
+    job = choose_cluster(read_job(path), on, address, workers)
+    with make_engine(job.settings.cluster) as engine, showing() as show:
+        run_job(job, parts, show, engine)
     print(f"results are in {job.folder}")
 
 

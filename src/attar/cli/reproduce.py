@@ -14,10 +14,14 @@ from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
 from attar.recipes import (
     ensemble,
+    generalist,
+    losses,
     missing_digits,
     missing_digits_pages,
     mnist,
     mnist_pages,
+    regularizer,
+    specialists,
     speech,
     speech_regularizer,
     temperature,
@@ -136,5 +140,8 @@ def log_step(events: TensorBoardLog, progress: Progress) -> None:
         events(progress.step, run=progress.stage)
 
 
-for _recipe in (mnist, temperature, missing_digits, ensemble, speech, speech_regularizer):
+for _recipe in (
+    mnist, temperature, missing_digits, ensemble, generalist, specialists, regularizer, losses,
+    speech, speech_regularizer,
+):  # fmt: skip
     reproduce.command(_recipe.EXPERIMENT)(make_command(_recipe))

@@ -59,7 +59,7 @@ def read_image_folder(
     """
     folder = Path(folder)
     _import_pillow(folder)
-    paths, labels = _list_images(folder, class_names)
+    paths, labels = list_images(folder, class_names)
     decode = partial(_decode, size=size, colors=colors)
     shape = (len(paths), *decode(paths[0]).shape)
     if cache is None:
@@ -72,7 +72,18 @@ def read_image_folder(
     )
 
 
-def _list_images(folder: Path, class_names: Sequence[str] | None) -> tuple[list[Path], Any]:
+def read_images(
+    paths: Sequence[Path], *, size: tuple[int, int] | None, colors: Colors
+) -> NDArray[np.uint8]:
+    """Decode images, all of one size, to bytes `[examples, channels, height, width]`."""
+    decode = partial(_decode, size=size, colors=colors)
+    images = np.empty((len(paths), *decode(paths[0]).shape), np.uint8)
+    _decode_all(images, list(paths), decode, None)
+    return images
+
+
+def list_images(folder: Path, class_names: Sequence[str] | None) -> tuple[list[Path], Any]:
+    """List the images of a folder of folders, and the class of each."""
     try:
         classes = sorted(
             each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")

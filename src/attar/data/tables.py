@@ -1,7 +1,5 @@
 """Transfer sets out of Parquet and CSV files, and of NumPy's own."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import pyarrow.parquet
 
 from attar.data.columns import check_column_names, convert_table
 from attar.data.labels import make_labeled_set
+from attar.data.npz import NOT_NUMPY, damaged, read_npz
 from attar.data.transfer_set import TransferSet
 from attar.errors import DataError, file_error
 
@@ -64,9 +63,9 @@ def read_table(
     except OSError as error:
         if not path.is_file():
             raise file_error("read", path, error) from error
-        raise _damaged(path, error) from error  # pyarrow's, for some of what is damaged
+        raise damaged(path, error) from error  # pyarrow's, for some of what is damaged
     except (pa.ArrowException, EOFError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     return convert_table(
         table,
         inputs=inputs,
@@ -104,14 +103,7 @@ def read_arrays(
         ShapeError: If there is not one hard target for each example.
     """
     path = Path(path)
-    try:
-        arrays = _load(path, [name for name in (inputs, target, "class_names") if name])
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise _damaged(path, error) from error
+    arrays = _load(path, [name for name in (inputs, target, "class_names") if name])
     if path.suffix == ".npy":
         arrays, inputs = {"inputs": arrays[""]}, "inputs"
     if may_lack_target and target not in arrays:
@@ -151,12 +143,16 @@ def _read(path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
 
 def _load(path: Path, wanted: list[str]) -> dict[str, Any]:
     if path.suffix == ".npy":
-        return {"": np.lib.format.open_memmap(path, mode="r")}
+        try:
+            return {"": np.lib.format.open_memmap(path, mode="r")}
+        except OSError as error:
+            raise file_error("read", path, error) from error
+        except NOT_NUMPY as error:
+            raise damaged(path, error) from error
     if path.suffix != ".npz":
         raise DataError(f"expected a .npz or .npy file, got {path}")
-    # Opened here, as NumPy leaves a file that is no archive open.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {"names": list(arrays)} | {name: arrays[name] for name in wanted if name in arrays}
+    names, arrays = read_npz(path, wanted)
+    return {"names": list(names)} | arrays
 
 
 def _to_labels(labels: np.ndarray, name: str, path: Path) -> Any:  # noqa: ANN401
@@ -166,8 +162,3 @@ def _to_labels(labels: np.ndarray, name: str, path: Path) -> Any:  # noqa: ANN40
             f"got {labels.dtype} {list(labels.shape)}"
         )
     return pa.array(labels.astype(str) if labels.dtype.kind == "S" else labels)
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{path} is damaged, or not what it is called: {reason}")

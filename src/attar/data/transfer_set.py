@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -125,6 +125,11 @@ class TransferSet:
             return torch.arange(len(self._stored), device=self._stored.device)
         return self._ids
 
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory the stored inputs take."""
+        return self._stored.numel() * self._stored.element_size()
+
     def __len__(self) -> int:
         return len(self._stored if self._ids is None else self._ids)
 
@@ -148,8 +153,36 @@ class TransferSet:
         ids = indices if self._ids is None else self._ids[indices]
         inputs = self._stored.index_select(0, ids)
         if view != 0:
-            inputs = self._see(inputs, ids, view)
-        return Batch(_scale(inputs), self._stored_targets[ids], indices, view)
+            inputs = see(self._views, inputs, ids, view)
+        return Batch(scale(inputs), self._stored_targets[ids], indices, view)
+
+    def shuffle(self, generator: torch.Generator) -> Iterator[Int64[Tensor, " examples"]]:
+        """Yield the numbers of all examples, in a random order."""
+        yield torch.randperm(len(self), generator=generator)
+
+    def __copy__(self) -> "TransferSet":
+        """Share the tensors as they are."""
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hold tensors as NumPy bytes, which processes on one machine may share without a copy."""
+        tensors = {name: self.__dict__[name] for name in ("_stored", "_stored_targets", "_ids")}
+        packed = {
+            name: (to_bytes(tensor).obj, tensor.dtype, tuple(tensor.shape))
+            for name, tensor in tensors.items()
+            if tensor is not None
+        }
+        return self.__dict__ | packed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make tensors of the bytes again."""
+        self.__dict__ |= state
+        for name in ("_stored", "_stored_targets", "_ids"):
+            if state[name] is not None:
+                content, dtype, shape = state[name]
+                self.__dict__[name] = to_inputs(content).view(dtype).reshape(shape)
 
     def subset(self, indices: Int64[Tensor, " kept"]) -> "TransferSet":
         """Choose some examples; classes, views and example ids stay, and no input is copied.
@@ -180,38 +213,53 @@ class TransferSet:
     def _fingerprint(self) -> str:
         ids = self.example_ids
         renumbered = not torch.equal(ids, torch.arange(len(ids), device=ids.device))
-        header = {
-            "shape": [len(self), *self._stored.shape[1:]],
-            "dtype": str(self._stored.dtype),
-            "class_names": self.class_names,
-            "renumbered": renumbered,
-        }
+        shape = [len(self), *self._stored.shape[1:]]
+        header = header_of(shape, self._stored.dtype, self.class_names, renumbered=renumbered)
         sha256 = hashlib.sha256(json.dumps(header).encode())
         for rows in ids.split(rows_per_chunk(self._stored, CHUNK_BYTES)):
-            sha256.update(_to_bytes(self._stored.index_select(0, rows)))
-        sha256.update(_to_bytes(self.hard_targets))
+            sha256.update(to_bytes(self._stored.index_select(0, rows)))
+        sha256.update(to_bytes(self.hard_targets))
         if renumbered:
-            sha256.update(_to_bytes(ids))
+            sha256.update(to_bytes(ids))
         return sha256.hexdigest()
 
-    def _see(self, inputs: Tensor, ids: Tensor, view: int) -> Tensor:
-        if view < 0:
-            raise DataError(f"expected view >= 0, got {view}; view 0 is the plain example")
-        if self._views is None:
-            raise DataError(
-                f"expected a set with views, got view {view} of one without; "
-                "try with_views(Jitter(...)), or view 0"
-            )
-        seen = self._views(inputs, ids, view)
-        if seen.shape != inputs.shape or seen.dtype != inputs.dtype:
-            raise ShapeError(
-                f"expected views to keep {list(inputs.shape)} {inputs.dtype}, "
-                f"got {list(seen.shape)} {seen.dtype} from {self._views}"
-            )
-        return seen
+
+def see(views: ViewFn | None, inputs: Tensor, ids: Tensor, view: int) -> Tensor:
+    """Make a view of stored inputs; raise `DataError` if there is no such view."""
+    if view < 0:
+        raise DataError(f"expected view >= 0, got {view}; view 0 is the plain example")
+    if views is None:
+        raise DataError(
+            f"expected a set with views, got view {view} of one without; "
+            "try with_views(Jitter(...)), or view 0"
+        )
+    seen = views(inputs, ids, view)
+    if seen.shape != inputs.shape or seen.dtype != inputs.dtype:
+        raise ShapeError(
+            f"expected views to keep {list(inputs.shape)} {inputs.dtype}, "
+            f"got {list(seen.shape)} {seen.dtype} from {views}"
+        )
+    return seen
 
 
-def _scale(inputs: Tensor) -> Tensor:
+def header_of(
+    shape: list[int],
+    dtype: torch.dtype,
+    class_names: tuple[str, ...],
+    *,
+    renumbered: bool = False,
+) -> dict[str, object]:
+    """Say what a fingerprint begins with."""
+    return {
+        "shape": shape,
+        "dtype": str(dtype),
+        "class_names": class_names,
+        "renumbered": renumbered,
+    }
+
+
+def scale(inputs: Tensor) -> Tensor:
+    """Turn stored inputs into what networks take."""
     if inputs.dtype == torch.uint8:
         return inputs.float().div_(255)
     if inputs.dtype in TOKEN_DTYPES:
@@ -219,5 +267,6 @@ def _scale(inputs: Tensor) -> Tensor:
     return inputs if inputs.dtype == torch.float64 else inputs.float()
 
 
-def _to_bytes(tensor: Tensor) -> memoryview:
+def to_bytes(tensor: Tensor) -> memoryview:
+    """Show the bytes of a tensor."""
     return tensor.contiguous().cpu().view(torch.uint8).numpy().data

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from attar.errors import AttarError, JobError, file_error
 from attar.jobs.lines import Key, find_line, show_key
-from attar.jobs.settings import TABLES, JobSettings, Table, validate
+from attar.jobs.settings import TABLES, JobSettings, validate
+from attar.jobs.table import Table
 from attar.jobs.values import AUTO
 
 Details = Mapping[str, Any]  # pydantic's, of an error: type, loc, msg, input

@@ -15,6 +15,7 @@ from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet
 from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
+from attar.jobs.scaling import LabelingCost, cost_labeling, scale_labeling
 from attar.jobs.searching import SEARCH, check_search, learned_from
 from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
 from attar.jobs.steps import Step
@@ -72,6 +73,7 @@ class JobPlan:
     durations: tuple[Duration, ...]
     memory_bytes: int | None  # at its highest; None if this system does not tell
     note: str  # what could not be told, and why; mostly nothing
+    labeling: LabelingCost  # of one worker
 
 
 def plan_job(job: Job) -> JobPlan:
@@ -106,12 +108,13 @@ def _plan(job: Job) -> JobPlan:
         store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
         logits, seconds = _ask(job, teacher, transfer_set)
     temperatures = _temperatures(job)
-    workers = job.settings.soft_targets.workers or os.cpu_count() or 1
-    labeling = Duration(
-        "label",
-        store.examples * len(store.views) * seconds / workers,
-        f"{seconds * 1000:.3g} ms an example on one thread, {workers} worker(s)",
-    )
+    cost = cost_labeling(store, transfer_set, seconds)
+    is_ray = job.settings.cluster.engine == "ray"
+    table = job.settings.cluster if is_ray else job.settings.soft_targets
+    workers = table.workers or os.cpu_count() or 1
+    taken = scale_labeling(cost, workers).seconds if is_ray else cost.worker_seconds / workers
+    detail = f"{seconds * 1000:.3g} ms an example on one thread, {workers} worker(s)"
+    labeling = Duration("label", taken, detail)
     return JobPlan(
         examples=store.examples,
         classes=store.classes,
@@ -127,6 +130,7 @@ def _plan(job: Job) -> JobPlan:
         ),
         memory_bytes=_memory(store, workers),
         note="" if is_trained else _NOT_TRAINED,
+        labeling=cost,
     )
 
 

@@ -1,8 +1,7 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
-import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from attar.data import TransferSet
 from attar.errors import FolderError
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, show_comparison
+from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
 from attar.jobs.file import Job
 from attar.jobs.searching import check_search
 from attar.jobs.sources import (
@@ -23,7 +23,7 @@ from attar.jobs.sources import (
     load_transfer_set,
     make_network,
 )
-from attar.jobs.steps import JobProgress, Step, Tell
+from attar.jobs.steps import Step, Tell
 from attar.jobs.students import (
     STUDENT,
     TEACHER,
@@ -35,7 +35,7 @@ from attar.jobs.students import (
     train_baseline,
     train_teacher,
 )
-from attar.labeling import LabelingProgress, label, make_plan
+from attar.labeling import make_plan
 from attar.records import read_json, write_json
 from attar.targets import Dense, Encoding, SoftTargets, Sparse
 from attar.targets.encoding import encoding_to_json
@@ -49,13 +49,19 @@ TARGETS = "targets"
 OWNER = "job.json"  # says whose results a folder holds
 
 
-def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
+def run_job(
+    job: Job,
+    parts: Collection[Part],
+    tell: Tell,
+    engine: Engine = Engine(),  # noqa: B008 (frozen)
+) -> None:
     """Do parts of a job, in their order; what they need of the others has to be there.
 
     Args:
         job: The job.
         parts: Which of train, label, distill (with the baseline) and compare.
         tell: Gets lines to be shown, and how far each step is.
+        engine: What does the work; by default this process.
 
     Raises:
         JobError: If the job file names what does not fit, or a part that is needed is not done.
@@ -64,7 +70,7 @@ def run_job(job: Job, parts: Collection[Part], tell: Tell) -> None:
     """
     with hold_folder(job.folder):
         _claim(job)
-        JobRun(job, frozenset(parts), tell).do()
+        JobRun(job, frozenset(parts), tell, engine).do()
 
 
 def choose_encoding(job: Job) -> Encoding:
@@ -80,6 +86,7 @@ class JobRun:
     job: Job
     parts: frozenset[Part]
     tell: Tell
+    engine: Engine = field(default_factory=Engine)
 
     @cached_property
     def transfer_set(self) -> TransferSet:
@@ -116,11 +123,7 @@ class JobRun:
 
     def once(self, step: Step, make: Callable[[Step, Tell], None]) -> None:
         """Do a step, unless it is done."""
-        if step.begin(self.tell):
-            return
-        started = time.monotonic()
-        make(step, self.tell)
-        self.tell(f"{step.title}: done in {time.monotonic() - started:,.1f} s")
+        do_in_turn([StepWork(step, make)], self.tell)
 
     def train(self) -> None:
         """Train the teachers that are to be trained."""
@@ -129,9 +132,14 @@ class JobRun:
         ]
         if not trainable and self.parts == {"train"}:
             self.tell("nothing to train: the job file has no [teacher.train]")
-        for position in trainable:
-            step = teacher_step(self.job, self.transfer_set, position)
-            self.once(step, partial(train_teacher, self.job, self.transfer_set, position))
+        works = [
+            StepWork(
+                teacher_step(self.job, self.transfer_set, position),
+                partial(train_teacher, self.job, self.transfer_set, position),
+            )
+            for position in trainable
+        ]
+        self.engine.do_all(works, self.tell)
 
     def trained(self, position: int) -> Path | None:
         """Return the weights of a teacher that the job trains, made sure that they are current."""
@@ -155,7 +163,7 @@ class JobRun:
         """Do the step that labels."""
         table = self.job.settings.soft_targets
         with self.job.blaming("soft_targets", but=FolderError):
-            label(
+            self.engine.label(
                 self.teacher,
                 self.transfer_set,
                 step.place / TARGETS,
@@ -163,7 +171,7 @@ class JobRun:
                 views=table.views,
                 batch_size=table.batch_size,
                 workers=table.workers,
-                progress=lambda now: tell(_show_labeling(step, now)),
+                progress=lambda now: tell(show_labeling(step, now)),
             )
         step.finish(f"{TARGETS}/manifest.json")
 
@@ -192,18 +200,19 @@ class JobRun:
 
     def distill(self) -> None:
         """Train the students, and the baseline."""
-        settings, store = self.job.settings, self.store()
-        for seed in settings.distill.seeds:
-            network = make_network(self.job, "student", seed=seed)
-            step = distill_step(self.job, network, store, self.transfer_set, seed)
-            self.once(step, partial(distill_student, self.job, network, store, self.transfer_set))
-        if settings.baseline is None:
-            return
-        for seed in settings.distill.seeds:
-            network = make_network(self.job, "student", seed=seed)
-            plan = plan_baseline(self.job, self.transfer_set, seed)
-            step = baseline_step(self.job, network, plan, self.transfer_set)
-            self.once(step, partial(train_baseline, self.job, network, plan))
+        job, transfer_set, store = self.job, self.transfer_set, self.store()
+        works = []
+        for seed in job.settings.distill.seeds:
+            network = make_network(job, "student", seed=seed)
+            step = distill_step(job, network, store, transfer_set, seed)
+            make = partial(distill_student, job, network, store, transfer_set)
+            works.append(StepWork(step, make))
+        for seed in job.settings.distill.seeds if job.settings.baseline else ():
+            network = make_network(job, "student", seed=seed)
+            plan = plan_baseline(job, transfer_set, seed)
+            step = baseline_step(job, network, plan, transfer_set)
+            works.append(StepWork(step, partial(train_baseline, job, network, plan)))
+        self.engine.do_all(works, self.tell)
 
     def compare(self) -> None:
         """Compare the teacher and the students on the test set."""
@@ -285,12 +294,3 @@ def _claim(job: Job) -> None:
 def _show_encoding(encoding: Encoding) -> str:
     content = encoding_to_json(encoding)
     return "dense" if content["kind"] == "dense" else f"sparse, k {content['k']}"
-
-
-def _show_labeling(step: Step, now: LabelingProgress) -> JobProgress:
-    return JobProgress(
-        title=step.title,
-        fraction=now.fraction,
-        detail=str(now).partition(" · ")[2],  # what follows its own title
-        seconds_left=now.seconds_left,
-    )

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from attar.jobs.cluster_table import ClusterTable
+from attar.jobs.table import Table
 from attar.jobs.values import (
     Count,
     NotNegative,
@@ -18,12 +20,6 @@ from attar.losses import Mean
 from attar.teachers import Answers
 from attar.training import OptimizerName
 from attar.training.settings import ScheduleName
-
-
-class Table(BaseModel):
-    """A table of the job file: what is not named here is an error, and nothing is converted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SetTable(Table):
@@ -269,6 +265,7 @@ class JobSettings(Table):
     distill: DistillTable
     baseline: BaselineTable | None = Field(default=None, description="without it, none is trained")
     compare: CompareTable = CompareTable()
+    cluster: ClusterTable = ClusterTable()
 
 
 TABLES: dict[tuple[str, ...], type[Table]] = {
@@ -282,6 +279,7 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
     ("distill",): DistillTable,
     ("baseline",): BaselineTable,
     ("compare",): CompareTable,
+    ("cluster",): ClusterTable,
 }
 
 

@@ -1,5 +1,12 @@
 """The losses of distillation: on dense soft targets, and on those that a store holds."""
 
+from attar.losses.alternatives import (
+    correlation_distance,
+    decoupled_divergence,
+    standardize_logits,
+    standardized_kl_divergence,
+    transformed_teacher_divergence,
+)
 from attar.losses.checks import UNLABELED
 from attar.losses.dense import (
     PerClass,
@@ -14,6 +21,7 @@ from attar.losses.dense import (
 )
 from attar.losses.means import Mean, check_mean, mean_logits
 from attar.losses.members import MemberWeights, member_distillation_loss
+from attar.losses.output_layer import RowsLoss, output_layer_loss
 from attar.losses.soft_targets import (
     DenseTargets,
     SoftTargetBatch,
@@ -31,10 +39,13 @@ __all__ = [
     "MemberWeights",
     "PerClass",
     "PerExample",
+    "RowsLoss",
     "SoftTargetBatch",
     "SparseProbabilities",
     "SparseTargets",
     "check_mean",
+    "correlation_distance",
+    "decoupled_divergence",
     "distillation_loss",
     "interpolate_tail",
     "kl_divergence",
@@ -42,10 +53,14 @@ __all__ = [
     "logit_matching",
     "mean_logits",
     "member_distillation_loss",
+    "output_layer_loss",
     "soft_cross_entropy",
     "soft_cross_entropy_with_teacher_logits",
     "softmax_with_temperature",
     "sparse_distillation_loss",
     "sparse_soft_cross_entropy",
+    "standardize_logits",
+    "standardized_kl_divergence",
     "to_probabilities",
+    "transformed_teacher_divergence",
 ]

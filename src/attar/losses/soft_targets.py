@@ -67,6 +67,13 @@ class SparseTargets:
 
     def member(self, position: int) -> "SparseTargets":
         """Choose one along the first axis, which is the members' where a batch has several."""
+        return self._choose(position)
+
+    def rows(self, rows: slice) -> "SparseTargets":
+        """Choose some examples of a batch."""
+        return self._choose(rows)
+
+    def _choose(self, position: int | slice) -> "SparseTargets":
         return replace(self, **{name: getattr(self, name)[position] for name in _COLUMNS})
 
     def to(self, device: torch.device) -> "SparseTargets":

@@ -16,10 +16,11 @@ from attar.data import TransferSet
 from attar.errors import DivergedError, FolderError, file_error
 from attar.evaluation import Evaluation, evaluate, evaluate_members
 from attar.files import write_atomically
-from attar.progress import TimeLeft
+from attar.recipes.work import Progress as Progress
+from attar.recipes.work import WorkMeter as WorkMeter
 from attar.records import read_json, write_json
 from attar.teachers.fingerprints import hash_network
-from attar.training import LossFn, Step, TrainingRun, TrainingSettings, load_weights, save_weights
+from attar.training import LossFn, TrainingRun, TrainingSettings, load_weights, save_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +47,6 @@ class Trained:
     wall_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an experiment is."""
-
-    title: str  # of the stage
-    epoch: int
-    epochs: int
-    fraction: float  # of the whole experiment's work
-    errors: int | None  # of the network in training, when last counted
-    examples_per_second: float
-    seconds_left: float | None  # of the whole experiment; None before anything is known
-    stage: str = ""  # name of its files
-    step: Step | None = None
-
-    def __str__(self) -> str:
-        speed = f"{self.examples_per_second:,.0f} examples/s"
-        errors = "" if self.errors is None else f"{self.errors} errors · "
-        return f"{self.title} · epoch {self.epoch}/{self.epochs} · {errors}{speed}"
-
-
-class WorkMeter:
-    """Knows how much of an experiment is done, and from that when it will end."""
-
-    def __init__(self, total: float) -> None:
-        """Take the work of all stages, in the units of `Stage.work`."""
-        self.total, self.done = total, 0.0
-        self._time_left = TimeLeft(total)
-
-    def add(self, work: float, *, by_earlier_run: bool = False) -> None:
-        """Count work as done; what an earlier run did tells nothing about this one's speed."""
-        self.done += work
-        if not by_earlier_run:
-            self._time_left.add(work)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """The estimated time to the end; None as long as that can't be told."""
-        return self._time_left.seconds(self.total - self.done)
-
-
 def train_stage(
     stage: Stage,
     transfer_set: TransferSet,
@@ -94,10 +55,14 @@ def train_stage(
     folder: Path,
     test_set: TransferSet,
     meter: WorkMeter,
+    measurements: int = 20,
+    views: Sequence[int] | None = None,
 ) -> Generator[Progress, None, Trained]:
     """Train the stage's network, or go on where an earlier process stopped, or load what it left.
 
     Leaves `<name>.safetensors` (the weights) and `<name>.json` (settings, evaluation, every epoch).
+    About `measurements` times it is measured on `test_set` in between; `views` are those of
+    `TrainingRun`.
 
     Yields:
         How far it is, after every step.
@@ -107,12 +72,10 @@ def train_stage(
     """
     network = stage.make_network()
     work = stage.work(len(transfer_set))
-    record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
-    if record.exists():
-        load_weights(weights, network)
+    earlier = read_trained(stage, folder, network)
+    if earlier is not None:
         meter.add(work, by_earlier_run=True)
-        return Trained(network, *_read_record(record))
-
+        return earlier
     checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
     run = TrainingRun(
         network,
@@ -121,9 +84,28 @@ def train_stage(
         stage.settings,
         checkpoint=checkpoint,
         measure=lambda network: asdict(evaluate(network, test_set, precision="auto")),
+        measurements=measurements,
+        views=views,
     )
     meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
-    yield from _follow(run, stage, work, meter)
+    yield from follow_run(run, stage, work, meter)
+    return leave_network(stage, network, run, folder, test_set)
+
+
+def read_trained(stage: Stage, folder: Path, network: nn.Module) -> Trained | None:
+    """Put the weights that an earlier run left into the network; None if there are none."""
+    record = folder / f"{stage.name}.json"
+    if not record.exists():
+        return None
+    load_weights(folder / f"{stage.name}.safetensors", network)
+    return Trained(network, *_read_record(record))
+
+
+def leave_network(
+    stage: Stage, network: nn.Module, run: TrainingRun, folder: Path, test_set: TransferSet
+) -> Trained:
+    """Evaluate the network at the end of its run, and leave it in the folder."""
+    record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
     seconds = sum(epoch.train_seconds for epoch in run.history)
     evaluation = evaluate(network, test_set)
     _check_nll(stage.title, evaluation)
@@ -137,7 +119,7 @@ def train_stage(
             "history": [asdict(epoch) for epoch in run.history],
         },
     )
-    checkpoint.unlink(missing_ok=True)
+    (folder / f"{stage.name}.checkpoint.safetensors").unlink(missing_ok=True)
     return Trained(network, evaluation, seconds)
 
 
@@ -149,9 +131,10 @@ def _read_record(path: Path) -> tuple[Evaluation, float]:
         raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
 
 
-def _follow(
+def follow_run(
     run: TrainingRun, stage: Stage, work: float, meter: WorkMeter
 ) -> Generator[Progress, None, None]:
+    """Do the steps that are left of a stage's run, and yield how far it is after each."""
     examples_per_step = len(run.transfer_set) / run.steps_per_epoch
     measured = [epoch.measurements for epoch in run.history if epoch.measurements]
     errors = int(measured[-1]["errors"]) if measured else None
@@ -251,7 +234,7 @@ def train_cohort_stage(
         measurements=10,
     )
     meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
-    yield from _follow(run, stage, work, meter)
+    yield from follow_run(run, stage, work, meter)
     seconds = sum(epoch.train_seconds for epoch in run.history)
     evaluations = evaluate_members(cohort, test_set)
     for member, each in enumerate(evaluations):

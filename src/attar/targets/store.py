@@ -53,6 +53,10 @@ class SoftTargets:
             check_size(folder / entry.shard.name, entry)
         return cls(folder, plan, entries)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Map it anew where it is unpickled."""
+        return type(self), (self.folder.absolute(), self.plan, self.entries)
+
     def __len__(self) -> int:
         """Count the examples."""
         return self.plan.examples

@@ -1,5 +1,6 @@
 """Writing a store, a shard at a time; what is there already is never made again."""
 
+import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,23 @@ class TargetWriter:
                 found = f"{folder} holds other files ({others[0]}, ...)"
                 raise StoreError(f"expected an empty folder, but {found}; give another")
             write_plan(folder, plan)
+
+    @classmethod
+    def join(cls, folder: Path, plan: StorePlan) -> "TargetWriter":
+        """Write into a folder that another process, maybe on another machine, has claimed.
+
+        Raises:
+            StoreError: If the folder is not claimed here, for this plan.
+        """
+        if not (folder / PLAN).exists():
+            raise StoreError(
+                f"expected {folder} as {platform.node()} sees it to have the {PLAN} that was just "
+                "written there, got none; give a folder on a disk that all machines share"
+            )
+        check_same_plan(folder, read_plan(folder), plan)
+        writer = cls.__new__(cls)
+        writer.folder, writer.plan = folder, plan
+        return writer
 
     def missing(self) -> tuple[Shard, ...]:
         """Tell which shards are still to be written; none of a finished store."""

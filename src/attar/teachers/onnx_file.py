@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,13 @@ class OnnxTeacher:
         self.class_names = _read_class_names(session)
         self._inputs = self._check_inputs()
         self._output = self._choose_output()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the file again where it is unpickled, as a session cannot travel."""
+        open_again = partial(
+            OnnxTeacher, classes=self.classes, answers=self.answers, padding=self.padding
+        )
+        return open_again, (self._path.absolute(),)
 
     def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
         """Run the network.

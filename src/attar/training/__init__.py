@@ -1,15 +1,19 @@
 """The loop that trains one network: seeded, resumable bit for bit, quick on a CPU."""
 
 from attar.training.checkpoints import load_weights, save_weights
+from attar.training.large_output import LargeOutput, through_output_layer
 from attar.training.loop import LossFn, fit, hard_target_loss
 from attar.training.run import Epoch, Measure, Step, TrainingRun
 from attar.training.settings import OptimizerName, TrainingSettings, make_settings
+from attar.training.sharing import Share
 
 __all__ = [
     "Epoch",
+    "LargeOutput",
     "LossFn",
     "Measure",
     "OptimizerName",
+    "Share",
     "Step",
     "TrainingRun",
     "TrainingSettings",
@@ -18,4 +22,5 @@ __all__ = [
     "load_weights",
     "make_settings",
     "save_weights",
+    "through_output_layer",
 ]

@@ -4,18 +4,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from attar.data import Batch, TransferSet, mix_seed, name_views
+from attar.data import Batch, ExampleSet, cut, mix_seed, name_views
 from attar.errors import AttarError, check_positive
 from attar.files import remove_partials
 from attar.precision import keep_freed_memory
 from attar.training.checkpoints import load_checkpoint, save_checkpoint
 from attar.training.loop import LossFn, fit
 from attar.training.settings import TrainingSettings
+from attar.training.sharing import Share
 
 _ORDERS, _STEPS = 0, 1  # two streams of seeds
 
@@ -83,7 +85,7 @@ class TrainingRun:
     def __init__(
         self,
         network: nn.Module,
-        transfer_set: TransferSet,
+        transfer_set: ExampleSet,
         loss_fn: LossFn,
         settings: TrainingSettings,
         *,
@@ -93,6 +95,7 @@ class TrainingRun:
         views: Sequence[int] | None = None,
         measure: Measure | None = None,
         measurements: int = 20,
+        share: Share | None = None,
     ) -> None:
         """Prepare the run; go on from the checkpoint if it is there.
 
@@ -110,17 +113,25 @@ class TrainingRun:
                 shows view e of a set that has views, and the plain examples of one that has none.
             measure: Measures the network at the ends of some epochs, of the last one always.
             measurements: About how many times.
+            share: What this process does of each batch, if several train the network; by default
+                all of it.
 
         Raises:
-            AttarError: If `measurements` is not positive, or `views` has no number.
+            AttarError: If `measurements` is not positive, `views` has no number, or a batch has
+                fewer examples than there are processes.
             DataError: If there is a checkpoint and the set's views don't say what they do.
             FolderError: If the checkpoint is damaged, or of another run.
         """
         check_positive(measurements=measurements)
         self.network, self.transfer_set, self.loss_fn = network, transfer_set, loss_fn
-        self.settings = settings
+        self.settings, self._share = settings, share or Share()
         self.steps_per_epoch = math.ceil(len(transfer_set) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
+        if len(transfer_set) // self.steps_per_epoch < self._share.workers:
+            raise AttarError(
+                f"expected a batch_size of {self._share.workers} at least, an example for each of "
+                f"the processes, got {settings.batch_size} for {len(transfer_set)} examples"
+            )
         self.steps_done = 0
         self.history: tuple[Epoch, ...] = ()
         self._epoch_losses, self._epoch_seconds = 0.0, 0.0
@@ -152,17 +163,17 @@ class TrainingRun:
         keep_freed_memory()
         rate = self._set_learning_rate()
         losses = fit(
-            self.network,
+            self._share.wrap(self.network),
             self._batches(),
-            self.loss_fn,
+            self._loss,
             self._optimizer,
-            step_seed=lambda step: mix_seed(self.settings.seed, _STEPS, step),
+            step_seed=self._step_seed,
             first_step=self.steps_done + 1,
             clip_norm=self.settings.clip_norm,
             precision=self.settings.precision,
         )
         saved_at = started = time.monotonic()
-        for loss in losses:
+        for loss in map(self._share.average, losses):
             self.steps_done += 1
             self._epoch_losses += loss
             self._epoch_seconds += time.monotonic() - started
@@ -179,16 +190,31 @@ class TrainingRun:
 
     def _batches(self) -> Iterator[Batch]:
         """Yield the batches of the steps left; an epoch's differ by one example at most."""
-        first = self.steps_done
-        for step in range(first, self.steps):
-            epoch, position = divmod(step, self.steps_per_epoch)
-            if position == 0 or step == first:
-                generator = torch.Generator().manual_seed(
-                    mix_seed(self.settings.seed, _ORDERS, epoch)
-                )
-                order = torch.randperm(len(self.transfer_set), generator=generator)
-                parts = order.tensor_split(self.steps_per_epoch)
-            yield self.transfer_set.batch(parts[position], self._view(epoch))
+        sizes = self._batch_sizes()
+        first_epoch, first = divmod(self.steps_done, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.settings.epochs):
+            seed = mix_seed(self.settings.seed, _ORDERS, epoch)
+            order = self.transfer_set.shuffle(torch.Generator().manual_seed(seed))
+            for indices in islice(cut(order, sizes), first, None):
+                part = indices.tensor_split(self._share.workers)[self._share.rank]
+                yield self.transfer_set.batch(part, self._view(epoch))
+            first = 0
+
+    def _batch_sizes(self) -> list[int]:
+        """Return how many examples each batch of an epoch has."""
+        size, more = divmod(len(self.transfer_set), self.steps_per_epoch)
+        return [size + (place < more) for place in range(self.steps_per_epoch)]
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        loss = self.loss_fn(logits, batch)
+        if self._share.workers == 1:
+            return loss
+        whole = self._batch_sizes()[self.steps_done % self.steps_per_epoch]
+        return loss * self._share.scale(len(batch.indices), whole)
+
+    def _step_seed(self, step: int) -> int:
+        seed = mix_seed(self.settings.seed, _STEPS, step)
+        return seed if self._share.is_first else mix_seed(seed, self._share.rank)
 
     def _view(self, epoch: int) -> int:
         """Return the number of the view that an epoch shows, the first epoch being 0."""
@@ -219,7 +245,7 @@ class TrainingRun:
         return epoch
 
     def _save(self) -> None:
-        if self._checkpoint is None:
+        if self._checkpoint is None or not self._share.is_first:
             return
         state = {
             "steps_done": self.steps_done,

@@ -1,0 +1,62 @@
+"""`--on ray`: the engine that does a job's work."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_args
+
+from attar.errors import AttarError, check_positive
+from attar.jobs import Job
+from attar.jobs.cluster_table import ClusterTable, EngineName
+from attar.jobs.engine import Engine
+from attar.targets import SoftTargets
+
+
+def choose_cluster(job: Job, on: str | None, address: str | None, workers: int | None) -> Job:
+    """Put the command line's options in the place of what the job file says.
+
+    Raises:
+        AttarError: If there is no such engine, or it does not take the options.
+    """
+    engines = get_args(EngineName)
+    if on is not None and on not in engines:
+        raise AttarError(f"expected --on {' or '.join(engines)}, got {on!r}")
+    if workers is not None:
+        check_positive(workers=workers)
+    given = {"engine": on, "address": address, "workers": workers}
+    table = job.settings.cluster.model_copy(
+        update={name: value for name, value in given.items() if value is not None}
+    )
+    if table.engine == "local" and (address is not None or workers is not None):
+        name = "--address" if address is not None else "--workers"
+        raise AttarError(f"expected --on ray beside {name}, got an engine that takes none: local")
+    return replace(job, settings=job.settings.model_copy(update={"cluster": table}))
+
+
+@contextmanager
+def make_engine(table: ClusterTable) -> Iterator[Engine]:
+    """Make what does a job's work; at the end of the body, what it has started is stopped.
+
+    Raises:
+        MissingExtraError: If it is Ray, and that is not installed.
+    """
+    if table.engine == "local":
+        yield Engine()
+        return
+    from attar import cluster  # Ray takes seconds to import
+
+    cluster.import_ray()
+    with ExitStack() as session:
+        chosen = cluster.Cluster(
+            address=table.address,
+            workers=table.workers,
+            cores=table.cores,
+            gpus=table.gpus,
+            session=session,
+        )
+
+        def label(*arguments: Any, workers: int | None, **options: Any) -> SoftTargets:  # noqa: ANN401
+            return cluster.label(*arguments, **options, cluster=chosen)
+
+        yield Engine(label, partial(cluster.do_all, cluster=chosen))

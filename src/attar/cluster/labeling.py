@@ -1,0 +1,180 @@
+"""Labeling on Ray: shards are the rows of a data set that a pool of actors works through."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
+from attar.cluster.starting import Cluster, connected, import_ray
+from attar.data import ExampleSet
+from attar.errors import check_positive
+from attar.labeling import LabelingMeter, LabelingProgress, ask, make_plan, members_of
+from attar.precision import keep_freed_memory
+from attar.progress import reporting
+from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter
+from attar.teachers import Teacher, as_teacher
+
+_WAVE = 10_000  # shards in one data set, whose rows the driver holds
+
+
+def label(
+    teacher: object,
+    transfer_set: ExampleSet,
+    folder: Path | str,
+    *,
+    encoding: Encoding | None = None,
+    views: Sequence[int] = (0,),
+    batch_size: int = 256,
+    shard_examples: int = 0,
+    progress: Callable[[LabelingProgress], None] | None = None,
+    cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
+) -> SoftTargets:
+    """Do what `attar.label` does, with processes of a Ray cluster; the store has the same bytes.
+
+    Each process holds the teacher, or one member of an ensemble, and works on one shard at a time:
+    it writes it itself, into a folder that all machines share. If a process or a machine is lost,
+    its shard is labeled by another. The manifest comes last. If this process is killed, the same
+    call goes on with the shards that are missing.
+
+    Args:
+        teacher: As for `attar.label`. It travels to the workers, and so do the user's own modules
+            that its code is in; packages have to be installed there.
+        transfer_set: The examples. Machines hold one copy each, whatever the number of workers.
+        folder: Of the store.
+        encoding: `Dense()` (the default) or `Sparse(k=...)`.
+        views: Numbers of the views to label.
+        batch_size: Examples that the teacher sees at once.
+        shard_examples: Examples in a shard.
+        progress: Called at the start and whenever a shard is stored.
+        cluster: Which one, and how many processes of it. A network is moved to the GPU it gets.
+
+    Returns:
+        The finished store.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        AttarError: As `attar.label` does, and if a worker cannot do its work; the finished shards
+            stay.
+    """
+    check_positive(batch_size=batch_size)
+    import_ray()
+    folder = Path(folder).absolute()
+    asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
+    plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
+    writer = TargetWriter(folder, plan)
+    missing = writer.missing()
+    meter = LabelingMeter(plan, missing)
+    with reporting(progress) as report:
+        report(meter.now())
+        if missing:
+            size = transfer_set.memory_bytes
+            with connected(cluster, shared_bytes=size) as count:
+                work = _Work(asked, transfer_set, folder, plan, batch_size)
+                for shard in _run(work, missing, min(count, len(missing)), cluster):
+                    meter.add(shard)
+                    report(meter.now())
+    return writer.finish()
+
+
+class _Work:
+    """What the workers have to do: what is large lies in the cluster's object store."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        transfer_set: ExampleSet,
+        folder: Path,
+        plan: StorePlan,
+        batch_size: int,
+    ) -> None:
+        members = members_of(teacher) or (teacher,)
+        self.members = [share(each, "the teacher") for each in members]
+        self.transfer_set = share(transfer_set, "the transfer set")
+        self.plan = share(plan, "the plan")
+        self.folder, self.batch_size = folder, batch_size
+        self.versions = versions()
+
+
+class _Labeler:
+    """A worker: it holds one member of the teacher at a time, and makes one shard at a time."""
+
+    def __init__(self, work: _Work, gpus: float) -> None:
+        self.work, self.gpus = work, gpus
+        self.computing = threading.Lock()
+        self.member: tuple[int, Teacher] | None = None
+        self.writer: TargetWriter | None = None
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Make shards; what goes wrong is a row as well, so that Ray does not try it again."""
+        return {
+            "number": rows["number"],
+            "fault": [self._try(int(number)) for number in rows["number"]],
+        }
+
+    def _try(self, number: int) -> str:
+        try:
+            with self.computing:
+                writer = self._begin()
+                shard = writer.plan.shard(number)
+                packed = writer.pack(shard, self._logits(shard))
+            writer.store(packed)  # while another thread computes the next shard
+        except Exception as error:
+            return fault(error)
+        return ""
+
+    def _begin(self) -> TargetWriter:
+        if self.writer is None:
+            check_versions(self.work.versions)
+            ray = import_ray()
+            torch.set_num_threads(1)
+            keep_freed_memory()
+            self.transfer_set: ExampleSet = ray.get(self.work.transfer_set)
+            self.writer = TargetWriter.join(self.work.folder, ray.get(self.work.plan))
+        return self.writer
+
+    def _logits(self, shard: Shard) -> Iterator[Tensor]:
+        teacher = self._member(shard.member)
+        for indices in torch.arange(shard.start, shard.stop).split(self.work.batch_size):
+            yield ask(teacher, self.transfer_set, indices, shard.view)
+
+    def _member(self, number: int) -> Teacher:
+        if self.member is None or self.member[0] != number:
+            self.member = None  # before the next one is there
+            teacher: Teacher = import_ray().get(self.work.members[number])
+            network = getattr(teacher, "network", None)
+            if self.gpus and isinstance(network, torch.nn.Module):
+                network.to("cuda")
+            self.member = number, teacher
+        return self.member[1]
+
+
+def _run(work: _Work, missing: Sequence[Shard], workers: int, cluster: Cluster) -> Iterator[Shard]:
+    """Have the missing shards made, and yield each as it is stored."""
+    ray = import_ray()
+    pool = ray.data.ActorPoolStrategy(
+        size=workers,
+        max_concurrent_calls_per_actor=2,  # one writes while the other computes
+        enable_true_multi_threading=True,
+        max_tasks_in_flight_per_actor=3,
+    )
+    for start in range(0, len(missing), _WAVE):
+        shards = {shard.number: shard for shard in missing[start : start + _WAVE]}
+        done = ray.data.from_items(
+            [{"number": number} for number in shards], override_num_blocks=len(shards)
+        ).map_batches(
+            _Labeler,
+            fn_constructor_args=(work, cluster.gpus),
+            batch_size=1,
+            compute=pool,
+            num_cpus=cluster.cores,
+            num_gpus=cluster.gpus or None,
+        )
+        with explaining():
+            for row in done.iter_rows():
+                if row["fault"]:
+                    raise revive(row["fault"])
+                yield shards[row["number"]]

@@ -1,0 +1,169 @@
+"""One student trained by several processes together, with Ray Train."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import attar
+from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
+from attar.cluster.starting import Cluster, connected, import_ray
+from attar.cluster.trainings import Board
+from attar.data import ExampleSet
+from attar.errors import AttarError
+from attar.progress import reporting
+from attar.targets import SoftTargets
+from attar.training import Share, Step
+
+_POLL_SECONDS, _TELL_SECONDS, _FAILURES = 0.3, 0.5, 3
+
+
+def distill(
+    student: nn.Module,
+    transfer_set: ExampleSet,
+    targets: SoftTargets | Path | str,
+    *,
+    checkpoint: Path | str,
+    progress: Callable[[Step], None] | None = None,
+    cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
+    **options: Any,  # noqa: ANN401
+) -> nn.Module:
+    """Do what `attar.distill` does, with several processes that each take a part of every batch.
+
+    With the same `batch_size`, the batch of all of them together, the weights are those of a single
+    process up to the rounding of sums, unless the student has dropout, whose masks differ, or
+    batch normalization, whose statistics are those of a part. Gradients go over gloo between
+    processors, over NCCL between GPUs.
+
+    Args:
+        student: As for `attar.distill`; trained in place.
+        transfer_set: The examples that were labeled. Each process reads those of its part.
+        targets: A finished store, or its folder, which all machines see.
+        checkpoint: File to go on from, in a folder that all machines share. If a process is lost,
+            all of them go on from it.
+        progress: Called now and then.
+        cluster: Which one; its workers are those that train the student.
+        options: The other arguments of `attar.distill`.
+
+    Returns:
+        The student, in evaluation mode.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        AttarError: As `attar.distill` does, and if a process fails.
+    """
+    import_ray()
+    checkpoint = Path(checkpoint).absolute()
+    store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
+    with reporting(progress) as report:
+        size = transfer_set.memory_bytes
+        with connected(cluster, shared_bytes=size) as count, explaining():
+            work = share(
+                (student, transfer_set, store, checkpoint, options, versions()), "the student"
+            )
+            _train(work, report, count, cluster, checkpoint)
+    return attar.distill(student, transfer_set, store, checkpoint=checkpoint, **options)  # the end
+
+
+def _train(
+    work: Any,  # noqa: ANN401
+    report: Callable[[Step], None],
+    workers: int,
+    cluster: Cluster,
+    checkpoint: Path,
+) -> None:
+    """Run Ray's trainer in a thread, and report what the first worker tells."""
+    import ray.train.torch
+
+    ray_ = import_ray()
+    board = ray_.remote(num_cpus=0)(Board).remote()
+    resources = {"CPU": cluster.cores} | ({"GPU": cluster.gpus} if cluster.gpus else {})
+    notes = checkpoint.with_name(f".{checkpoint.name}.ray")  # what Ray itself writes
+    trainer = ray.train.torch.TorchTrainer(
+        _take_part,
+        train_loop_config={"work": [work], "board": board},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers, use_gpu=cluster.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name="student",
+            storage_path=str(notes),
+            failure_config=ray.train.FailureConfig(max_failures=_FAILURES),
+        ),
+    )
+    failed: list[Exception] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_POLL_SECONDS)
+            for told in ray_.get(board.take.remote()):
+                if isinstance(told, str):
+                    raise revive(told)
+                report(told)
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
+        ray_.kill(board)
+    if failed:
+        raise revive(fault(failed[0]))
+
+
+def _take_part(config: dict[str, Any]) -> None:
+    """Be one of the processes."""
+    import ray.train.torch
+
+    student, transfer_set, store, checkpoint, options, expected = ray.get(config["work"][0])
+    context, board = ray.train.get_context(), config["board"]
+    rank, told_at = context.get_world_rank(), 0.0
+
+    def tell(step: Step) -> None:
+        nonlocal told_at
+        if rank == 0 and (time.monotonic() - told_at > _TELL_SECONDS or step.index == step.steps):
+            told_at = time.monotonic()
+            board.put.remote(step)
+
+    try:
+        check_versions(expected)
+        attar.distill(
+            student,
+            transfer_set,
+            store,
+            checkpoint=checkpoint,
+            progress=tell,
+            share=Share(rank, context.get_world_size(), _wrap, _average),
+            **options,
+        )
+        ray.get(board.put.remote(None))
+    except AttarError as error:
+        ray.get(board.put.remote(fault(error)))
+        raise
+
+
+def _wrap(network: nn.Module) -> nn.Module:
+    from ray.train.torch import get_device
+
+    device = get_device()
+    is_gpu = device.type == "cuda"
+    return nn.parallel.DistributedDataParallel(
+        network.to(device), device_ids=[device] if is_gpu else None
+    )
+
+
+def _average(value: float) -> float:
+    from ray.train.torch import get_device
+
+    total = torch.tensor(value, dtype=torch.float64, device=get_device())
+    torch.distributed.all_reduce(total)
+    return float(total) / torch.distributed.get_world_size()

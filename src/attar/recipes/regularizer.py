@@ -1,0 +1,286 @@
+"""Soft targets as regularizers: section 6 of Hinton, Vinyals & Dean (2015), table 5."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from attar.data import Distortion, TransferSet, draw_bits, mix_seed
+from attar.distillation import soft_target_loss
+from attar.errors import AttarError, check_positive
+from attar.evaluation import evaluate
+from attar.labeling import label
+from attar.models import ConvNet
+from attar.recipes.config import option
+from attar.recipes.early_stopping import train_to_the_best
+from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.generalist import (
+    DATA_HELP,
+    GENERALIST_HELP,
+    generalist_stage,
+    load_generalist,
+    load_sets,
+    make_generalist,
+    train_generalist,
+)
+from attar.recipes.generalist import Config as GeneralistConfig
+from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
+from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.targets import Sparse
+from attar.training import TrainingSettings, hard_target_loss
+
+EXPERIMENT = "regularizer"
+_DESIGNS, _SHARE, _HELD_OUT = 0, 1, 2  # streams of seeds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A network of all the data teaches the same network, which sees a few of them.
+
+    The paper gives 3 % of the examples; 1 of 16 designs a class is ours, and so are all settings.
+    Hard targets have early stopping: of the weights measured in training, those count that do best
+    on examples that are in neither set.
+    """
+
+    data: str = option("data/glyphs", DATA_HELP)
+    generalist: str = option("", GENERALIST_HELP)
+    classes: int = option(3000, "Take this many of the classes alone; 0 for all.")
+    generalist_epochs: int = option(4, "Its passes over all examples, if it is trained here.")
+    share: float = option(0.03, "Share of the examples in the second of the small sets.")
+    hard_steps: int = option(500, "Longest training on hard targets, in steps.")
+    soft_steps: int = option(1000, "Training on soft targets, in steps.")
+    batch_size: int = option(256, "Examples in a batch of the small sets.")
+    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
+    temperature: float = option(2.0, "Of the soft targets.")
+    k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
+    views: int = option(64, "Views of each example that the generalist labels.")
+    held_out: int = option(2000, "Examples for the early stopping.")
+    seed: int = option(0, "Of the small sets, the first weights, the order and the views.")
+
+    def __post_init__(self) -> None:
+        """Check what the networks, losses and settings made from it do not."""
+        check_positive(
+            hard_steps=self.hard_steps,
+            soft_steps=self.soft_steps,
+            batch_size=self.batch_size,
+            temperature=self.temperature,
+            views=self.views,
+            held_out=self.held_out,
+        )
+        if not 0 < self.share < 1:
+            raise AttarError(f"expected a share between 0 and 1, got {self.share}")
+
+
+QUICK = replace(
+    Config(),
+    classes=500,
+    generalist_epochs=8,
+    hard_steps=150,
+    soft_steps=400,
+    batch_size=128,
+    held_out=500,
+)
+PAPER = {  # frame accuracies of speech: on the examples trained on, and on the test set
+    "all": (0.634, 0.589),
+    "hard": (0.673, 0.445),
+    "soft": (0.654, 0.570),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SmallSet:
+    """A few of the training examples."""
+
+    name: str  # of its files
+    title: str
+    examples: TransferSet
+
+
+def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
+    """Run the experiment in `folder`, or what is left of it.
+
+    Yields:
+        How far it is.
+
+    Raises:
+        AttarError: If an option, the data or the folder cannot be used, or a training diverges.
+    """
+    path = folder / f"{EXPERIMENT}.json"
+    if is_finished(path, config):
+        return
+    general = GeneralistConfig(
+        data=config.data,
+        classes=config.classes,
+        epochs=config.generalist_epochs,
+        seed=config.seed,
+    )
+    train_set, test_set = load_sets(general)
+    teacher: nn.Module | None = None
+    if config.generalist:
+        teacher = load_generalist(config.generalist, train_set)
+    small, held_out = choose_sets(config, train_set)
+    stages = {
+        (each.name, kind): _stage(config, each, kind) for each in small for kind in ("hard", "soft")
+    }
+    work = sum(stages[each.name, kind].work(len(each.examples)) for each, kind in _pairs(small))
+    if teacher is None:
+        work += generalist_stage(general, train_set).work(len(train_set))
+    meter = WorkMeter(work)
+    with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
+        seconds = 0.0
+        if teacher is None:
+            trained = yield from train_generalist(general, train_set, test_set, folder, meter)
+            teacher, seconds = trained.network.eval(), trained.wall_seconds
+        networks: dict[tuple[str, str], Trained] = {}
+        for each, kind in _pairs(small):
+            stage = stages[each.name, kind]
+            if kind == "hard":
+                networks[each.name, kind] = yield from train_to_the_best(
+                    stage,
+                    each.examples.with_views(Distortion(seed=config.seed)),
+                    hard_target_loss,
+                    held_out=held_out,
+                    folder=folder,
+                    test_set=test_set,
+                    meter=meter,
+                )
+            else:
+                networks[each.name, kind] = yield from _distill(
+                    config, stage, each, teacher, test_set, folder, meter
+                )
+        result = _result(config, teacher, small, networks, train_set, test_set, command)
+        seconds += sum(one.wall_seconds for one in networks.values())
+        write_json(path, replace(result, wall_seconds=seconds))
+
+
+def _pairs(small: list[SmallSet]) -> list[tuple[SmallSet, str]]:
+    return [(each, kind) for each in small for kind in ("hard", "soft")]
+
+
+def choose_sets(config: Config, train_set: TransferSet) -> tuple[list[SmallSet], TransferSet]:
+    """Choose the two small sets by lot, and of the other examples those for the early stopping."""
+    everything = torch.arange(len(train_set))
+    lots = draw_bits(mix_seed(config.seed, _DESIGNS), 0, everything, draws=3)  # [examples, 3]
+    order = lots[:, 0].argsort()
+    targets = train_set.hard_targets[order]
+    by_class = targets.argsort(stable=True)  # within a class still in the order of the lots
+    sorted_targets = targets[by_class]
+    starts = torch.ones(len(targets), dtype=torch.bool)
+    starts[1:] = sorted_targets[1:] != sorted_targets[:-1]
+    designs = order[by_class[starts]].sort().values
+    count = max(1, round(config.share * len(train_set)))
+    share = lots[:, 1].argsort()[:count].sort().values
+    used = torch.isin(everything, torch.cat([designs, share]))
+    rest = lots[:, 2].masked_fill(used, torch.iinfo(torch.int64).max).argsort()
+    rest = rest[: min(config.held_out, int((~used).sum()))]
+    if not len(rest):
+        raise AttarError("expected examples in neither small set, got none; take a smaller share")
+    per_class = len(train_set) / train_set.classes
+    small = [
+        SmallSet("designs", f"1 of {per_class:.0f} designs a class", train_set.subset(designs)),
+        SmallSet("share", f"{config.share:.0%} of the examples", train_set.subset(share)),
+    ]
+    return small, train_set.subset(rest)
+
+
+def _stage(config: Config, small: SmallSet, kind: str) -> Stage:
+    steps = config.hard_steps if kind == "hard" else config.soft_steps
+    examples = small.examples
+    steps_per_epoch = -(-len(examples) // config.batch_size)
+    settings = TrainingSettings(
+        epochs=max(1, round(steps / steps_per_epoch)),
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        optimizer="adamw",
+        weight_decay=GeneralistConfig().weight_decay,
+        warmup_epochs=1,
+        seed=config.seed,
+    )
+
+    def make() -> ConvNet:
+        return make_generalist(GeneralistConfig(seed=config.seed), examples)
+
+    return Stage(f"{kind}-{small.name}", f"{kind} targets, {small.title}", make, settings)
+
+
+def _distill(
+    config: Config,
+    stage: Stage,
+    small: SmallSet,
+    teacher: nn.Module,
+    test_set: TransferSet,
+    folder: Path,
+    meter: WorkMeter,
+) -> Generator[Progress, None, Trained]:
+    """Label some views of the small set, and train on their soft targets alone."""
+    seen = small.examples.with_views(Distortion(seed=config.seed))
+    views = range(1, config.views + 1)
+    k = min(config.k, small.examples.classes)
+    store = label(
+        teacher, seen, folder / f"targets-{small.name}", encoding=Sparse(k=k), views=views
+    )
+    loss_fn = soft_target_loss(
+        store, temperature=config.temperature, soft_weight=1.0, hard_weight=0.0
+    )
+    return (
+        yield from train_stage(
+            stage,
+            seen,
+            loss_fn,
+            folder=folder,
+            test_set=test_set,
+            meter=meter,
+            measurements=1,
+            views=views,
+        )
+    )
+
+
+def _result(
+    config: Config,
+    teacher: nn.Module,
+    small: list[SmallSet],
+    networks: dict[tuple[str, str], Trained],
+    train_set: TransferSet,
+    test_set: TransferSet,
+    command: str,
+) -> ExperimentResult:
+    def row(name: str, metric: str, value: float, paper: float | None) -> ResultRow:
+        return ResultRow.over_seeds(name, [value], metric=metric, paper=paper)
+
+    on_trained, on_test = "accuracy on its examples", "accuracy on other fonts"
+    whole = evaluate(teacher, test_set).accuracy
+    rows = [row("all examples, hard targets", on_test, whole, PAPER["all"][1])]
+    for each, kind in _pairs(small):
+        # The paper's small set is 3 % of the examples; it has no other.
+        papers = PAPER[kind] if each.name == "share" else (None, None)
+        trained = networks[each.name, kind]
+        name = f"{each.title}, {kind} targets"
+        seen = evaluate(trained.network, each.examples).accuracy
+        rows += [
+            row(name, on_trained, seen, papers[0]),
+            row(name, on_test, trained.evaluation.accuracy, papers[1]),
+            row(
+                name,
+                "share of the whole data's accuracy",
+                trained.evaluation.accuracy / whole,
+                None if papers[1] is None else papers[1] / PAPER["all"][1],
+            ),
+        ]
+    return ExperimentResult(
+        experiment=EXPERIMENT,
+        command=command,
+        rows=tuple(rows),
+        config=asdict(config),
+        machine=this_machine(),
+        wall_seconds=0.0,
+        details={
+            "examples": {each.name: len(each.examples) for each in small} | {"all": len(train_set)},
+            "evaluations": {
+                f"{kind}-{name}": asdict(one.evaluation) for (name, kind), one in networks.items()
+            },
+            "notes": ["The paper's numbers are of frames of speech: compare the shares."],
+        },
+    )

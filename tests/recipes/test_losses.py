@@ -1,0 +1,81 @@
+from functools import partial
+from itertools import islice
+
+import pytest
+import torch
+
+from attar.data import load_mnist
+from attar.errors import AttarError
+from attar.evaluation import evaluate
+from attar.recipes import losses, stages
+from attar.recipes.soft_losses import HARD, HINTON, SOFT_LOSSES, Candidate, cohort_loss
+from attar.records import ExperimentResult
+from attar.training import TrainingRun, load_weights
+
+TINY = losses.Config(
+    seeds=2, teacher_units=8, teacher_epochs=1, student_units=4, temperatures="2", choice_epochs=1,
+    soft_weights="1,4", epochs=2, batch_size=100, held_out=100,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def small_and_often_saved(monkeypatch, few_digits):
+    monkeypatch.setattr(losses, "load_mnist", lambda: few_digits)
+    monkeypatch.setattr(stages, "TrainingRun", partial(TrainingRun, checkpoint_seconds=0.0))
+
+
+def run(folder, *, steps=None):
+    return list(islice(losses.run(TINY, folder, command="attar ..."), steps))
+
+
+def test_an_abandoned_run_goes_on_and_tells_what_its_networks_do(tmp_path, few_digits):
+    total = 1 + 2 + 2 * 2 * 3  # batches of the teacher, the choice, two seeds
+    assert len(run(tmp_path, steps=5)) == 5
+    assert len(run(tmp_path)) == total - 5
+    assert run(tmp_path) == []
+    result = ExperimentResult.read(tmp_path / "losses.json")
+    assert [row.name for row in result.rows] == [HARD, *SOFT_LOSSES]
+    for seed in range(2):
+        cohort = losses.final_stage(TINY, seed).make_network()
+        load_weights(tmp_path / f"students-{seed}.safetensors", cohort)
+        errors = [evaluate(each, few_digits.test).errors for each in cohort.members()]
+        assert [row.values[seed] for row in result.rows] == errors
+    assert len(result.details["notes"]) == len(SOFT_LOSSES)
+    assert {each["loss"] for each in result.details["chosen"]} == set(SOFT_LOSSES)
+
+
+def test_each_loss_gets_the_settings_with_the_fewest_held_out_errors(tmp_path):
+    run(tmp_path)
+    details = ExperimentResult.read(tmp_path / "losses.json").details
+    tried = details["held-out errors"]
+    for chosen in details["chosen"]:
+        own = {
+            (each["temperature"], each["soft_weight"]): each["errors"]
+            for each in tried
+            if each["loss"] == chosen["loss"]
+        }
+        assert len(own) == 2
+        assert own[chosen["temperature"], chosen["soft_weight"]] == min(own.values())
+
+
+def test_each_member_learns_with_its_own_loss():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 8, 10, generator=generator, requires_grad=True)
+    v = torch.randn(300, 10, generator=generator)
+    batch = load_mnist().train.batch(torch.arange(8))
+    members = [None, Candidate(HINTON, 2.0, 3.0), Candidate("DIST", 1.0, 1.0)]
+    cohort_loss(members, v)(logits, batch).backward()
+    for place, member in enumerate(members):
+        alone = logits[place : place + 1].detach().requires_grad_()
+        cohort_loss([member], v)(alone, batch).backward()
+        torch.testing.assert_close(logits.grad[place], alone.grad[0])
+    q, p = (logits[1] / 2).softmax(1), (v[:8] / 2).softmax(1)
+    hard = logits[1].softmax(1) - torch.nn.functional.one_hot(batch.hard_targets, 10)
+    torch.testing.assert_close(logits.grad[1], (hard + 3.0 * 2.0 * (q - p)).detach() / 8)
+
+
+def test_wrong_settings_are_told():
+    with pytest.raises(AttarError, match="expected temperatures as numbers"):
+        losses.Config(temperatures="warm")
+    with pytest.raises(AttarError, match="expected seeds > 0"):
+        losses.Config(seeds=0)

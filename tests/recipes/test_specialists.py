@@ -1,0 +1,155 @@
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from attar.cli import main
+from attar.comparison import Comparison
+from attar.data.glyphs import pack_images
+from attar.errors import AttarError, FolderError
+from attar.recipes import specialists
+from attar.recipes.specialist_models import load_models
+from attar.records import ExperimentResult
+from attar.specialists import specialist_path
+
+CLASSES, SIDE = 12, 8
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory):
+    """Draw a folder of glyphs: a pattern for each class, a little of it changed by each face."""
+    folder = tmp_path_factory.mktemp("glyphs")
+    generator = np.random.default_rng(0)
+    patterns = generator.integers(0, 256, (CLASSES, SIDE, SIDE))
+    for name, faces in (("train", 8), ("val", 4)):
+        label = np.tile(np.arange(CLASSES), faces)
+        noise = generator.integers(0, 256, (len(label), SIDE, SIDE))
+        images = ((patterns[label] + noise) // 2).astype(np.uint8)
+        face = np.repeat(np.arange(faces), CLASSES)
+        np.savez(folder / f"{name}.npz", images=pack_images(images), label=label, face=face)
+    names = np.array([f"face {number}" for number in range(8)])
+    np.savez(folder / "meta.npz", classes=0x4E00 + np.arange(CLASSES), face_name=names)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(glyphs):
+    return specialists.Config(
+        data=str(glyphs), generalist_epochs=2, specialists=3, special_classes=4, sketch_size=16,
+        sketch_examples=96, epochs=2, batch_size=16, distilled_examples=48, k=4,
+    )  # fmt: skip
+
+
+def run(config, folder, *, steps=None):
+    return list(islice(specialists.run(config, folder, command="attar ..."), steps))
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run(tiny, folder)
+    return folder
+
+
+def read(folder):
+    return ExperimentResult.read(folder / "specialists.json")
+
+
+@pytest.mark.paper
+def test_tables_2_to_4_and_the_distilled_network_are_there(finished):
+    result = read(finished)
+    names = [row.name for row in result.rows]
+    assert names[:6] == [
+        "generalist",
+        "with 3 specialists",
+        "one network, distilled from all",
+        "one network, trained on as long without",
+        "generalist",
+        "3 specialists",
+    ]
+    assert [row.paper for row in result.rows[:6]] == [25.0, 26.1, None, None, 43.1, 45.9]
+    table_4 = result.details["table 4"]
+    assert names[6:] == list(table_4)
+    gained = sum(each["more_right"] for each in table_4.values())
+    per_example = 100 / 48
+    assert gained * per_example == pytest.approx(
+        result.rows[1].mean - result.rows[0].mean, abs=0.02
+    )
+    assert all(len(names.split()) == 4 for names in result.details["table 2"])
+    assert "points in top-1 accuracy (95 % interval" in " ".join(result.details["notes"])
+
+
+@pytest.mark.parametrize("stop", [3, 5, 8])
+def test_an_abandoned_run_goes_on_and_ends_alike(tiny, finished, tmp_path, stop):
+    total = len(run(tiny, tmp_path, steps=stop))
+    kept = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("specialist-*")}
+    assert total == stop
+    run(tiny, tmp_path)
+    assert [row.values for row in read(tmp_path).rows] == [
+        row.values for row in read(finished).rows
+    ]
+    assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in kept.items())
+    assert run(tiny, tmp_path) == []
+
+
+def test_compare_finds_what_the_run_found(finished, glyphs, tmp_path, capsys, shape_hints_off):
+    words = ["compare", str(finished), "--on", str(glyphs / "val.npz"), "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "--no-latency"])
+    assert not caught.value.code
+    assert "with 3 specialists" in capsys.readouterr().out
+    found = Comparison.read(tmp_path / "comparison.json")
+    rows = read(finished).rows
+    accuracies = [100 * model.mean("accuracy") for model in found.models]
+    assert accuracies == pytest.approx([row.mean for row in rows[:4]], abs=0.01)
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["{run}"], "expected --on FILE.npz"),
+        (["{run}", "--on", "{glyphs}/none.npz"], "cannot read"),
+        (["{glyphs}", "--on", "{glyphs}/val.npz"], "found no run.json in"),
+        (["{glyphs}/val.npz", "--on", "{glyphs}/val.npz"], "with a run's folder alone"),
+    ],
+)
+def test_what_compare_cannot_use_is_told_in_a_line(
+    finished, glyphs, capsys, shape_hints_off, words, message
+):
+    with pytest.raises(SystemExit) as caught:
+        main(["compare", *(word.format(run=finished, glyphs=glyphs) for word in words)])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("attar: error: ")
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_specialists_that_train_every_layer_have_no_trunk_in_common(tiny, tmp_path, glyphs):
+    config = replace(tiny, trains="all", epochs=1, distilled_examples=0)
+    run(config, tmp_path)
+    models, examples = load_models(tmp_path, glyphs / "val.npz")
+    ensemble = models["with 3 specialists"]
+    assert not list(ensemble.trunk.parameters())
+    right = ensemble(examples.batch(torch.arange(48)).inputs).argmax(1) == examples.hard_targets
+    assert 100 * right.double().mean().item() == pytest.approx(
+        read(tmp_path).rows[1].mean, abs=0.01
+    )
+
+
+def test_wrong_settings_and_folders_are_told(tiny, finished, tmp_path):
+    with pytest.raises(AttarError, match=r"fewer than 12 classes, .* got 3 of 12; lower"):
+        run(replace(tiny, special_classes=12), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(AttarError, match="special_classes of 2 or more, got 1"):
+        replace(tiny, special_classes=1)
+    with pytest.raises(AttarError, match="trains to be upper or all, got 'head'"):
+        replace(tiny, trains="head")
+    with pytest.raises(FolderError, match="with --epochs 2, not 3"):
+        run(replace(tiny, epochs=3), finished)
+    specialist_path(tmp_path, 0).write_bytes(b"no")
+    with pytest.raises(FolderError, match="holds other files"):
+        run(tiny, tmp_path)
