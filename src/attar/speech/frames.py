@@ -11,6 +11,7 @@ from torch import Tensor
 
 from attar.data import Batch, TransferSet, ViewFn, draw_integers, draw_uniform
 from attar.data.checks import check_indices
+from attar.data.transfer_set import see
 from attar.errors import AttarError, ShapeError, check_not_negative
 from attar.speech.packed import PackedFrames
 
@@ -47,7 +48,7 @@ class FrameSet(TransferSet):
         ids = self.example_ids[indices] if self._ids is not None else indices
         windows = self.packed.windows(ids)  # [batch, inputs]
         if view != 0:
-            windows = self._see(windows, ids, view)
+            windows = see(self.views, windows, ids, view)
         return Batch(windows, self._stored_targets[ids], indices, view)
 
     @cached_property
