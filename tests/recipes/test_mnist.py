@@ -433,6 +433,7 @@ def test_soft_targets_hand_down_what_the_teacher_learned_from_jitter(tmp_path, m
         seeds=1,
         teacher_units=200,
         teacher_epochs=20,
+        teacher_hidden_dropout=0.4,
         student_units=100,
         student_epochs=15,
         distilled_epochs=60,
