@@ -33,7 +33,7 @@ source = "networks.py:make_teacher"  # or "teacher.onnx", or scores made elsewhe
 [teacher.train]              # trains it on the hard targets; leave it out if there are weights
 epochs = 10
 batch_size = 128
-learning_rate = 0.001
+learning_rate = 0.002
 optimizer = "adamw"          # or "sgd"
 
 [soft_targets]               # what is kept of the teacher's answers
@@ -71,7 +71,7 @@ import attar
 def make_teacher() -> torch.nn.Module:
     """Make the cumbersome network."""
     return attar.mlp(
-        784, [1200, 1200], 10, hidden_dropout=0.4, max_norm=2.0, generator=torch.default_generator
+        784, [1200, 1200], 10, hidden_dropout=0.2, max_norm=2.0, generator=torch.default_generator
     )
 
 
