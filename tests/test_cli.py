@@ -389,6 +389,7 @@ def test_a_process_is_told_what_is_wrong_without_a_traceback(tmp_path):
     assert_one_line(done, "--seeds")
 
 
+@pytest.mark.slow
 def test_a_process_shows_results_in_plain_lines_and_keeps_them_on_a_full_disk(folder, folder_bytes):
     pytest.importorskip("resource", reason="needs setrlimit")
     before = folder_bytes(folder)

@@ -19,6 +19,7 @@ from attar.teachers import as_teacher
 pytest.importorskip("ray", reason="needs Ray: pip install 'attar[ray]'")
 pytestmark = [
     pytest.mark.ray,
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*"),
     pytest.mark.filterwarnings("ignore::FutureWarning:ray.*"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sockets and pipes that Ray leaves

@@ -187,6 +187,7 @@ run_job(read_job(Path("job.toml")), PARTS, lambda now: print(now, flush=True))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs SIGKILL")
 def test_killed_and_started_again_the_bytes_are_the_same(done, folder):
     at = "distill seed-0"

@@ -51,6 +51,7 @@ def test_an_unfinished_step_is_kept_too_and_goes_on_when_it_is_taken_back(tmp_pa
     assert told[-1].startswith("distill seed-0: temperature 4.0 -> 2.0; so it was once before")
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([1.0, 2.0, 4.0]), min_size=1, max_size=8))
 def test_whatever_changes_in_any_order_each_result_is_made_once(tmp_path_factory, temperatures):
     folder, made = tmp_path_factory.mktemp("job"), []

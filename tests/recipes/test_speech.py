@@ -14,6 +14,7 @@ from recipes.voices import tiny_config
 
 pytest.importorskip("kaldi_decoder", reason="needs attar[speech]")
 pytest.importorskip("jiwer", reason="needs attar[speech]")
+pytestmark = pytest.mark.slow  # several networks are trained
 
 
 def run(folder, config):

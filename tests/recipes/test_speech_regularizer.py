@@ -5,6 +5,7 @@ from attar.recipes import speech_regularizer
 from attar.records import ExperimentResult
 
 pytest.importorskip("kaldi_decoder", reason="needs attar[speech]")
+pytestmark = pytest.mark.slow  # several networks are trained
 
 
 def run(folder, config):

@@ -478,6 +478,7 @@ print(json.dumps({"kills": kills, "status": status}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_killed_at_random_moments_ends_with_the_same_weights_file(tmp_path):
     done = subprocess.run(
