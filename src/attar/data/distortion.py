@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from attar.data.counter import draw_bits, draw_uniform
-from attar.errors import AttarError, DataError, ShapeError, check_not_negative
+from attar.data.views import check_images, check_seed
+from attar.errors import AttarError, DataError, check_not_negative
 
 _DRAWS = 6  # shift down and right, scale of height and width, rotation, blur
 _NOISE = 2**32  # a stream of draws of its own: no seed of a user's is that far from another
@@ -64,8 +65,7 @@ class Distortion:
         )
         if max(self.blur, self.noise) > 1:
             raise AttarError(f"expected blur and noise in 0..1, got {self.blur}, {self.noise}")
-        if not 0 <= self.seed < 2**63:
-            raise AttarError(f"expected a seed in 0..2**63 - 1, got {self.seed}")
+        check_seed(self.seed)
 
     def __call__(
         self,
@@ -149,13 +149,6 @@ def _smooth(images: Tensor) -> Tensor:
 
 
 def _check(inputs: Tensor, example_ids: Tensor) -> None:
-    shape = list(inputs.shape)
-    if inputs.ndim < 3:
-        raise ShapeError(
-            f"expected images [batch, ..., height, width] to distort, got {shape}; "
-            "give the transfer set images, and flatten them in the network"
-        )
-    if len(inputs) != len(example_ids):
-        raise ShapeError(f"expected one id for each image, got {shape}, {len(example_ids)} ids")
+    check_images(inputs, example_ids, to="distort")
     if inputs.dtype != torch.uint8 and not inputs.is_floating_point():
         raise DataError(f"expected images of bytes or floats to distort, got {inputs.dtype}")

@@ -40,8 +40,7 @@ class Jitter:
         """Check the ranges."""
         if not isinstance(self.pixels, int) or self.pixels < 0:
             raise AttarError(f"expected a whole number of pixels, 0 or more, got {self.pixels}")
-        if not 0 <= self.seed < 2**63:
-            raise AttarError(f"expected a seed in 0..2**63 - 1, got {self.seed}")
+        check_seed(self.seed)
 
     def __call__(
         self,
@@ -70,18 +69,30 @@ class Jitter:
         return _windows(inputs, self.pixels - shift, margin=self.pixels)
 
     def _check(self, inputs: Tensor, example_ids: Tensor) -> None:
+        check_images(inputs, example_ids, to="jitter")
         shape = list(inputs.shape)
-        if inputs.ndim < 3:
-            raise ShapeError(
-                f"expected images [batch, ..., height, width] to jitter, got {shape}; "
-                "give the transfer set images, and flatten them in the network"
-            )
-        if len(inputs) != len(example_ids):
-            raise ShapeError(f"expected one id for each image, got {shape}, {len(example_ids)} ids")
         if self.pixels >= min(shape[-2:]):
             raise DataError(
                 f"expected images larger than the jitter of {self.pixels} pixels, got {shape}"
             )
+
+
+def check_seed(seed: int) -> None:
+    """Raise `AttarError` unless the generator of views takes the seed."""
+    if not 0 <= seed < 2**63:
+        raise AttarError(f"expected a seed in 0..2**63 - 1, got {seed}")
+
+
+def check_images(inputs: Tensor, example_ids: Tensor, *, to: str) -> None:
+    """Raise `ShapeError` unless these are images [batch, ..., height, width], one id for each."""
+    shape = list(inputs.shape)
+    if inputs.ndim < 3:
+        raise ShapeError(
+            f"expected images [batch, ..., height, width] to {to}, got {shape}; "
+            "give the transfer set images, and flatten them in the network"
+        )
+    if len(inputs) != len(example_ids):
+        raise ShapeError(f"expected one id for each image, got {shape}, {len(example_ids)} ids")
 
 
 def name_views(views: object) -> str:

@@ -152,9 +152,7 @@ def generalist_stage(config: Config, train_set: TransferSet) -> Stage:
         seed=config.seed,
     )
     make = lambda: make_generalist(config, train_set)  # noqa: E731
-    return Stage(
-        "generalist-network", f"generalist of {train_set.classes:,} classes", make, settings
-    )
+    return Stage(NETWORK, f"generalist of {train_set.classes:,} classes", make, settings)
 
 
 def train_generalist(

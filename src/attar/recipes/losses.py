@@ -1,19 +1,17 @@
 """Soft-target losses on MNIST, at equal budget, each with the settings that suit it."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import torch
-from torch import Tensor, nn
 
 from attar.cohorts import Cohort
 from attar.comparison import Comparison, compare
 from attar.data import Mnist, load_mnist
 from attar.errors import AttarError, check_not_negative, check_positive
-from attar.evaluation import compute_logits
 from attar.recipes import mnist
 from attar.recipes.config import option, parse_numbers
 from attar.recipes.folder import claim_folder, is_finished
@@ -23,10 +21,14 @@ from attar.recipes.stages import (
     Stage,
     TrainedCohort,
     WorkMeter,
-    kept_logits,
     train_cohort_stage,
 )
-from attar.recipes.teachers import TEACHERS_HELP, load_teachers, teacher_stage, train_teacher
+from attar.recipes.teachers import (
+    TEACHERS_HELP,
+    first_teacher_logits,
+    load_teachers,
+    teacher_stage,
+)
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.training import TrainingSettings
 
@@ -109,7 +111,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     work = choosing.work(kept) + sum(stage.work(len(data.train)) for stage in finals)
     meter = WorkMeter(work if given else work + teacher.work(len(data.train)))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
-        logits = yield from _teacher_logits(given, teacher, data, folder, meter)
+        logits = yield from first_teacher_logits(given, teacher, data, folder=folder, meter=meter)
         train = partial(train_cohort_stage, folder=folder, meter=meter)
         tried = yield from train(
             choosing,
@@ -126,17 +128,6 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             )
             trained.append(of_seed)
         write_json(path, _result(config, tried, chosen, trained, data, command))
-
-
-def _teacher_logits(
-    given: list[nn.Module], stage: Stage, data: Mnist, folder: Path, meter: WorkMeter
-) -> Generator[Progress, None, Tensor]:
-    network = given[0] if given else None
-    if network is None:
-        trained = yield from train_teacher(stage, data.train, data.test, folder=folder, meter=meter)
-        network = trained.network
-    path = folder / "teacher-0.logits.safetensors"
-    return kept_logits(path, network, partial(compute_logits, network, data.train))
 
 
 def choice_stage(config: Config) -> Stage:

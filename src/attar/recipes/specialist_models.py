@@ -60,7 +60,7 @@ def _load_specialists(
     else:
         its = specialists.generalist_config(config)
         generalist = generalists.make_generalist(its, examples)
-        load_weights(folder / "generalist-network.safetensors", generalist)
+        load_weights(folder / f"{generalists.NETWORK}.safetensors", generalist)
         generalist.eval()
     groups = read_groups(folder / "groups.safetensors")
     ensemble = load_ensemble(config, generalist, groups, folder, classes=examples.classes)

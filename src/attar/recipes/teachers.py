@@ -1,15 +1,17 @@
 """MNIST teachers for the experiments after the first: trained here, or those of an earlier run."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from attar.data import Jitter, TransferSet
+from attar.data import Jitter, Mnist, TransferSet
 from attar.errors import FolderError
+from attar.evaluation import compute_logits
 from attar.recipes import mnist
 from attar.recipes.config import restore_config
-from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
+from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, kept_logits, train_stage
 from attar.records import read_json
 from attar.training import hard_target_loss, load_weights
 
@@ -36,6 +38,26 @@ def train_teacher(
             stage, jittered, hard_target_loss, folder=folder, test_set=test_set, meter=meter
         )
     )
+
+
+def first_teacher_logits(
+    given: Sequence[nn.Module], stage: Stage, data: Mnist, *, folder: Path, meter: WorkMeter
+) -> Generator[Progress, None, Tensor]:
+    """Return the first given teacher's logits, or else those of one that is trained here.
+
+    Yields:
+        How far its training is.
+
+    Returns:
+        Of the plain training examples, shape `[examples, classes]`, in nats; kept in `folder`.
+    """
+    if given:
+        network = given[0]
+    else:
+        trained = yield from train_teacher(stage, data.train, data.test, folder=folder, meter=meter)
+        network = trained.network
+    path = folder / "teacher-0.logits.safetensors"
+    return kept_logits(path, network, partial(compute_logits, network, data.train))
 
 
 def load_teachers(given: str) -> list[nn.Module]:

@@ -1,17 +1,15 @@
 """Students of three sizes at eleven temperatures: section 3 of Hinton, Vinyals & Dean (2015)."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import stdev
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from attar.cohorts import Cohort
-from attar.data import Batch, Mnist, load_mnist
+from attar.data import Batch, load_mnist
 from attar.errors import AttarError, check_not_negative, check_positive
-from attar.evaluation import compute_logits
 from attar.figures import Curve, draw_curves
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.recipes import mnist
@@ -22,10 +20,14 @@ from attar.recipes.stages import (
     Stage,
     TrainedCohort,
     WorkMeter,
-    kept_logits,
     train_cohort_stage,
 )
-from attar.recipes.teachers import TEACHERS_HELP, load_teachers, teacher_stage, train_teacher
+from attar.recipes.teachers import (
+    TEACHERS_HELP,
+    first_teacher_logits,
+    load_teachers,
+    teacher_stage,
+)
 from attar.recipes.temperature_checks import PAPER as PAPER  # beside ours, as in every recipe
 from attar.recipes.temperature_checks import check_best_temperatures, check_high_temperatures
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
@@ -98,7 +100,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     all_stages = stages if given else [teacher, *stages]
     meter = WorkMeter(sum(stage.work(len(data.train)) for stage in all_stages))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
-        logits = yield from _teacher_logits(given, teacher, data, folder, meter)
+        logits = yield from first_teacher_logits(given, teacher, data, folder=folder, meter=meter)
         loss_fn = sweep_loss(config, logits)
         trained = {}
         for stage in stages:
@@ -108,17 +110,6 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         result = _result(config, trained, command)
         _draw(config, result, folder)
         write_json(path, result)
-
-
-def _teacher_logits(
-    given: Sequence[nn.Module], stage: Stage, data: Mnist, folder: Path, meter: WorkMeter
-) -> Generator[Progress, None, Tensor]:
-    network = given[0] if given else None
-    if network is None:
-        trained = yield from train_teacher(stage, data.train, data.test, folder=folder, meter=meter)
-        network = trained.network
-    path = folder / "teacher-0.logits.safetensors"
-    return kept_logits(path, network, partial(compute_logits, network, data.train))
 
 
 def student_stage(config: Config, units: int, seed: int) -> Stage:
