@@ -119,7 +119,7 @@ def test_a_finished_run_does_nothing_and_more_seeds_extend_it(finished, tmp_path
 def test_the_teacher_of_an_earlier_run_is_used(tmp_path, monkeypatch, few_digits):
     monkeypatch.setattr(mnist, "load_mnist", lambda: few_digits)
     tiny = mnist.Config(seeds=1, teacher_units=12, teacher_epochs=1, student_epochs=1,
-                        student_units=5, distilled_epochs="1")  # fmt: skip
+                        student_units=5, distilled_epochs=1)  # fmt: skip
     list(mnist.run(tiny, tmp_path / "mnist", command=""))
     config = replace(TINY, teachers=str(tmp_path / "mnist"))
     assert len(run(tmp_path / "run", config)) == STEPS - 2
