@@ -64,6 +64,9 @@ class Config:
         0,
         "Jittered views of the transfer set that students see, an epoch each, and the plain one.",
     )
+    mean_of_views: bool = option(
+        False, "Whether an example has the mean of its views' teacher logits as its soft targets."
+    )
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""
@@ -128,6 +131,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             cohort, seconds = trained.cohort, trained.wall_seconds
         views = range(config.views + 1)
         targets = [kept_targets(config, cohort, jittered, view, folder) for view in views]
+        if config.mean_of_views:
+            targets = [torch.stack(targets).mean(dim=0)] * len(views)
         of_seeds = []
         for stage in students:
             of_seed = yield from train_cohort_stage(
