@@ -130,9 +130,9 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             assert trained.cohort is not None
             cohort, seconds = trained.cohort, trained.wall_seconds
         views = range(config.views + 1)
-        targets = [kept_targets(config, cohort, jittered, view, folder) for view in views]
-        if config.mean_of_views:
-            targets = [torch.stack(targets).mean(dim=0)] * len(views)
+        targets = view_targets(
+            config, [kept_targets(config, cohort, jittered, view, folder) for view in views]
+        )
         of_seeds = []
         for stage in students:
             of_seed = yield from train_cohort_stage(
@@ -185,6 +185,14 @@ def kept_targets(
         return torch.stack([of_kinds[kind] for kind in config.kinds_made])
 
     return kept_logits(path, teachers, compute)
+
+
+def view_targets(config: Config, kept: list[Tensor]) -> list[Tensor]:
+    """Choose each view's targets: its own, or the mean of them all, which knows the example best.
+
+    Shifted images of an example are of one class, so the mean is an ensemble's over the shifts.
+    """
+    return [torch.stack(kept).mean(dim=0)] * len(kept) if config.mean_of_views else kept
 
 
 def at_temperature(
