@@ -55,13 +55,13 @@ def test_students_know_digits_that_they_never_saw(monkeypatch, tmp_path):
     some = Mnist(real.train.subset(torch.arange(2000)), real.test.subset(torch.arange(1000)))
     monkeypatch.setattr(missing_digits, "load_mnist", lambda: some)
     monkeypatch.setattr(missing_digits, "CASES", missing_digits.CASES[:1])
-    sizes = {"teacher_units": 60, "student_units": 60, "distilled_epochs": 30}
+    sizes = {"teacher_units": 60, "teacher_epochs": 30, "student_units": 60, "distilled_epochs": 60}
     config = replace(TINY, seeds=1, validation=500, batch_size=50, **sizes)
     rows = {(row.name, row.metric): row.mean for row in run(tmp_path, config).rows}
     first = "no 3 in the transfer set"
-    assert rows[first, "test errors on threes"] > 50
-    threes = rows[f"{first}, biases shifted as validation says", "test errors on threes"]
-    assert threes < 0.75 * rows[first, "test errors on threes"]
+    threes = rows[first, "test errors on threes"]
+    assert threes < 0.5 * 107
+    assert rows[first, "test errors"] - threes < 0.35 * (1000 - 107)
 
 
 def test_papers_numbers_stand_beside_ours(finished):

@@ -198,10 +198,11 @@ def _one(
     meter: WorkMeter,
 ) -> Generator[Progress, None, Outcome]:
     mnist_config = mnist.Config(temperature=config.temperature)
+    seen = transfer_set(config, case, data.train)
     trained = yield from train_stage(
         student_stage(config, case, seed),
-        transfer_set(config, case, data.train),
-        mnist.soft_loss(mnist_config, teacher_logits, hard_weight=0.0),
+        seen,
+        mnist.soft_loss(mnist_config, teacher_logits[seen.example_ids], hard_weight=0.0),
         folder=folder,
         test_set=data.test,
         meter=meter,
