@@ -91,13 +91,6 @@ def test_soft_targets_are_those_of_each_view_and_kind(finished, few_digits):
         torch.testing.assert_close(found[2], p[0])
 
 
-def test_views_of_an_example_may_share_the_mean_of_their_targets():
-    kept = [torch.tensor([[[0.0, 4.0]]]), torch.tensor([[[2.0, 0.0]]])]
-    assert ensemble.view_targets(TINY, kept) == kept
-    first, second = ensemble.view_targets(replace(TINY, mean_of_views=True), kept)
-    assert first.tolist() == second.tolist() == [[[1.0, 2.0]]]
-
-
 @pytest.mark.parametrize("stop", [1, 3, STEPS - 1])
 def test_an_abandoned_run_goes_on_and_ends_alike(finished, tmp_path, stop):
     assert len(run(tmp_path, steps=stop)) == stop

@@ -64,9 +64,6 @@ class Config:
         0,
         "Jittered views of the transfer set that students see, an epoch each, and the plain one.",
     )
-    mean_of_views: bool = option(
-        False, "Whether an example has the mean of its views' teacher logits as its soft targets."
-    )
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""
@@ -130,9 +127,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             assert trained.cohort is not None
             cohort, seconds = trained.cohort, trained.wall_seconds
         views = range(config.views + 1)
-        targets = view_targets(
-            config, [kept_targets(config, cohort, jittered, view, folder) for view in views]
-        )
+        targets = [kept_targets(config, cohort, jittered, view, folder) for view in views]
         of_seeds = []
         for stage in students:
             of_seed = yield from train_cohort_stage(
@@ -185,14 +180,6 @@ def kept_targets(
         return torch.stack([of_kinds[kind] for kind in config.kinds_made])
 
     return kept_logits(path, teachers, compute)
-
-
-def view_targets(config: Config, kept: list[Tensor]) -> list[Tensor]:
-    """Choose each view's targets: its own, or the mean of them all, which knows the example best.
-
-    Shifted images of an example are of one class, so the mean is an ensemble's over the shifts.
-    """
-    return [torch.stack(kept).mean(dim=0)] * len(kept) if config.mean_of_views else kept
 
 
 def at_temperature(
