@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import typer
 
+from attar.cli.explore import READERS
 from attar.cli.terminal import follow, show_result
 from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
@@ -21,6 +22,7 @@ from attar.recipes import (
     mnist,
     mnist_pages,
     regularizer,
+    result_pages,
     specialists,
     speech,
     speech_regularizer,
@@ -30,7 +32,7 @@ from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
 TENSORBOARD = "tensorboard"
-# What compares an experiment's networks and writes the report, where something does.
+# What compares an experiment's networks for a report of its own; any other has the common one.
 REPORTS: dict[str, Callable[[Path, Path], None]] = {
     mnist.EXPERIMENT: mnist_pages.report,
     missing_digits.EXPERIMENT: missing_digits_pages.report,
@@ -119,13 +121,13 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
 
 def write_report(experiment: str, folder: Path) -> None:
     """Write the run's report, unless it is there already and no older than the result."""
-    if experiment not in REPORTS:
-        return
     path, result = folder / "report.html", folder / f"{experiment}.json"
     if not path.exists() or path.stat().st_mtime < result.stat().st_mtime:
-        print("comparing the networks, for the report", flush=True)
-        REPORTS[experiment](folder, path)
-    print(f"{path} tells whether it helped; `attar explore {folder}` shows what the teacher knows")
+        print("writing the report", flush=True)
+        write = REPORTS.get(experiment, partial(result_pages.report, experiment))
+        write(folder, path)
+    explorable = f"; `attar explore {folder}` shows what the teacher knows"
+    print(f"{path} tells whether it helped" + explorable * (result.name in READERS))
 
 
 def check_log(log: str | None) -> None:

@@ -8,6 +8,7 @@ import io
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -59,40 +60,63 @@ def color(place: int) -> str:
     return f"var(--model-{place % COLORS + 1})"
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One number over seeds."""
+
+    name: str
+    values: Sequence[float]  # one a seed
+    mean: float
+    sd: float | None
+    published: float | None = None  # in a paper
+
+
 def error_bars(record: ComparisonRecord) -> Markup:
     """Show the errors of every seed, and mean and standard deviation over seeds."""
+    rows = [
+        Spread(
+            model.name, model.values("errors") or (), model.mean("errors") or 0, model.sd("errors")
+        )
+        for model in record.models
+    ]
+    return spreads("errors", rows, label=f"errors, of {record.examples:,}")
+
+
+def spreads(name: str, rows: Sequence[Spread], *, label: str) -> Markup:
+    """Show numbers over seeds below each other: every seed, mean and standard deviation.
+
+    A published number is an open circle.
+    """
 
     def draw(axes: Axes) -> None:
-        for row, model in enumerate(record.models):
-            values = model.values("errors") or ()
-            style = {"color": _MODEL[row % COLORS]}
-            axes.plot(values, [row] * len(values), "|", markersize=9, alpha=0.7, **style)
+        for place, row in enumerate(rows):
+            style = {"color": _MODEL[place % COLORS]}
+            axes.plot(row.values, [place] * len(row.values), "|", markersize=9, alpha=0.7, **style)
             axes.errorbar(
-                model.mean("errors") or 0.0,
-                row,
-                xerr=model.sd("errors"),
-                fmt=_MARKERS[row % COLORS],
-                capsize=4,
-                **style,
+                row.mean, place, xerr=row.sd, fmt=_MARKERS[place % COLORS], capsize=4, **style
             )
-            axes.text(0, row - 0.3, f"@{row}@", transform=axes.get_yaxis_transform())
-        axes.set_ylim(len(record.models) - 0.5, -0.75)
+            if row.published is not None:
+                axes.plot(row.published, place, "o", markersize=8, mfc="none", color=_INK)
+            axes.text(0, place - 0.3, f"@{place}@", transform=axes.get_yaxis_transform())
+        axes.set_ylim(len(rows) - 0.5, -0.75)
         axes.set_yticks([])
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"errors, of {record.examples:,}")
+        axes.set_xlabel("@label@")
 
-    height = 0.8 + 0.5 * len(record.models)
-    names = {f"@{row}@": shorten(model.name) for row, model in enumerate(record.models)}
-    return _chart("errors", draw, size=(SIZE[0], height), names=names)
+    names = {f"@{place}@": shorten(row.name) for place, row in enumerate(rows)}
+    size = (SIZE[0], 0.8 + 0.5 * len(rows))
+    return _chart(name, draw, size=size, names=names | {"@label@": label})
 
 
-def training_curves(
-    record: ComparisonRecord, histories: Mapping[str, Sequence[Sequence[Epoch]]]
-) -> Markup | None:
-    """Show the errors after each epoch, a line for every seed; None if none were counted."""
+def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | None:
+    """Show the errors after each epoch; None if none were counted.
+
+    Args:
+        histories: Of each model, in their order: the epochs of each seed, which make a line.
+    """
     lines: list[tuple[int, tuple[int, ...], tuple[float, ...]]] = []
-    for place, model in enumerate(record.models):
-        for history in histories.get(model.name, ()):
+    for place, of_seeds in enumerate(histories):
+        for history in of_seeds:
             measured = [
                 (epoch.index, epoch.measurements["errors"])
                 for epoch in history
@@ -112,7 +136,7 @@ def training_curves(
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="epoch", ylabel="errors on the test set")
+        axes.set(xlabel="epoch", ylabel="errors")
 
     return _chart("training", draw)
 
