@@ -25,6 +25,7 @@ from attar.recipes import (
     result_pages,
     specialists,
     speech,
+    speech_pages,
     speech_regularizer,
     temperature,
 )
@@ -36,6 +37,7 @@ TENSORBOARD = "tensorboard"
 REPORTS: dict[str, Callable[[Path, Path], None]] = {
     mnist.EXPERIMENT: mnist_pages.report,
     missing_digits.EXPERIMENT: missing_digits_pages.report,
+    speech.EXPERIMENT: speech_pages.report,
 }
 
 reproduce = typer.Typer(

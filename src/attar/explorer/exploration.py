@@ -24,6 +24,8 @@ class ExampleSet:
     name: str  # "test", "transfer"
     examples: TransferSet
     logits: Mapping[str, Tensor]  # by the model's name: [examples, classes]
+    pictures: Tensor | None = None  # [examples, height, width, 1 or 3] bytes; None: the inputs
+    caption: str = ""  # what a picture shows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

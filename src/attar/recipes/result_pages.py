@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 from attar.comparison_records import ComparisonRecord
+from attar.recipes.folder import COMPARISON
 from attar.records import ExperimentResult, read_json
 from attar.report import save_experiment_report
 from attar.training import Epoch
-
-COMPARISON = "comparison.json"  # of a run that compared its networks on the test set
 
 
 def report(experiment: str, folder: Path, path: Path) -> None:

@@ -20,6 +20,7 @@ from attar.training import Epoch
 Axes = Any  # matplotlib's, which is imported late
 
 SIZE = (4.6, 3.0)  # inches, of 72 units: small, so that text is legible on a phone
+_WIDE = 4  # largest to smallest number, beyond which an axis is logarithmic
 COLORS = 6  # --model-1 and so on, in base.css
 _MARKERS, _GLYPHS = "os^Dvp", "●■▲◆▼⬟"
 # Colors that the page replaces: the text's, the grid's, the models'.
@@ -109,7 +110,7 @@ def spreads(name: str, rows: Sequence[Spread], *, label: str) -> Markup:
 
 
 def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | None:
-    """Show the errors after each epoch; None if none were counted.
+    """Show the errors after each epoch; None where they were counted once at most.
 
     Args:
         histories: Of each model, in their order: the epochs of each seed, which make a line.
@@ -122,7 +123,7 @@ def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | 
                 for epoch in history
                 if epoch.measurements and "errors" in epoch.measurements
             ]
-            if measured:
+            if len(measured) > 1:
                 epochs, errors = zip(*measured, strict=True)
                 lines.append((place, epochs, errors))
     if not lines:
@@ -132,9 +133,11 @@ def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | 
         for place, epochs, errors in lines:
             style = {"color": _MODEL[place % COLORS], "marker": _MARKERS[place % COLORS]}
             axes.plot(epochs, errors, markevery=[-1], alpha=0.85, **style)
-        axes.set_yscale("symlog" if any(0 in errors for *_, errors in lines) else "log")
+        counts = [count for *_, errors in lines for count in errors]
+        if max(counts) > _WIDE * min(counts):
+            axes.set_yscale("symlog" if 0 in counts else "log")
+            axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel="epoch", ylabel="errors")
 

@@ -41,6 +41,7 @@ class MetricTable:
     metric: str
     rows: list[tuple[str, str, str, int]]  # name, the paper's number, ours, seeds
     has_paper: bool
+    seeds: int | None  # of each row; None where they differ
     chart: Markup
 
 
@@ -118,6 +119,7 @@ def metric_tables(result: ExperimentResult) -> list[MetricTable]:
                 for row in rows
             ],
             has_paper=any(row.paper is not None for row in rows),
+            seeds=rows[0].seeds if len({row.seeds for row in rows}) == 1 else None,
             chart=charts.spreads(
                 f"metric-{place}",
                 [charts.Spread(row.name, row.values, row.mean, row.sd, row.paper) for row in rows],
