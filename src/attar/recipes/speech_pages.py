@@ -124,7 +124,7 @@ def explore(folder: Path) -> Exploration:
     return Exploration(
         title=f"speech: {run.prepared.corpus.name}",
         teacher=Model(teacher),
-        students=(Model(student), Model(BASELINE)),
+        students=(Model(student, run.student), Model(BASELINE)),
         sets=tuple(_show(run, name, part, networks) for name, part in parts.items()),
         temperature=run.temperature,
         facts={

@@ -7,7 +7,7 @@ const board = { put: null };
 const browser = startBrowser(sets, data.networks.length ? (image) => board.put?.(image) : null);
 startDemonstration(browser.teacherLogits);
 startResemblance(sets[0], browser.look);
-startTemperature(Math.min(FIRST_TEMPERATURE, data.temperature));
+startTemperature(data.temperature > 1 ? Math.min(FIRST_TEMPERATURE, data.temperature) : FIRST_TEMPERATURE);
 
 if (data.networks.length) {
   const networks = [];
