@@ -289,7 +289,7 @@ def _result(
                 f"accuracy, with hard ones {rows[4].mean:.1f} %, all of them {rows[3].mean:.1f} % "
                 "(the paper: 57.0, 44.5 and 58.9)",
                 "train frame accuracy is measured on the plain frames that a network learned from; "
-                f"of all frames, on every {_EVERY}th"
+                f"of all frames, on every {_EVERY}th",
             ],
         },
     )
