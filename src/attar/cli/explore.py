@@ -55,8 +55,8 @@ def explore(
     """Make a page for looking at dark knowledge: teacher and student at any temperature.
 
     One file that needs no network: a temperature slider over the teacher's real logits, the
-    examples (digits, features, windows of speech) on which teacher and student disagree, which classes resemble each other, and a board
-    to draw on, which the networks answer in the page itself.
+    examples on which teacher and student disagree (images, features, windows of speech), which
+    classes resemble each other, and a board to draw on, which the networks answer in the page.
     """
     job = read_job(folder) if folder.suffix == ".toml" else None
     page = make_explorer(explore_job(job) if job else read_folder(folder))
