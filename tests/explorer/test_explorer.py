@@ -311,6 +311,24 @@ def test_a_picture_of_an_input_is_shown_with_its_caption(browser, tmp_path):
         assert page.locator("#thumbnails button").first.get_attribute("aria-pressed") == "true"
 
 
+def test_one_example_and_identical_networks_are_shown(browser, few_digits, tmp_path):
+    exploration = explore_sets({"test": few_digits.test.subset(torch.tensor([7]))})
+    shown = exploration.sets[0]
+    same = dict.fromkeys(shown.logits, shown.logits["teacher"])
+    exploration = replace(exploration, sets=(replace(shown, logits=same),))
+    path = tmp_path / "explorer.html"
+    path.write_text(make_explorer(exploration), "utf-8")
+    with opened(browser, path) as page:
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator("#found").inner_text() == "1 of 1 examples"
+        assert (fact(page, "KL"), fact(page, "Length")) == (0, 0)
+        assert "no numbers to draw" in page.locator("#curve").inner_text()
+        absent = page.locator("#heat button").first  # class 0 has no example
+        assert absent.inner_text() == "–"
+        page.locator("#find-show").select_option("disagree")
+        assert page.locator("#found").inner_text() == "0 of 1 examples"
+
+
 def test_pictures_of_another_number_or_kind_are_refused(exploration):
     for wrong in (torch.zeros(99, 5, 7, 3, dtype=torch.uint8), torch.zeros(100, 5, 7, 3)):
         with pytest.raises(ShapeError, match="expected pictures of bytes"):

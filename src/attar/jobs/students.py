@@ -233,5 +233,6 @@ class _Meter:
                 fraction=update.index / self.steps,
                 detail=f"epoch {epoch}/{self.epochs}{loss} · {speed:,.0f} examples/s",
                 seconds_left=self.time_left.seconds(self.steps - update.index),
+                update=update,
             )
         )
