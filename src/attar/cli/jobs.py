@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from attar.cli.events import HELP, event_log
 from attar.cli.engines import choose_cluster, make_engine
+from attar.cli.events import HELP, event_log
 from attar.cli.terminal import showing
 from attar.event_files import TensorBoardLog
 from attar.files import write_size
@@ -144,9 +144,12 @@ def _do(
     log: str | None,
 ) -> None:
     job = choose_cluster(read_job(path), on, address, workers)
-    with event_log(log, job.folder) as events, make_engine(job.settings.cluster) as engine:
-        with showing() as show:
-            run_job(job, parts, partial(_tell, show, events), engine)
+    with (
+        event_log(log, job.folder) as events,
+        make_engine(job.settings.cluster) as engine,
+        showing() as show,
+    ):
+        run_job(job, parts, partial(_tell, show, events), engine)
     print(f"results are in {job.folder}")
 
 
