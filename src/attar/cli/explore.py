@@ -18,15 +18,15 @@ from attar.recipes import (
     missing_digits_pages,
     mnist,
     mnist_pages,
-    speech,
     speech_pages,
+    speech_results,
 )
 
 # The file that a finished run leaves, and what reads its folder.
 READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
     f"{missing_digits.EXPERIMENT}.json": missing_digits_pages.explore,
-    f"{speech.EXPERIMENT}.json": speech_pages.explore,
+    f"{speech_results.EXPERIMENT}.json": speech_pages.explore,
     OWNER: lambda folder: explore_job(find_job(folder)),
 }
 

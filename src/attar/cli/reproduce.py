@@ -27,6 +27,7 @@ from attar.recipes import (
     speech,
     speech_pages,
     speech_regularizer,
+    speech_results,
     temperature,
 )
 from attar.recipes.stages import Progress
@@ -36,7 +37,7 @@ from attar.records import ExperimentResult
 REPORTS: dict[str, Callable[[Path, Path], None]] = {
     mnist.EXPERIMENT: mnist_pages.report,
     missing_digits.EXPERIMENT: missing_digits_pages.report,
-    speech.EXPERIMENT: speech_pages.report,
+    speech_results.EXPERIMENT: speech_pages.report,
 }
 
 reproduce = typer.Typer(
@@ -77,7 +78,7 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
         folder = out or Path("runs") / (recipe.EXPERIMENT + "-quick" * is_quick)
         with event_log(log, folder) as events:
             progress = recipe.run(config, folder, command=context.obj)
-            follow(progress, log=events and partial(log_step, events))
+            follow(progress, log=partial(log_step, events) if events else None)
         path = folder / f"{recipe.EXPERIMENT}.json"
         show_result(ExperimentResult.read(path), path)
         write_report(recipe.EXPERIMENT, folder)
