@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attar.comparison_records import ComparisonRecord
+from attar.comparison_records import ComparisonRecord, warn
 from attar.files import write_atomically
 from attar.pages import make_page
 from attar.report import charts
@@ -103,6 +103,7 @@ def describe_comparison(
     compared = dict.fromkeys(([record.teacher] if record.teacher else []) + [student.name])
     rows = class_rows(record)
     return {
+        "warnings": warn(record),
         "verdicts": verdict_rows(record),
         "tests": sorted({verdict.test for verdict in record.verdicts}),
         "quality": quality,
