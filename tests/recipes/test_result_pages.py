@@ -64,6 +64,7 @@ def test_trainings_of_one_kind_are_together_and_pictures_that_scale_come_first(t
     }
     for name in ("curves.png", "curves.svg", "utterance.png"):
         (folder / name).touch()
+    (folder / "screenshot.png").write_bytes(bytes(result_pages.LARGEST_PICTURE + 1))
     found = [path.name for path in result_pages.find_pictures(folder)]
     assert found == ["curves.svg", "utterance.png"]
 

@@ -37,7 +37,7 @@ def make_result(*, names=("teacher", "student"), notes=("the student keeps half"
 
 def test_the_finding_comes_first_then_every_number_beside_the_papers():
     result = make_result(notes=("the student keeps half", "of 3 seeds"))
-    histories = {"teacher": [HISTORY, HISTORY], "students": [HISTORY[:1]]}
+    histories = {"teacher": [HISTORY, HISTORY], "brief": [HISTORY[:1]]}
     page = make_experiment_report(result, histories=histories)
     text = words(page)
     assert text.startswith("attar report · temperature The student keeps half ")
@@ -48,13 +48,13 @@ def test_the_finding_comes_first_then_every_number_beside_the_papers():
         "student – 91.5 ± 1.5",
         "accuracy on other fonts 1 seed",
         "student 0.9908",
-        "students",
         "attar reproduce temperature --seeds 3",
         "hard_weight 0.5",
         "training took 12 min 34 s",
     ):
         assert expected in text, expected
     assert page.count("<svg") == 3  # two metrics, training
+    assert "brief" not in text  # which makes no line
     assert "<script" not in page
     assert make_experiment_report(result, histories=histories) == page
 

@@ -9,6 +9,8 @@ from attar.records import ExperimentResult, read_json
 from attar.report import save_experiment_report
 from attar.training import Epoch
 
+LARGEST_PICTURE = 1_000_000  # bytes
+
 
 def report(experiment: str, folder: Path, path: Path) -> None:
     """Write the report of a finished run.
@@ -42,6 +44,9 @@ def read_histories(folder: Path) -> dict[str, list[list[Epoch]]]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Find the pictures that a run drew; of one that is there twice, the one that scales."""
+    """Find the pictures that a run drew; of one that is there twice, the one that scales.
+
+    Large ones are left out: no run draws them, and a report is to stay small.
+    """
     found = {path.stem: path for end in ("png", "svg") for path in sorted(folder.glob(f"*.{end}"))}
-    return list(found.values())
+    return [path for path in found.values() if path.stat().st_size <= LARGEST_PICTURE]

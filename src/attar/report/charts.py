@@ -109,6 +109,16 @@ def spreads(name: str, rows: Sequence[Spread], *, label: str) -> Markup:
     return _chart(name, draw, size=size, names=names | {"@label@": label})
 
 
+def measured_errors(history: Sequence[Epoch]) -> list[tuple[int, float]]:
+    """Return epoch and errors where they were counted; nothing where that makes no line."""
+    measured = [
+        (epoch.index, epoch.measurements["errors"])
+        for epoch in history
+        if epoch.measurements and "errors" in epoch.measurements
+    ]
+    return measured if len(measured) > 1 else []
+
+
 def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | None:
     """Show the errors after each epoch; None where they were counted once at most.
 
@@ -118,12 +128,7 @@ def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | 
     lines: list[tuple[int, tuple[int, ...], tuple[float, ...]]] = []
     for place, of_seeds in enumerate(histories):
         for history in of_seeds:
-            measured = [
-                (epoch.index, epoch.measurements["errors"])
-                for epoch in history
-                if epoch.measurements and "errors" in epoch.measurements
-            ]
-            if len(measured) > 1:
+            if measured := measured_errors(history):
                 epochs, errors = zip(*measured, strict=True)
                 lines.append((place, epochs, errors))
     if not lines:

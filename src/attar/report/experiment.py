@@ -83,13 +83,17 @@ def make_experiment_report(
         The page. It holds no script, and every name in it is escaped.
     """
     first, *others = [str(note) for note in result.details.get("notes", ())] or [_first(result)]
-    histories = histories or {}
+    drawn = {
+        kind: of_seeds
+        for kind, of_seeds in (histories or {}).items()
+        if any(map(charts.measured_errors, of_seeds))
+    }
     experiment = {
         "metrics": metric_tables(result),
         "notes": others,
         "pictures": [Picture.read(path) for path in pictures],
-        "training": charts.training_curves(list(histories.values())),
-        "trained": list(histories),
+        "training": charts.training_curves(list(drawn.values())),
+        "trained": list(drawn),
     }
     about = {"training took": duration(result.wall_seconds)}
     compared = [] if comparison is None else comparison_settings(comparison)
