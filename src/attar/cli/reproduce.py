@@ -15,6 +15,7 @@ from attar.cli.terminal import follow, show_result
 from attar.event_files import TensorBoardLog
 from attar.recipes import (
     ensemble,
+    ensemble_pages,
     generalist,
     losses,
     missing_digits,
@@ -37,6 +38,7 @@ from attar.records import ExperimentResult
 REPORTS: dict[str, Callable[[Path, Path], None]] = {
     mnist.EXPERIMENT: mnist_pages.report,
     missing_digits.EXPERIMENT: missing_digits_pages.report,
+    ensemble.EXPERIMENT: ensemble_pages.report,
     speech_results.EXPERIMENT: speech_pages.report,
 }
 
