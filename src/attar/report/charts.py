@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -119,32 +120,34 @@ def measured_errors(history: Sequence[Epoch]) -> list[tuple[int, float]]:
     return measured if len(measured) > 1 else []
 
 
+def _losses(history: Sequence[Epoch]) -> list[tuple[int, float]]:
+    return [(epoch.index, epoch.mean_loss) for epoch in history] if len(history) > 1 else []
+
+
 def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | None:
-    """Show the errors after each epoch; None where they were counted once at most.
+    """Show the errors after each epoch, or else the mean losses; None where there are no lines.
 
     Args:
         histories: Of each model, in their order: the epochs of each seed, which make a line.
     """
-    lines: list[tuple[int, tuple[int, ...], tuple[float, ...]]] = []
-    for place, of_seeds in enumerate(histories):
-        for history in of_seeds:
-            if measured := measured_errors(history):
-                epochs, errors = zip(*measured, strict=True)
-                lines.append((place, epochs, errors))
-    if not lines:
+    placed = [(place, history) for place, each in enumerate(histories) for history in each]
+    label, lines = "errors", [(place, measured_errors(history)) for place, history in placed]
+    if not any(line for _, line in lines):
+        label, lines = "mean loss", [(place, _losses(history)) for place, history in placed]
+    counts = [count for _, line in lines for _, count in line]
+    if not counts:
         return None
 
     def draw(axes: Axes) -> None:
-        for place, epochs, errors in lines:
+        for place, line in filter(itemgetter(1), lines):
             style = {"color": _MODEL[place % COLORS], "marker": _MARKERS[place % COLORS]}
-            axes.plot(epochs, errors, markevery=[-1], alpha=0.85, **style)
-        counts = [count for *_, errors in lines for count in errors]
+            axes.plot(*zip(*line, strict=True), markevery=[-1], alpha=0.85, **style)
         if max(counts) > _WIDE * min(counts):
-            axes.set_yscale("symlog" if 0 in counts else "log")
+            axes.set_yscale("log" if min(counts) > 0 else "symlog")
             axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="epoch", ylabel="errors")
+        axes.set(xlabel="epoch", ylabel=label)
 
     return _chart("training", draw)
 
