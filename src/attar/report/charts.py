@@ -133,7 +133,10 @@ def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | 
     placed = [(place, history) for place, each in enumerate(histories) for history in each]
     label, lines = "errors", [(place, measured_errors(history)) for place, history in placed]
     if not any(line for _, line in lines):
-        label, lines = "mean loss", [(place, _losses(history)) for place, history in placed]
+        label, lines = (
+            "mean loss, on its own targets",
+            [(place, _losses(history)) for place, history in placed],
+        )
     counts = [count for _, line in lines for _, count in line]
     if not counts:
         return None
