@@ -4,6 +4,7 @@ from itertools import islice
 import pytest
 import torch
 
+from attar.comparison_records import ComparisonRecord
 from attar.data import load_mnist
 from attar.errors import AttarError
 from attar.evaluation import evaluate
@@ -40,7 +41,11 @@ def test_an_abandoned_run_goes_on_and_tells_what_its_networks_do(tmp_path, few_d
         load_weights(tmp_path / f"students-{seed}.safetensors", cohort)
         errors = [evaluate(each, few_digits.test).errors for each in cohort.members()]
         assert [row.values[seed] for row in result.rows] == errors
-    assert len(result.details["notes"]) == len(SOFT_LOSSES)
+    headline, *notes = result.details["notes"]
+    assert headline.startswith("of 5 losses beyond Hinton's, ")
+    assert len(notes) == len(SOFT_LOSSES)
+    compared = ComparisonRecord.read(tmp_path / "comparison.json")
+    assert [each.name for each in compared.models] == [HARD, *SOFT_LOSSES]
     assert {each["loss"] for each in result.details["chosen"]} == set(SOFT_LOSSES)
 
 

@@ -78,7 +78,7 @@ def test_tables_2_to_4_and_the_distilled_network_are_there(finished):
         result.rows[1].mean - result.rows[0].mean, abs=0.02
     )
     assert all(len(names.split()) == 4 for names in result.details["table 2"])
-    assert "points in top-1 accuracy (95 % interval" in " ".join(result.details["notes"])
+    assert "points in top-1 accuracy (95 % interval" in result.details["notes"][0]
 
 
 @pytest.mark.parametrize("stop", [3, 5, 8])

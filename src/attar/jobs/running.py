@@ -11,7 +11,7 @@ from torch import nn
 from attar.data import TransferSet
 from attar.errors import FolderError
 from attar.files import hold_folder
-from attar.jobs.comparing import compare_models, show_comparison
+from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
 from attar.jobs.file import Job
 from attar.jobs.searching import check_search
@@ -240,7 +240,8 @@ class JobRun:
             **self.job.settings.compare.model_dump(),
         }
         step = Step(self.job.folder, "compare", inputs)
-        self.once(step, partial(compare_models, self.job, models, self.test_set))
+        trained = find_trainings(self.job, self.student_steps())
+        self.once(step, partial(compare_models, self.job, models, self.test_set, trained))
         show_comparison(step, self.tell)
 
     def students(self) -> dict[str, list[nn.Module]]:

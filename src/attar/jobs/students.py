@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from torch import nn
 
@@ -9,6 +10,7 @@ from attar.data import TransferSet, name_views
 from attar.distillation import distill
 from attar.errors import FolderError
 from attar.jobs.file import Job
+from attar.jobs.histories import add_epoch
 from attar.jobs.searching import choice_path, keep_choice, learned_from
 from attar.jobs.sources import check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
@@ -38,6 +40,11 @@ def labeled(job: Job, transfer_set: TransferSet, *key: str | int) -> TransferSet
     return transfer_set if len(indices) == len(transfer_set) else transfer_set.subset(indices)
 
 
+def teacher_name(position: int) -> str:
+    """Name the step that trains a teacher, as its folder is called."""
+    return f"train/teacher-{position}"
+
+
 def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
     """Say what decides a teacher that the job trains."""
     key = ("teacher", position)
@@ -47,7 +54,7 @@ def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
     check_network(job, network, transfer_set, *key)
     return Step(
         job.folder,
-        f"train/teacher-{position}",
+        teacher_name(position),
         {
             **table.train.model_dump(),
             "teacher": table.source,
@@ -76,7 +83,7 @@ def train_teacher(
             TrainingSettings(**table.model_dump()),
             checkpoint=step.place / _CHECKPOINT,
         )
-        meter = _Meter(step.title, run.steps, table.epochs, len(examples), tell)
+        meter = _Meter(step.title, run.steps, table.epochs, len(examples), tell, step.place)
         for update in run:
             meter(update)
     _keep(step, TEACHER, network)
@@ -105,19 +112,19 @@ def distill_student(
     """Train a student on soft targets, and keep its weights."""
     table, checkpoint = job.settings.distill, step.place / _CHECKPOINT
 
-    def make_meter(title: str, examples: int) -> "_Meter":
+    def make_meter(title: str, examples: int, place: Path | None = None) -> "_Meter":
         steps = table.epochs * -(-examples // table.batch_size)
-        return _Meter(title, steps, table.epochs, examples, tell)
+        return _Meter(title, steps, table.epochs, examples, tell, place)
 
     if table.temperature == AUTO:
         meter = make_meter(f"{step.title}, the temperature", learned_from(transfer_set))
     else:
-        meter = make_meter(step.title, len(transfer_set))
+        meter = make_meter(step.title, len(transfer_set), step.place)
 
     def choose(choice: TemperatureChoice) -> None:
         nonlocal meter
         tell(f"{step.title}: {choice}")
-        meter = make_meter(step.title, len(transfer_set))
+        meter = make_meter(step.title, len(transfer_set), step.place)
 
     with job.blaming("distill", but=FolderError):
         distill(
@@ -184,7 +191,7 @@ def train_baseline(
             views=baseline.views,
         )
         epochs, examples = baseline.settings.epochs, len(baseline.examples)
-        meter = _Meter(step.title, run.steps, epochs, examples, tell)
+        meter = _Meter(step.title, run.steps, epochs, examples, tell, step.place)
         for update in run:
             meter(update)
     _keep(step, STUDENT, network)
@@ -206,9 +213,18 @@ def _keep(step: Step, name: str, network: nn.Module, *others: str) -> None:
 
 
 class _Meter:
-    """Turns updates of weights into progress."""
+    """Turns updates of weights into progress, and keeps the epochs in a folder, if one is given."""
 
-    def __init__(self, title: str, steps: int, epochs: int, examples: int, tell: Tell) -> None:
+    def __init__(
+        self,
+        title: str,
+        steps: int,
+        epochs: int,
+        examples: int,
+        tell: Tell,
+        place: Path | None,
+    ) -> None:
+        self.place = place
         self.title, self.steps, self.epochs, self.tell = title, steps, epochs, tell
         self.examples_per_step = examples * epochs / steps
         self.first: int | None = None
@@ -222,6 +238,8 @@ class _Meter:
         self.time_left.add(1)
         if update.epoch is not None:
             self.loss = update.epoch.mean_loss
+            if self.place is not None:
+                add_epoch(self.place, update.epoch)
         done = update.index - self.first
         seconds = time.monotonic() - self.started
         epoch = (update.index - 1) * self.epochs // self.steps + 1
@@ -233,5 +251,6 @@ class _Meter:
                 fraction=update.index / self.steps,
                 detail=f"epoch {epoch}/{self.epochs}{loss} · {speed:,.0f} examples/s",
                 seconds_left=self.time_left.seconds(self.steps - update.index),
+                update=update,
             )
         )

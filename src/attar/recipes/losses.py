@@ -14,7 +14,7 @@ from attar.data import Mnist, load_mnist
 from attar.errors import AttarError, check_not_negative, check_positive
 from attar.recipes import mnist
 from attar.recipes.config import option, parse_numbers
-from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.folder import COMPARISON, claim_folder, is_finished
 from attar.recipes.soft_losses import HARD, HINTON, SOFT_LOSSES, Candidate, cohort_loss
 from attar.recipes.stages import (
     Progress,
@@ -127,7 +127,9 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
                 stage, data.train, loss_fn, test_set=data.test, keeps_weights=True
             )
             trained.append(of_seed)
-        write_json(path, _result(config, tried, chosen, trained, data, command))
+        found = replace(_compare(trained, data), command=command)
+        found.save(folder / COMPARISON)
+        write_json(path, _result(config, tried, chosen, trained, found, command))
 
 
 def choice_stage(config: Config) -> Stage:
@@ -176,11 +178,10 @@ def _result(
     tried: TrainedCohort,
     chosen: list[Candidate],
     trained: list[TrainedCohort],
-    data: Mnist,
+    found: Comparison,
     command: str,
 ) -> ExperimentResult:
     names = [HARD, *SOFT_LOSSES]
-    found = _compare(trained, names, data)
     rows = [
         ResultRow.over_seeds(
             name,
@@ -198,7 +199,7 @@ def _result(
         machine=this_machine(),
         wall_seconds=tried.wall_seconds + sum(each.wall_seconds for each in trained),
         details={
-            "notes": [_tell(found, name) for name in names if name != HINTON],
+            "notes": [_tell_all(found), *(_tell(found, name) for name in names if name != HINTON)],
             "chosen": [asdict(each) for each in chosen],
             "held-out errors": [
                 {**asdict(candidate), "errors": evaluation.errors}
@@ -215,13 +216,22 @@ def _result(
     )
 
 
-def _compare(trained: list[TrainedCohort], names: list[str], data: Mnist) -> Comparison:
+def _compare(trained: list[TrainedCohort], data: Mnist) -> Comparison:
+    names = [HARD, *SOFT_LOSSES]
     cohorts = [each.cohort for each in trained]
     assert all(each is not None for each in cohorts)
     members = [each.members() for each in cohorts if each is not None]
     models = {name: [one[place] for one in members] for place, name in enumerate(names)}
     pairs = [(name, HINTON) for name in names if name != HINTON]
     return compare(models, data.test, pairs=pairs, latency=False)
+
+
+def _tell_all(found: Comparison) -> str:
+    """Say in one sentence whether another loss helps."""
+    of = [found.verdict(name, HINTON) for name in SOFT_LOSSES if name != HINTON]
+    better = [each.model for each in of if each and each.outcome == "better"]
+    said = f"makes fewer errors: {', '.join(better)}" if better else "surely makes fewer errors"
+    return f"of {len(of)} losses beyond Hinton's, {len(better) or 'none'} {said}"
 
 
 def _tell(found: Comparison, name: str) -> str:

@@ -222,7 +222,7 @@ def _result(
     shown = table_2(groups, train_set.class_names)
     notes = [f"classes of one specialist: {names}" for names in shown]
     details: dict[str, Any] = {
-        "notes": [*notes, *tell(answers), *_tell_kept(answers, students)],
+        "notes": [*tell(answers), *_tell_kept(answers, students), *notes],
         "table 2": shown,
         "table 4": dict(table_4(answers, groups, train_set.classes)),
         "difference": asdict(answers.judge()),
