@@ -120,14 +120,18 @@ def choose_classes(examples: TransferSet, count: int) -> TransferSet:
 
 def hold_out_faces(glyphs: Glyphs, held_out: int, classes: int) -> tuple[TransferSet, TransferSet]:
     """Split a training set by face: every so many is held out, the first one first."""
-    faces = glyphs.faces.unique()
-    if held_out >= len(faces):
-        raise AttarError(f"expected held_out below the {len(faces)} faces, got {held_out}")
-    chosen = faces[torch.arange(held_out) * len(faces) // held_out]
-    is_held = torch.isin(glyphs.faces, chosen)
+    is_held = torch.isin(glyphs.faces, choose_faces(glyphs, held_out))
     parts = [glyphs.examples.subset(which.nonzero()[:, 0]) for which in (~is_held, is_held)]
     train_set, test_set = (choose_classes(part, classes) for part in parts)
     return train_set, test_set
+
+
+def choose_faces(glyphs: Glyphs, count: int) -> Tensor:
+    """Choose so many of a set's faces, the first one first, the others as far apart as can be."""
+    faces = glyphs.faces.unique()
+    if count >= len(faces):
+        raise AttarError(f"expected held_out below the {len(faces)} faces, got {count}")
+    return faces[torch.arange(count) * len(faces) // count]
 
 
 def make_generalist(config: Config, examples: TransferSet, classes: int | None = None) -> ConvNet:
