@@ -73,9 +73,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""
-        check_positive(
-            seeds=self.seeds, held_out=self.held_out, held_out_faces=self.held_out_faces
-        )
+        check_positive(seeds=self.seeds, held_out=self.held_out, held_out_faces=self.held_out_faces)
         check_not_negative(teacher_epochs=self.teacher_epochs, classes=self.classes)
         if bool(self.data) != bool(self.generalist):
             raise AttarError(

@@ -19,7 +19,7 @@ from attar.files import write_atomically
 from attar.models import ConvNet
 from attar.modes import evaluation_mode
 from attar.recipes.specialist_config import Config
-from attar.recipes.stages import Progress, WorkMeter
+from attar.recipes.work import Progress, WorkMeter, piece
 from attar.specialists import (
     CovarianceSketch,
     Specialist,
@@ -38,28 +38,6 @@ from attar.training import TrainingSettings
 
 CENTRAL = 12  # classes of a group that table 2 shows
 _BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Piece(Progress):
-    """How far an experiment is, counted in something else than epochs."""
-
-    def __str__(self) -> str:
-        """Say it for people."""
-        return f"{self.title} · {self.epoch:,} of {self.epochs:,}"
-
-
-def piece(title: str, done: int, total: int, meter: WorkMeter) -> Piece:
-    """Report that so much of a step is done."""
-    return Piece(
-        title=title,
-        epoch=done,
-        epochs=total,
-        fraction=min(1.0, meter.done / meter.total),
-        errors=None,
-        examples_per_second=0.0,
-        seconds_left=meter.seconds_left,
-    )
 
 
 @dataclass(frozen=True, slots=True)
