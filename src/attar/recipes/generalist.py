@@ -201,7 +201,7 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     if not weights.exists():
         raise FolderError(f"the run in {folder} is not finished; let it end, or {advice}")
     config = restore_config(Config, found["config"], path)
-    known = _count_classes(weights)
+    known = count_classes(weights)
     if known < examples.classes:
         raise FolderError(
             f"expected a generalist of {examples.classes} classes, got one of {known} in {folder}; "
@@ -220,7 +220,8 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     return network
 
 
-def _count_classes(weights: Path) -> int:
+def count_classes(weights: Path) -> int:
+    """Return of how many classes the network in a file is; raise `FolderError` if damaged."""
     try:
         with safetensors.safe_open(weights, framework="pt") as file:
             return int(file.get_slice("output.bias").get_shape()[0])
