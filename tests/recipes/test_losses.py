@@ -127,9 +127,7 @@ def test_glyphs_that_cannot_be_used_are_told_before_anything_is_written(
 
 
 def test_wrong_settings_are_told():
-    with pytest.raises(
-        AttarError, match=r"--generalist together, .* got 'glyphs' alone"
-    ):
+    with pytest.raises(AttarError, match=r"--generalist together, .* got 'glyphs' alone"):
         losses.Config(data="glyphs")
     with pytest.raises(AttarError, match="expected temperatures as numbers"):
         losses.Config(temperatures="warm")

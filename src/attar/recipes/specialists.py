@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,13 @@ from attar.recipes.specialist_config import EXPERIMENT as EXPERIMENT
 from attar.recipes.specialist_config import PAPER as PAPER
 from attar.recipes.specialist_config import QUICK as QUICK
 from attar.recipes.specialist_config import Config as Config
-from attar.recipes.specialist_parts import Groups, find_groups, specialist_work, train_all
+from attar.recipes.specialist_parts import (
+    Groups,
+    find_groups,
+    read_train_seconds,
+    specialist_work,
+    train_all,
+)
 from attar.recipes.specialist_tables import Answers, ask, make_rows, table_2, table_4, tell
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
@@ -53,9 +59,12 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         given = generalists.load_generalist(config.generalist, train_set)
     meter = WorkMeter(_work(config, train_set, test_set, is_given=given is not None))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
-        network = given
+        network, seconds = given, 0.0
         if network is None:
-            network = yield from _train_generalist(config, train_set, test_set, folder, meter)
+            general = yield from _train_generalist(config, train_set, test_set, folder, meter)
+            network, seconds = general.network, general.wall_seconds
+            assert isinstance(network, ConvNet)
+            network.eval()
         groups = yield from find_groups(config, network, train_set, folder, meter)
         ensemble = yield from train_all(config, network, groups, train_set, folder, meter)
         answers = yield from ask(ensemble, test_set, meter)
@@ -63,7 +72,9 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         if config.distilled_examples:
             distill = partial(_distill, config, network, ensemble, train_set, test_set)
             students = yield from distill(folder, meter)
-        write_json(path, _result(config, ensemble, groups, answers, students, train_set, command))
+        result = _result(config, ensemble, groups, answers, students, train_set, command)
+        seconds += read_train_seconds(folder) + result.wall_seconds
+        write_json(path, replace(result, wall_seconds=seconds))
 
 
 def generalist_config(config: Config) -> generalists.Config:
@@ -102,13 +113,10 @@ def _work(
 
 def _train_generalist(
     config: Config, train_set: TransferSet, test_set: TransferSet, folder: Path, meter: WorkMeter
-) -> Generator[Progress, None, ConvNet]:
+) -> Generator[Progress, None, Trained]:
     its = generalist_config(config)
     scale = _Scaled(meter, generalists.generalist_stage(its, train_set), train_set)
-    trained = yield from generalists.train_generalist(its, train_set, test_set, folder, scale)
-    network = trained.network
-    assert isinstance(network, ConvNet)
-    return network.eval()
+    return (yield from generalists.train_generalist(its, train_set, test_set, folder, scale))
 
 
 class _Scaled(WorkMeter):
