@@ -131,7 +131,8 @@ def choose_faces(glyphs: Glyphs, count: int) -> Tensor:
     faces = glyphs.faces.unique()
     if count >= len(faces):
         raise AttarError(f"expected held_out below the {len(faces)} faces, got {count}")
-    return faces[torch.arange(count) * len(faces) // count]
+    chosen: Tensor = faces[torch.arange(count) * len(faces) // count]
+    return chosen
 
 
 def make_generalist(config: Config, examples: TransferSet, classes: int | None = None) -> ConvNet:

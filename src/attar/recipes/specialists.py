@@ -61,10 +61,9 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
         network, seconds = given, 0.0
         if network is None:
-            general = yield from _train_generalist(config, train_set, test_set, folder, meter)
-            network, seconds = general.network, general.wall_seconds
-            assert isinstance(network, ConvNet)
-            network.eval()
+            trained = yield from _train_generalist(config, train_set, test_set, folder, meter)
+            assert isinstance(trained.network, ConvNet)
+            network, seconds = trained.network.eval(), trained.wall_seconds
         groups = yield from find_groups(config, network, train_set, folder, meter)
         ensemble = yield from train_all(config, network, groups, train_set, folder, meter)
         answers = yield from ask(ensemble, test_set, meter)
