@@ -105,7 +105,7 @@ def label(
     meter = LabelingMeter(plan, writer.missing())
     with reporting(progress) as report:
         report(meter.now())
-        for shard in _write(writer, asked, transfer_set, batch_size, count):
+        for shard in write_shards(writer, asked, transfer_set, batch_size, count):
             meter.add(shard)
             report(meter.now())
     return writer.finish()
@@ -145,14 +145,14 @@ def make_plan(
     )
 
 
-def _write(
+def write_shards(
     writer: TargetWriter,
     teacher: Teacher,
     transfer_set: ExampleSet,
     batch_size: int,
     workers: int,
 ) -> Iterator[Shard]:
-    """Write the missing shards, and yield each as it is stored."""
+    """Write the shards that a store lacks, and yield each as it is stored; see `label`."""
     members = members_of(teacher) or (teacher,)
     stopped, computing = threading.Event(), threading.Semaphore(workers)
 
