@@ -1,9 +1,8 @@
 """One student trained by several processes together, with Ray Train."""
 
 import shutil
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ from attar.cluster.sharing import check_versions, explaining, fault, revive, sha
 from attar.cluster.starting import Cluster, connected, import_ray
 from attar.cluster.trainings import Board
 from attar.data import ExampleSet
-from attar.errors import AttarError
+from attar.errors import AttarError, check_positive
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import Share, Step
 
 _POLL_SECONDS, _TELL_SECONDS, _FAILURES = 0.3, 0.5, 3
+_BEGUN = ""  # told where an error would be: there is none, the workers are there
 
 
 def distill(
@@ -29,6 +29,7 @@ def distill(
     targets: SoftTargets | Path | str,
     *,
     checkpoint: Path | str,
+    start_seconds: float = 300.0,
     progress: Callable[[Step], None] | None = None,
     cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
     **options: Any,  # noqa: ANN401
@@ -46,6 +47,7 @@ def distill(
         targets: A finished store, or its folder, which all machines see.
         checkpoint: File to go on from, in a folder that all machines share. If a process is lost,
             all of them go on from it.
+        start_seconds: How long the processes may take to start, machines of the cluster included.
         progress: Called now and then.
         cluster: Which one; its workers are those that train the student.
         options: The other arguments of `attar.distill`.
@@ -55,8 +57,9 @@ def distill(
 
     Raises:
         MissingExtraError: If Ray is not installed.
-        AttarError: As `attar.distill` does, and if a process fails.
+        AttarError: As `attar.distill` does, and if a process fails, or they do not start in time.
     """
+    check_positive(start_seconds=start_seconds)
     import_ray()
     checkpoint = Path(checkpoint).absolute()
     store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
@@ -66,7 +69,7 @@ def distill(
             work = share(
                 (student, transfer_set, store, checkpoint, options, versions()), "the student"
             )
-            _train(work, report, count, cluster, checkpoint)
+            _train(work, report, count, cluster, checkpoint, start_seconds)
     return attar.distill(student, transfer_set, store, checkpoint=checkpoint, **options)  # the end
 
 
@@ -76,19 +79,61 @@ def _train(
     workers: int,
     cluster: Cluster,
     checkpoint: Path,
+    start_seconds: float,
 ) -> None:
-    """Run Ray's trainer in a thread, and report what the first worker tells."""
+    """Have Ray's trainer run in a process of the cluster, and report what the first worker tells.
+
+    So it can be ended, with its workers, whatever it waits for.
+    """
+    ray = import_ray()
+    board = ray.remote(num_cpus=0)(Board).remote()
+    needs = {"CPU": float(cluster.cores)} | ({"GPU": cluster.gpus} if cluster.gpus else {})
+    notes = checkpoint.with_name(f".{checkpoint.name}.ray")  # what Ray itself writes
+    fit = ray.remote(num_cpus=0, max_retries=_FAILURES)(_fit)
+    fitted = fit.remote({"work": [work], "board": board}, workers, needs, notes)
+    until: float | None = time.monotonic() + start_seconds
+    try:
+        while True:
+            done, _ = ray.wait([fitted], timeout=_POLL_SECONDS)
+            taken = board.take.remote()
+            left = None if until is None else max(0.0, until - time.monotonic())
+            news, _ = ray.wait([taken], timeout=left)
+            for told in ray.get(taken) if news else ():
+                until = None
+                if isinstance(told, Step):
+                    report(told)
+                elif told != _BEGUN:
+                    raise revive(told)
+            if done:
+                if text := ray.get(fitted):
+                    raise revive(text)
+                return
+            if until is not None and time.monotonic() > until:
+                free = ray.available_resources()
+                raise AttarError(
+                    f"expected {workers} process(es) of {_show(needs)} each to start within "
+                    f"{start_seconds:g} s, got none; {_show(free, needs)} of the cluster are free "
+                    "now: wait for its other work, or give fewer workers, or more start_seconds"
+                )
+    finally:
+        ray.cancel(fitted, force=True)
+        ray.kill(board)
+        shutil.rmtree(notes, ignore_errors=True)
+
+
+def _show(resources: dict[str, float], names: Iterable[str] = ()) -> str:
+    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in names or resources)
+
+
+def _fit(config: dict[str, Any], workers: int, needs: dict[str, float], notes: Path) -> str:
+    """Be the process of Ray's trainer; answer the error, or nothing."""
     import ray.train.torch
 
-    ray_ = import_ray()
-    board = ray_.remote(num_cpus=0)(Board).remote()
-    resources = {"CPU": cluster.cores} | ({"GPU": cluster.gpus} if cluster.gpus else {})
-    notes = checkpoint.with_name(f".{checkpoint.name}.ray")  # what Ray itself writes
     trainer = ray.train.torch.TorchTrainer(
         _take_part,
-        train_loop_config={"work": [work], "board": board},
+        train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=cluster.gpus > 0, resources_per_worker=resources
+            num_workers=workers, use_gpu="GPU" in needs, resources_per_worker=needs
         ),
         run_config=ray.train.RunConfig(
             name="student",
@@ -96,28 +141,11 @@ def _train(
             failure_config=ray.train.FailureConfig(max_failures=_FAILURES),
         ),
     )
-    failed: list[Exception] = []
-
-    def fit() -> None:
-        try:
-            trainer.fit()
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            for told in ray_.get(board.take.remote()):
-                if isinstance(told, str):
-                    raise revive(told)
-                report(told)
-    finally:
-        shutil.rmtree(notes, ignore_errors=True)
-        ray_.kill(board)
-    if failed:
-        raise revive(fault(failed[0]))
+        trainer.fit()
+    except Exception as error:
+        return fault(error)
+    return ""
 
 
 def _take_part(config: dict[str, Any]) -> None:
@@ -127,6 +155,7 @@ def _take_part(config: dict[str, Any]) -> None:
     student, transfer_set, store, checkpoint, options, expected = ray.get(config["work"][0])
     context, board = ray.train.get_context(), config["board"]
     rank, told_at = context.get_world_rank(), 0.0
+    board.put.remote(_BEGUN)
 
     def tell(step: Step) -> None:
         nonlocal told_at
