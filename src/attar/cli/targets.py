@@ -16,7 +16,7 @@ targets = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Folder = Annotated[Path, typer.Argument(help="The store's folder.", metavar="FOLDER")]
+Folder = Annotated[str, typer.Argument(help="The store's folder, or its URL.", metavar="FOLDER")]
 
 
 @targets.command()

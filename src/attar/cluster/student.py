@@ -18,6 +18,7 @@ from attar.errors import AttarError, check_positive
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import Share, Step
+from attar.urls import Place
 
 _POLL_SECONDS, _TELL_SECONDS, _FAILURES = 0.3, 0.5, 3
 _BEGUN = ""  # told where an error would be: there is none, the workers are there
@@ -26,7 +27,7 @@ _BEGUN = ""  # told where an error would be: there is none, the workers are ther
 def distill(
     student: nn.Module,
     transfer_set: ExampleSet,
-    targets: SoftTargets | Path | str,
+    targets: SoftTargets | Place | str,
     *,
     checkpoint: Path | str,
     start_seconds: float = 300.0,
@@ -44,7 +45,7 @@ def distill(
     Args:
         student: As for `attar.distill`; trained in place.
         transfer_set: The examples that were labeled. Each process reads those of its part.
-        targets: A finished store, or its folder, which all machines see.
+        targets: A finished store, or its folder, which all machines see, or its URL.
         checkpoint: File to go on from, in a folder that all machines share. If a process is lost,
             all of them go on from it.
         start_seconds: How long the processes may take to start, machines of the cluster included.

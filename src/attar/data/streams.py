@@ -78,8 +78,8 @@ def stream_images(
     """Read a folder that has a folder of images for each class; images are decoded when needed.
 
     The arguments are those of `read_image_folder`. Examples are numbered class by class; parts take
-    every n-th of them, so that each has images of all classes. `fingerprint` stands for the content;
-    without it, all images are decoded here once to make one: on a cluster, give it.
+    every n-th of them, so that each has images of all classes. `fingerprint` is as for
+    `stream_table`.
 
     Raises:
         AttarError: If Pillow is not installed.
@@ -140,7 +140,7 @@ def _list_files(url: str, suffix: str) -> list[str]:
         found = files.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
     except (OSError, pa.ArrowException) as error:
         reason = error if isinstance(error, OSError) else OSError(str(error))
-        raise file_error("read", Path(url), reason) from error
+        raise file_error("read", url, reason) from error
     names = sorted(each.path for each in found if each.path.endswith(suffix))
     if not names:
         raise DataError(f"expected {suffix} files in {url}, got none")
@@ -152,6 +152,6 @@ def _open(url: str) -> Any:  # noqa: ANN401
         files, path = pyarrow.fs.FileSystem.from_uri(url)
         return pyarrow.parquet.ParquetFile(path, filesystem=files)
     except OSError as error:
-        raise file_error("read", Path(url), error) from error
+        raise file_error("read", url, error) from error
     except pa.ArrowException as error:
         raise DataError(f"{url} is damaged, or no Parquet file: {error}") from error
