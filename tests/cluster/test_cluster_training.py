@@ -63,7 +63,9 @@ def make_parts(data, sizes=(6, 1, 7, 8)):
 
 def test_two_processes_train_the_student_that_one_does_from_a_streamed_set(two, tmp_path):
     whole = make_set()
-    doubles = TransferSet(whole.inputs.double() / 255, whole.hard_targets, class_names="abcde")
+    doubles = TransferSet(
+        whole.inputs.double() / 255, whole.hard_targets, class_names=whole.class_names
+    )
     parts = make_parts(doubles)
     store = label(make_network().double(), doubles, tmp_path / "store")
     options = {
