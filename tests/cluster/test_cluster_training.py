@@ -2,12 +2,14 @@
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import safetensors.torch
 import torch
 from job_folder import JobFolder
 from labeled import contents, make_network, make_set
@@ -36,6 +38,7 @@ pytestmark = RAY
 from attar import cluster  # noqa: E402
 from attar.cluster import Cluster  # noqa: E402
 
+LOST = Path("distill", "seed-1", "student.safetensors")
 PATIENCE_SECONDS = 1500  # of a machine that has much else to do
 
 
@@ -47,7 +50,7 @@ def two(tmp_path_factory):
     python = place / Path(sys.executable).relative_to(sys.prefix)
     with pytest.MonkeyPatch.context() as patch, ExitStack() as session:
         patch.setattr(sys, "executable", str(python))
-        yield Cluster(workers=2, session=session)
+        yield Cluster(workers=2, start_seconds=PATIENCE_SECONDS, session=session)
 
 
 def make_parts(data, sizes=(6, 1, 7, 8)):
@@ -76,7 +79,7 @@ def test_two_processes_train_the_student_that_one_does_from_a_streamed_set(two, 
     distill(alone, parts, store, progress=steps.append, **options)
     cluster.distill(
         together, parts, store, checkpoint=tmp_path / "student.safetensors",
-        start_seconds=PATIENCE_SECONDS, progress=told.append, cluster=two, **options,
+        progress=told.append, cluster=two, **options,
     )  # fmt: skip
     assert len(steps) == 100
     assert told[-1].index == 100
@@ -91,15 +94,15 @@ def test_processes_that_do_not_start_in_time_are_given_up(two, tmp_path):
     with pytest.raises(AttarError, match=expected + r".* CPU of the cluster are free"):
         cluster.distill(
             make_network(), make_set(), store, checkpoint=tmp_path / "student.safetensors",
-            start_seconds=0.01, cluster=two, temperature=2.0, soft_weight=1.0, hard_weight=0.0,
+            cluster=replace(two, start_seconds=0.01), temperature=2.0, soft_weight=1.0, hard_weight=0.0,
             epochs=1,
         )  # fmt: skip
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 
 
 def test_a_job_on_ray_has_the_results_of_the_job_alone(two, tmp_path):
-    """A teacher, two students and two baselines are tasks; they are resumed one by one."""
-    results, lines = [], []
+    """Teacher, students and baselines are tasks, resumed one by one; or train together."""
+    results, lines, again = [], [], []
     for name in ("plain", "ray"):
         (tmp_path / name).mkdir()
         job = JobFolder(tmp_path / name)
@@ -107,23 +110,31 @@ def test_a_job_on_ray_has_the_results_of_the_job_alone(two, tmp_path):
         if name == "plain":
             job.run()
         else:
-            table = ClusterTable(engine="ray", workers=2)
-            with make_engine(table) as engine:
+            with make_engine(ClusterTable(engine="ray", workers=2)) as engine:
                 run_job(read_job(job.path), PARTS, lines.append, engine)
-                lost = job.root / "job" / "distill" / "seed-1" / "student.safetensors"
-                lost.unlink()
-                again = []
-                run_job(read_job(job.path), PARTS, again.append, engine)
+                results.append(job.contents())
+                (job.root / "job" / LOST).unlink()
+                table = ClusterTable(
+                    engine="ray", workers=2, together=True, start_seconds=PATIENCE_SECONDS
+                )
+                with make_engine(table) as engine:
+                    run_job(read_job(job.path), PARTS, again.append, engine)
         results.append(job.contents())
     assert len(results[0]) == 7  # teacher, 2 students, 2 baselines, shard and manifest
-    assert results[0] == results[1]
+    plain, ray, together = results
+    assert ray == plain
+    remade, expected = (safetensors.torch.load(each[str(LOST)]) for each in (together, plain))
+    torch.testing.assert_close(remade, expected, rtol=1e-3, atol=1e-5)
+    for each in results:
+        del each[str(LOST)]
+    assert together == plain
     done = [each.partition(":")[0] for each in lines if isinstance(each, str) and ": done" in each]
     assert sorted(done) == [
         "baseline seed-0", "baseline seed-1", "compare", "distill seed-0", "distill seed-1",
         "label", "train teacher-0",
     ]  # fmt: skip
-    remade = [each for each in again if isinstance(each, str) and ": done in" in each]
-    assert [each.partition(":")[0] for each in remade] == ["distill seed-1"]
+    redone = [each for each in again if isinstance(each, str) and ": done in" in each]
+    assert [each.partition(":")[0] for each in redone] == ["distill seed-1", "compare"]
 
 
 def test_specialists_are_trained_by_tasks_and_those_that_are_there_are_not_trained_again(

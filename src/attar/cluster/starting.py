@@ -45,11 +45,13 @@ class Cluster:
     workers: int | None = None  # processes at once; None: one for each processor
     cores: int = 1  # that each of them needs
     gpus: float = 0.0
+    start_seconds: float = 300.0  # that processes which train together may take to start
     session: ExitStack | None = None  # when closed, what was started is stopped; None: after a call
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_positive(workers=1 if self.workers is None else self.workers, cores=self.cores)
+        check_positive(start_seconds=self.start_seconds)
         check_not_negative(gpus=self.gpus)
 
 

@@ -14,7 +14,7 @@ from attar.cluster.sharing import check_versions, explaining, fault, revive, sha
 from attar.cluster.starting import Cluster, connected, import_ray
 from attar.cluster.trainings import Board
 from attar.data import ExampleSet
-from attar.errors import AttarError, check_positive
+from attar.errors import AttarError
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import Share, Step
@@ -30,7 +30,6 @@ def distill(
     targets: SoftTargets | Place | str,
     *,
     checkpoint: Path | str,
-    start_seconds: float = 300.0,
     progress: Callable[[Step], None] | None = None,
     cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
     **options: Any,  # noqa: ANN401
@@ -48,7 +47,6 @@ def distill(
         targets: A finished store, or its folder, which all machines see, or its URL.
         checkpoint: File to go on from, in a folder that all machines share. If a process is lost,
             all of them go on from it.
-        start_seconds: How long the processes may take to start, machines of the cluster included.
         progress: Called now and then.
         cluster: Which one; its workers are those that train the student.
         options: The other arguments of `attar.distill`.
@@ -60,7 +58,6 @@ def distill(
         MissingExtraError: If Ray is not installed.
         AttarError: As `attar.distill` does, and if a process fails, or they do not start in time.
     """
-    check_positive(start_seconds=start_seconds)
     import_ray()
     checkpoint = Path(checkpoint).absolute()
     store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
@@ -70,7 +67,7 @@ def distill(
             work = share(
                 (student, transfer_set, store, checkpoint, options, versions()), "the student"
             )
-            _train(work, report, count, cluster, checkpoint, start_seconds)
+            _train(work, report, count, cluster, checkpoint)
     return attar.distill(student, transfer_set, store, checkpoint=checkpoint, **options)  # the end
 
 
@@ -80,7 +77,6 @@ def _train(
     workers: int,
     cluster: Cluster,
     checkpoint: Path,
-    start_seconds: float,
 ) -> None:
     """Have Ray's trainer run in a process of the cluster, and report what the first worker tells.
 
@@ -92,7 +88,7 @@ def _train(
     notes = checkpoint.with_name(f".{checkpoint.name}.ray")  # what Ray itself writes
     fit = ray.remote(num_cpus=0, max_retries=_FAILURES)(_fit)
     fitted = fit.remote({"work": [work], "board": board}, workers, needs, notes)
-    until: float | None = time.monotonic() + start_seconds
+    until: float | None = time.monotonic() + cluster.start_seconds
     try:
         while True:
             done, _ = ray.wait([fitted], timeout=_POLL_SECONDS)
@@ -113,7 +109,7 @@ def _train(
                 free = ray.available_resources()
                 raise AttarError(
                     f"expected {workers} process(es) of {_show(needs)} each to start within "
-                    f"{start_seconds:g} s, got none; {_show(free, needs)} of the cluster are free "
+                    f"{cluster.start_seconds:g} s, got none; {_show(free, needs)} of the cluster are free "
                     "now: wait for its other work, or give fewer workers, or more start_seconds"
                 )
     finally:
