@@ -94,8 +94,8 @@ def test_processes_that_do_not_start_in_time_are_given_up(two, tmp_path):
     with pytest.raises(AttarError, match=expected + r".* CPU of the cluster are free"):
         cluster.distill(
             make_network(), make_set(), store, checkpoint=tmp_path / "student.safetensors",
-            cluster=replace(two, start_seconds=0.01), temperature=2.0, soft_weight=1.0, hard_weight=0.0,
-            epochs=1,
+            temperature=2.0, soft_weight=1.0, hard_weight=0.0, epochs=1,
+            cluster=replace(two, start_seconds=0.01),
         )  # fmt: skip
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 

@@ -106,11 +106,11 @@ def _train(
                     raise revive(text)
                 return
             if until is not None and time.monotonic() > until:
-                free = ray.available_resources()
+                free = _show(ray.available_resources(), needs)
                 raise AttarError(
                     f"expected {workers} process(es) of {_show(needs)} each to start within "
-                    f"{cluster.start_seconds:g} s, got none; {_show(free, needs)} of the cluster are free "
-                    "now: wait for its other work, or give fewer workers, or more start_seconds"
+                    f"{cluster.start_seconds:g} s, got none; {free} of the cluster are free now: "
+                    "wait for its other work, or give fewer workers, or more start_seconds"
                 )
     finally:
         ray.cancel(fitted, force=True)
