@@ -189,7 +189,7 @@ def test_files_are_read_by_the_workers(two, tmp_path, monkeypatch, kind):
     source.mkdir()
     if kind == "parquet":
         table = pa.table(
-            {"pixels": list(data.inputs.flatten(1).numpy()), "kind": data.hard_targets}
+            {"pixels": list(data.inputs.flatten(1).numpy()), "kind": data.hard_targets.numpy()}
         )
         pyarrow.parquet.write_table(table, source / "0.parquet", row_group_size=4)
         open_set = partial(stream_table, source, target="kind", class_names=data.class_names)
