@@ -27,6 +27,10 @@ class FolderError(AttarError):
     """A folder or a file that cannot be used for what it was given for."""
 
 
+class UrlError(FolderError, OSError):
+    """What is at a URL, and cannot be used."""
+
+
 class ObjectError(AttarError):
     """A Python object, named by the user, that cannot be loaded or is of the wrong kind."""
 

@@ -13,14 +13,11 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from attar.errors import FolderError
+from attar.errors import UrlError
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _AT_ONCE = 32  # requests: each waits for the network
-
-
-class UrlError(FolderError, OSError):
-    """What is at a URL cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)

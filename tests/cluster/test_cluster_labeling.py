@@ -183,24 +183,30 @@ def test_an_example_that_the_teacher_fails_on_is_named(nodes, tmp_path, seen):
     label(slow_teacher(seen), data, tmp_path / "ray", **SMALL).verify()
 
 
-def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(nodes, tmp_path, seen):
+@pytest.mark.parametrize("scheme", ["", "local://"])  # a folder; by way of pyarrow
+def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(
+    nodes, tmp_path, seen, scheme
+):
     def fill_up(inputs):
         if len(list((tmp_path / "ray").glob("shard-*.json"))) >= 2:
             hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # of the worker
 
-    with pytest.raises(FolderError, match=r"cannot write .*ray/shard-0000\d.arrow: File too large"):
+    expected = rf"cannot write {scheme}/.*ray/shard-0000\d.arrow: .*File too large"
+    with pytest.raises(FolderError, match=expected):
         cluster.label(
             slow_teacher(seen, then=fill_up),
             make_set(),
-            tmp_path / "ray",
+            f"{scheme}{tmp_path}/ray",
             cluster=Cluster(workers=1),
             **SMALL,
         )
-    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("ray/shard-*.arrow")}
+    shards = [path.with_suffix(".arrow") for path in tmp_path.glob("ray/shard-*.json")]
+    finished = {path: path.stat().st_mtime_ns for path in shards}
     assert len(finished) >= 2
-    store = label(slow_teacher(seen), make_set(), tmp_path / "ray", **SMALL)
-    store.verify()
+    for name in ("ray", "plain"):
+        label(slow_teacher(seen, seconds=0), make_set(), tmp_path / name, **SMALL)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "plain")
     assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items())
 
 

@@ -56,7 +56,11 @@ def test_its_fingerprint_may_be_given(folder):
     [
         ('class_names = ["0", "1", "2"]', "", "expected class_names beside streamed = true"),
         ("temperature = 4.0", 'temperature = "auto"', "expected a number for a streamed set, got"),
-        ("streamed = true", "streamed = true\nunlabeled = true", "expected hard targets in the"),
+        (
+            "streamed = true",
+            'streamed = true\nunlabeled = true\ninputs = ["inputs"]',
+            "expected hard targets in the",
+        ),
         ("[compare]", "[cluster]\ntogether = 3\n[compare]", "together"),
     ],
 )
@@ -76,9 +80,12 @@ def test_processes_that_train_together_need_a_temperature(folder):
 
 def test_an_example_without_a_hard_target_is_told_where_one_is_needed(folder):
     table = pyarrow.parquet.read_table(folder.root / "train.parquet")
-    gaps = pa.array([None, *table["hard_targets"].to_pylist()[1:]])
-    table = table.set_column(1, "hard_targets", gaps)
+    targets = table["hard_targets"].to_pylist()
+    targets[15] = None
+    table = table.set_column(1, "hard_targets", pa.array(targets))
     pyarrow.parquet.write_table(table, folder.root / "train.parquet", row_group_size=10)
     folder.edit('source = "train.parquet"', STREAMED)
-    with pytest.raises(JobError, match="expected a hard target everywhere, got an example of part"):
+    with pytest.raises(
+        JobError, match="expected a hard target everywhere, got an example of part 1"
+    ):
         folder.run("train")

@@ -14,7 +14,8 @@ from attar.errors import FolderError
 from attar.progress import ProgressRecord
 
 Tell = Callable[[ProgressRecord | str], None]
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Answer = tuple[str, Any]  # an error's text, or none and what came out
 
 _POLL_SECONDS, _TELL_SECONDS = 0.3, 0.5
