@@ -112,6 +112,16 @@ def test_teachers_of_an_earlier_run_make_the_ensemble(tmp_path):
     assert not (tmp_path / "run" / "teachers.safetensors").exists()
 
 
+def test_one_kind_of_student_learns_what_it_does_among_three(finished, tmp_path):
+    run(tmp_path, replace(TINY, kinds="geometric"))
+    rows = {row.name: row.values for row in read(tmp_path).rows}
+    expected = {row.name: row.values for row in read(finished).rows}
+    assert rows == {name: expected[name] for name in rows}
+    assert [name for name in rows if name.startswith("student")] == [
+        "student 2×6 of geometric mean of 3 teachers"
+    ]
+
+
 def test_a_damaged_file_is_named(finished, tmp_path):
     for path in finished.iterdir():
         if path.name != "ensemble.json":
@@ -127,6 +137,8 @@ def test_a_damaged_file_is_named(finished, tmp_path):
         ({"members": 0}, "members > 0"),
         ({"temperature": 0.0}, "temperature > 0"),
         ({"soft_weight": 0.0}, "expected soft_weight > 0 or hard_weight > 0"),
+        ({"kinds": "geometric,median"}, "expected kinds among arithmetic, geometric, single"),
+        ({"kinds": "single,single"}, "expected kinds among"),
         ({"views": -1}, "views >= 0"),
     ],
 )

@@ -9,6 +9,7 @@ from attar.records import ExperimentResult
 from attar.speech.corpora import read_speech_data
 from attar.speech.packed import PackedFrames
 from attar.speech.recognizer import Recognizer
+from attar.speech.tree_files import describe_tree, read_tree
 from attar.targets import SoftTargets, Sparse
 from recipes.voices import tiny_config
 
@@ -34,6 +35,12 @@ def test_result_has_table_1(speech_run):
     assert set(details["held-out frame accuracy by temperature"]) == {"1", "4"}
     low, high = details["distilled"]["interval"]
     assert low <= details["distilled"]["test_wer"] <= high
+
+
+def test_the_tree_can_be_read(speech_run):
+    tree = read_tree(speech_run / "alignment" / "tree.json")
+    text = (speech_run / "alignment" / "tree.txt").read_text(encoding="utf-8")
+    assert text.splitlines() == list(describe_tree(tree))
 
 
 def test_soft_targets_are_sparse_and_for_each_view(speech_run):

@@ -21,7 +21,7 @@ TINY = temperature.Config(
     teacher_epochs=2,
     student_units="5,7",
     temperatures="1,4,10",
-    distilled_epochs=2,
+    distilled_epochs="2",
     batch_size=100,
 )
 STEPS = 2 * 1 + 2 * 2 * 2 * 3  # teacher; sizes, seeds, epochs, batches
@@ -136,6 +136,12 @@ def test_a_damaged_record_is_named(finished, tmp_path):
         run(tmp_path)
 
 
+def test_each_size_has_its_number_of_passes():
+    config = replace(TINY, distilled_epochs="4,2")
+    stages_made = [temperature.student_stage(config, units, seed=0) for units in (5, 7)]
+    assert [stage.settings.epochs for stage in stages_made] == [4, 2]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -144,6 +150,8 @@ def test_a_damaged_record_is_named(finished, tmp_path):
         ({"temperatures": "0,1"}, "expected temperatures > 0"),
         ({"student_units": ""}, "expected student_units as numbers"),
         ({"student_units": "2.5"}, "expected whole numbers of student_units"),
+        ({"distilled_epochs": "1,2,3"}, "expected one number of distilled_epochs or 2"),
+        ({"distilled_epochs": "0.5"}, "expected whole numbers of distilled_epochs"),
         ({"seeds": 0}, "seeds > 0"),
     ],
 )
@@ -200,7 +208,7 @@ def test_a_small_student_prefers_a_low_temperature(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "TrainingRun", TrainingRun)
     config = temperature.Config(
         seeds=2, teacher_units=100, teacher_epochs=10, student_units="10", temperatures="3,30",
-        distilled_epochs=15, batch_size=50,
+        distilled_epochs="15", batch_size=50,
     )  # fmt: skip
     run(tmp_path, config)
     low, high = (row.mean for row in read(tmp_path).rows)

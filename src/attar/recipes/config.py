@@ -25,6 +25,14 @@ def parse_numbers(name: str, text: str) -> tuple[float, ...]:
     return numbers
 
 
+def parse_whole_numbers(name: str, text: str) -> tuple[int, ...]:
+    """Read a list of whole numbers above zero, with commas between them."""
+    numbers = parse_numbers(name, text)
+    if any(number % 1 for number in numbers):
+        raise AttarError(f"expected whole numbers of {name}, got {text}")
+    return tuple(int(number) for number in numbers)
+
+
 def restore_config(kind: type[T], values: Any, path: Path) -> T:  # noqa: ANN401 (what JSON holds)
     """Make a configuration again from what a run wrote of it in the file at `path`.
 

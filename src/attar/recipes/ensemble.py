@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from attar.cohorts import Cohort
 from attar.data import Batch, Jitter, Mnist, TransferSet, load_mnist
-from attar.errors import check_not_negative, check_positive
+from attar.errors import AttarError, check_not_negative, check_positive
 from attar.evaluation import Evaluation, compute_logits, measure_logits
 from attar.losses import MemberWeights, mean_logits, member_distillation_loss
 from attar.recipes import mnist
@@ -30,7 +30,7 @@ from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.training import LossFn, TrainingSettings, hard_target_loss
 
 EXPERIMENT = "ensemble"
-STUDENTS = ("arithmetic", "geometric", "single")  # whose soft targets: of a mean, of member 0
+KINDS = ("arithmetic", "geometric", "single")  # whose soft targets: of a mean, of member 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,7 @@ class Config:
     """
 
     seeds: int = option(5, "Students of each kind.")
+    kinds: str = option(",".join(KINDS), "Whose soft targets: of a mean, or of the first teacher.")
     teachers: str = option(
         "",
         "Folder of a run of `attar reproduce mnist`, whose teachers make the ensemble instead of "
@@ -69,6 +70,14 @@ class Config:
         check_positive(seeds=self.seeds, members=self.members, batch_size=self.batch_size)
         check_not_negative(views=self.views)
         _ = self.member_weights
+        kinds = set(self.kinds_made)
+        if not kinds <= set(KINDS) or len(kinds) < len(self.kinds_made):
+            raise AttarError(f"expected kinds among {', '.join(KINDS)}, got {self.kinds!r}")
+
+    @property
+    def kinds_made(self) -> list[str]:
+        """Names of the kinds of students."""
+        return self.kinds.split(",")
 
     @property
     def member_weights(self) -> MemberWeights:
@@ -146,7 +155,7 @@ def students_stage(config: Config, seed: int) -> Stage:
 
     def make() -> Cohort:
         of_size = mnist.Config(student_units=config.student_units)
-        return Cohort([mnist.make_student(of_size, seed) for _ in STUDENTS])
+        return Cohort([mnist.make_student(of_size, seed) for _ in config.kinds_made])
 
     settings = TrainingSettings(
         epochs=config.distilled_epochs,
@@ -155,7 +164,7 @@ def students_stage(config: Config, seed: int) -> Stage:
         warmup_epochs=1,
         seed=seed,
     )
-    title = f"students of three kinds, seed {seed + 1} of {config.seeds}"
+    title = f"students ({config.kinds}), seed {seed + 1} of {config.seeds}"
     return Stage(f"students-{seed}", title, make, settings)
 
 
@@ -167,7 +176,8 @@ def kept_targets(
 
     def compute() -> Tensor:
         logits = compute_logits(teachers, transfer_set, view=view)  # [members, examples, classes]
-        return at_temperature(logits, config.temperature)
+        of_kinds = dict(zip(KINDS, at_temperature(logits, config.temperature), strict=True))
+        return torch.stack([of_kinds[kind] for kind in config.kinds_made])
 
     return kept_logits(path, teachers, compute)
 
@@ -185,7 +195,7 @@ def at_temperature(
 
 def students_loss(config: Config, targets: list[Tensor]) -> LossFn:
     """Make the loss of a cohort of students, each kind with its soft targets."""
-    weights = [config.member_weights] * len(STUDENTS)
+    weights = [config.member_weights] * len(config.kinds_made)
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         v = targets[batch.view][:, batch.indices]  # [kinds, batch, classes]
@@ -213,7 +223,7 @@ def _result(
     rows += [row(f"{mean} mean of {count} teachers", [one]) for mean, one in means.items()]
     students: dict[str, list[Evaluation]] = {
         kind: [of_seed.evaluations[place] for of_seed in of_seeds]
-        for place, kind in enumerate(STUDENTS)
+        for place, kind in enumerate(config.kinds_made)
     }
     for kind, evaluations in students.items():
         source = "one teacher" if kind == "single" else f"{kind} mean of {count} teachers"
@@ -230,7 +240,11 @@ def _result(
             "members": [asdict(each) for each in members],
             "means": {mean: asdict(one) for mean, one in means.items()},
             "students": {kind: [asdict(one) for one in each] for kind, each in students.items()},
-            "notes": [_compare(mean, students[mean], students["single"]) for mean in means],
+            "notes": [
+                _compare(mean, students[mean], students["single"])
+                for mean in means
+                if mean in students and "single" in students
+            ],
         },
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attar.errors import DataError, FolderError
-from attar.files import make_folder
+from attar.files import make_folder, write_atomically
 from attar.recipes.speech_config import DataConfig
 from attar.recipes.speech_corpora import SpeechCorpus, load_corpus
 from attar.recipes.speech_training import NetworkShape, doing, following, make_stage
@@ -34,7 +34,7 @@ from attar.speech.lexicon import Lexicon
 from attar.speech.packed import PackedFrames
 from attar.speech.recognition import compute_log_posteriors, estimate_log_priors
 from attar.speech.tree import Tree
-from attar.speech.tree_files import read_tree, write_tree
+from attar.speech.tree_files import describe_tree, read_tree, write_tree
 from attar.speech.utterances import Corpus, Problem, Utterance, count_problems
 from attar.training import hard_target_loss
 
@@ -141,6 +141,7 @@ def _align(config: DataConfig, corpus: SpeechCorpus, kept: Path) -> Generator[Pr
     if config.align_epochs:
         final, topology = yield from _align_again(config, corpus, first, aligner, kept)
     write_tree(aligner.tree, kept / "tree.json")
+    write_atomically(kept / "tree.txt", ("\n".join(describe_tree(aligner.tree)) + "\n").encode())
     for name in PARTS:
         write_alignment(final[name].alignment, aligner.tree, _path(kept, name))
     problems = [each for name in PARTS for each in final[name].corpus.problems]

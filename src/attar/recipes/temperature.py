@@ -13,7 +13,7 @@ from attar.errors import AttarError, check_not_negative, check_positive
 from attar.figures import Curve, draw_curves
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.recipes import mnist
-from attar.recipes.config import option, parse_numbers
+from attar.recipes.config import option, parse_numbers, parse_whole_numbers
 from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.stages import (
     Progress,
@@ -53,7 +53,9 @@ class Config:
     )
     student_units: str = option("30,300,800", "Units in each of a student's two hidden layers.")
     temperatures: str = option("1,2,2.5,3,4,6,8,12,16,20,30", "Of the soft targets.")
-    distilled_epochs: int = option(30, "Passes of the students.")
+    distilled_epochs: str = option(
+        "30,12,6", "Passes of the students of each size (large ones need fewer), or one number."
+    )
     learning_rate: float = option(0.003, "Their highest learning rate (AdamW).")
     batch_size: int = option(128, "Examples in a batch of the students.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
@@ -67,13 +69,24 @@ class Config:
             numbers = parse_numbers(name, getattr(self, name))
             if list(numbers) != sorted(set(numbers)):
                 raise AttarError(f"expected {name} in ascending order, got {getattr(self, name)}")
-        if any(units % 1 for units in parse_numbers("student_units", self.student_units)):
-            raise AttarError(f"expected whole numbers of student_units, got {self.student_units}")
+        _ = self.epochs_of_units
+
+    @property
+    def epochs_of_units(self) -> dict[int, int]:
+        """Passes of the students of each size."""
+        sizes = parse_whole_numbers("student_units", self.student_units)
+        epochs = parse_whole_numbers("distilled_epochs", self.distilled_epochs)
+        if len(epochs) not in (1, len(sizes)):
+            raise AttarError(
+                f"expected one number of distilled_epochs or {len(sizes)}, as of student_units, "
+                f"got {self.distilled_epochs}"
+            )
+        return dict(zip(sizes, epochs * (len(sizes) // len(epochs)), strict=True))
 
 
 QUICK = replace(
     Config(), seeds=2, teacher_epochs=8, student_units="30", temperatures="1,3,8,20",
-    distilled_epochs=6,
+    distilled_epochs="6",
 )  # fmt: skip
 
 
@@ -92,8 +105,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     data = load_mnist()
     given = load_teachers(config.teachers)
     stages = [
-        student_stage(config, int(units), seed)
-        for units in parse_numbers("student_units", config.student_units)
+        student_stage(config, units, seed)
+        for units in config.epochs_of_units
         for seed in range(config.seeds)
     ]
     teacher = teacher_stage(config.teacher_units, config.teacher_epochs, seed=0, seeds=1)
@@ -121,7 +134,7 @@ def student_stage(config: Config, units: int, seed: int) -> Stage:
         return Cohort([mnist.make_student(of_size, seed) for _ in range(count)])
 
     settings = TrainingSettings(
-        epochs=config.distilled_epochs,
+        epochs=config.epochs_of_units[units],
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         optimizer="adamw",
@@ -166,7 +179,7 @@ def _errors(
 
 def _result(config: Config, trained: dict[str, TrainedCohort], command: str) -> ExperimentResult:
     rows, checks = [], []
-    for units in (int(each) for each in parse_numbers("student_units", config.student_units)):
+    for units in config.epochs_of_units:
         errors = _errors(config, trained, units)
         rows += [
             ResultRow.over_seeds(
@@ -196,7 +209,7 @@ def _result(config: Config, trained: dict[str, TrainedCohort], command: str) -> 
 
 def _draw(config: Config, result: ExperimentResult, folder: Path) -> None:
     temperatures = parse_numbers("temperatures", config.temperatures)
-    sizes = [int(each) for each in parse_numbers("student_units", config.student_units)]
+    sizes = list(config.epochs_of_units)
     panels = []
     for place in range(len(sizes)):
         rows = result.rows[place * len(temperatures) : (place + 1) * len(temperatures)]
