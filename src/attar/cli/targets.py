@@ -30,7 +30,7 @@ def verify(folder: Folder) -> None:
     """Compare every shard with its checksum."""
     opened = SoftTargets.open(folder)
     opened.verify()
-    print(f"{folder}: all {len(opened.entries)} shards are as they were written")
+    print(f"{opened.folder}: all {len(opened.entries)} shards are as they were written")
 
 
 @targets.command()
