@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import socket
 import sys
 import sysconfig
@@ -44,11 +45,13 @@ class Cluster:
     workers: int | None = None  # processes at once; None: one for each processor
     cores: int = 1  # that each of them needs
     gpus: float = 0.0
+    start_seconds: float = 300.0  # that processes which train together may take to start
     session: ExitStack | None = None  # when closed, what was started is stopped; None: after a call
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_positive(workers=1 if self.workers is None else self.workers, cores=self.cores)
+        check_positive(start_seconds=self.start_seconds)
         check_not_negative(gpus=self.gpus)
 
 
@@ -108,6 +111,7 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
             num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
             include_dashboard=False,
             object_store_memory=_STORE_BYTES + 2 * shared_bytes,
+            runtime_env=_quote_python(),
             **quiet,
         )
     except Exception as error:  # Ray's errors of starting share no other base
@@ -116,6 +120,16 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
             f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
             "or the disk of its temporary folder, full? the same command goes on"
         ) from error
+
+
+def _quote_python() -> dict[str, str]:
+    """Make up for Ray, which gives the path of Python to a shell as it is.
+
+    Where that has a space, those of its processes that have variables of their own, as Ray Train's,
+    do not start, and it tries again without end.
+    """
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _knock(address: str) -> None:

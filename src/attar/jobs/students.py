@@ -1,18 +1,18 @@
 """The steps that train: teachers, distilled students, and students on hard targets alone."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import nn
 
-from attar.data import TransferSet, name_views
-from attar.distillation import distill
+from attar.data import StreamedSet, name_views
 from attar.errors import FolderError
 from attar.jobs.file import Job
 from attar.jobs.histories import add_epoch
 from attar.jobs.searching import choice_path, keep_choice, learned_from
-from attar.jobs.sources import check_network, code_of, make_network
+from attar.jobs.sources import AnySet, check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.jobs.values import AUTO
 from attar.progress import TimeLeft
@@ -32,8 +32,12 @@ TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
 
 
-def labeled(job: Job, transfer_set: TransferSet, *key: str | int) -> TransferSet:
+def labeled(job: Job, transfer_set: AnySet, *key: str | int) -> AnySet:
     """Return the examples that have a hard target; raise `JobError` if none has."""
+    if isinstance(transfer_set, StreamedSet) and not job.settings.transfer_set.unlabeled:
+        return transfer_set.labeled()
+    if isinstance(transfer_set, StreamedSet):
+        raise job.error("expected hard targets in the transfer set, got unlabeled = true", *key)
     indices = (transfer_set.hard_targets >= 0).nonzero()[:, 0]
     if len(indices) == 0:
         raise job.error("expected hard targets in the transfer set, got none", *key)
@@ -45,7 +49,7 @@ def teacher_name(position: int) -> str:
     return f"train/teacher-{position}"
 
 
-def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
+def teacher_step(job: Job, transfer_set: AnySet, position: int) -> Step:
     """Say what decides a teacher that the job trains."""
     key = ("teacher", position)
     table = job.settings.teacher[position]
@@ -66,9 +70,7 @@ def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
     )
 
 
-def train_teacher(
-    job: Job, transfer_set: TransferSet, position: int, step: Step, tell: Tell
-) -> None:
+def train_teacher(job: Job, transfer_set: AnySet, position: int, step: Step, tell: Tell) -> None:
     """Train a teacher on the hard targets, and keep its weights."""
     key = ("teacher", position)
     table = job.settings.teacher[position].train
@@ -90,7 +92,7 @@ def train_teacher(
 
 
 def distill_step(
-    job: Job, network: nn.Module, store: SoftTargets | None, transfer_set: TransferSet, seed: int
+    job: Job, network: nn.Module, store: SoftTargets | None, transfer_set: AnySet, seed: int
 ) -> Step:
     """Say what decides a distilled student; without the store, for what is decided already."""
     inputs = job.settings.distill.model_dump(exclude={"seeds"}) | {"seed": seed}
@@ -105,11 +107,12 @@ def distill_student(
     job: Job,
     network: nn.Module,
     store: SoftTargets,
-    transfer_set: TransferSet,
+    transfer_set: AnySet,
+    learn: Callable[..., nn.Module],
     step: Step,
     tell: Tell,
 ) -> None:
-    """Train a student on soft targets, and keep its weights."""
+    """Train a student on soft targets by `attar.distill`, or its like, and keep its weights."""
     table, checkpoint = job.settings.distill, step.place / _CHECKPOINT
 
     def make_meter(title: str, examples: int, place: Path | None = None) -> "_Meter":
@@ -127,7 +130,7 @@ def distill_student(
         meter = make_meter(step.title, len(transfer_set), step.place)
 
     with job.blaming("distill", but=FolderError):
-        distill(
+        learn(
             network,
             transfer_set,
             store,
@@ -135,7 +138,7 @@ def distill_student(
             seed=step.inputs["seed"],
             checkpoint=checkpoint,
             progress=lambda update: meter(update),
-            on_choice=choose,
+            **({"on_choice": choose} if table.temperature == AUTO else {}),
         )
     _keep(step, STUDENT, network, *keep_choice(step, checkpoint))
     choice_path(checkpoint).unlink(missing_ok=True)
@@ -146,11 +149,11 @@ class Baseline:
     """A student on hard targets alone, at the budget of the distilled one."""
 
     settings: TrainingSettings
-    examples: TransferSet  # those with a hard target
+    examples: AnySet  # those with a hard target
     views: tuple[int, ...]  # that the distilled one sees, too
 
 
-def plan_baseline(job: Job, transfer_set: TransferSet, seed: int) -> Baseline:
+def plan_baseline(job: Job, transfer_set: AnySet, seed: int) -> Baseline:
     """Choose how the baseline is trained: as the distilled student, unless the job says else."""
     table, distilled = job.settings.baseline, job.settings.distill
     assert table is not None
@@ -167,9 +170,7 @@ def plan_baseline(job: Job, transfer_set: TransferSet, seed: int) -> Baseline:
     return Baseline(settings, examples, job.settings.soft_targets.views)
 
 
-def baseline_step(
-    job: Job, network: nn.Module, baseline: Baseline, transfer_set: TransferSet
-) -> Step:
+def baseline_step(job: Job, network: nn.Module, baseline: Baseline, transfer_set: AnySet) -> Step:
     """Say what decides a student on hard targets."""
     inputs = asdict(baseline.settings) | {"views": list(baseline.views)}
     inputs |= _of_student(job, network, transfer_set)
@@ -197,7 +198,7 @@ def train_baseline(
     _keep(step, STUDENT, network)
 
 
-def _of_student(job: Job, network: nn.Module, transfer_set: TransferSet) -> dict[str, str | None]:
+def _of_student(job: Job, network: nn.Module, transfer_set: AnySet) -> dict[str, str | None]:
     return {
         "student": job.settings.student.source,
         "the student's code": code_of(job, "student"),
@@ -227,15 +228,16 @@ class _Meter:
         self.place = place
         self.title, self.steps, self.epochs, self.tell = title, steps, epochs, tell
         self.examples_per_step = examples * epochs / steps
-        self.first: int | None = None
+        self.first, self.latest = -1, 0  # updates done before
         self.started = time.monotonic()
         self.loss: float | None = None
         self.time_left = TimeLeft(float(steps))
 
     def __call__(self, update: Update) -> None:
-        if self.first is None:
-            self.first = update.index - 1
-        self.time_left.add(1)
+        if self.first < 0:
+            self.first = self.latest = update.index - 1
+        self.time_left.add(update.index - self.latest)
+        self.latest = update.index
         if update.epoch is not None:
             self.loss = update.epoch.mean_loss
             if self.place is not None:
