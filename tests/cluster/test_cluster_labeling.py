@@ -15,7 +15,7 @@ from labeled import CLASSES, contents, make_jittered, make_network, make_set
 from attar import Sparse, label
 from attar.errors import AttarError, DataError, FolderError, StoreError
 from attar.teachers import as_teacher
-from cluster.marks import RAY
+from cluster.clusters import RAY
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'attar[ray]'")
 pytestmark = RAY
