@@ -15,7 +15,7 @@ from labeled import CLASSES, contents, make_jittered, make_network, make_set
 from attar import Sparse, label
 from attar.errors import AttarError, DataError, FolderError, StoreError
 from attar.teachers import as_teacher
-from cluster.marks import RAY
+from cluster.clusters import RAY, patiently
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'attar[ray]'")
 pytestmark = RAY
@@ -59,7 +59,7 @@ def nodes():
 
     before = dict(os.environ)
     os.environ |= {"RAY_worker_niceness": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    made = Cluster(initialize_head=True, head_node_args=NODE)
+    made = patiently(lambda: Cluster(initialize_head=True, head_node_args=NODE))
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield made
     ray.shutdown()
@@ -98,7 +98,7 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
 
 
 def test_four_workers_lose_one_to_sigkill_and_two_with_their_node(nodes, tmp_path, seen):
-    second = nodes.add_node(**NODE)
+    second = patiently(lambda: nodes.add_node(**NODE))
     label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
     (seen / str(os.getpid())).unlink()
     ended = []

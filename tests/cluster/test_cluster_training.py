@@ -30,7 +30,7 @@ from attar.data import streams
 from attar.errors import AttarError, DataError
 from attar.jobs import PARTS, read_job, run_job
 from attar.jobs.cluster_table import ClusterTable
-from cluster.marks import RAY
+from cluster.clusters import RAY
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'attar[ray]'")
 pytestmark = RAY

@@ -17,6 +17,7 @@ from attar.errors import AttarError, MissingExtraError, check_not_negative, chec
 _NOT_THE_USERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
 _KNOCK_SECONDS = 10.0
+_ATTEMPTS = 3  # to start a cluster: Ray gives its own processes 30 s, not enough on a busy machine
 _STORE_BYTES = 2**28  # of a cluster that is started here, without what it is to hold
 
 
@@ -105,21 +106,29 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
                 "`ray start --head` starts one; without an address Ray runs on this machine"
             ) from error
         return
-    try:
-        ray.init(
-            address="local",
-            num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES + 2 * shared_bytes,
-            runtime_env=_quote_python(),
-            **quiet,
-        )
-    except Exception as error:  # Ray's errors of starting share no other base
-        reason = " ".join(str(error).split())[:200]
-        raise AttarError(
-            f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
-            "or the disk of its temporary folder, full? the same command goes on"
-        ) from error
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES + 2 * shared_bytes,
+                runtime_env=_quote_python(),
+                **quiet,
+            )
+            return
+        except Exception as error:  # Ray's errors of starting share no other base
+            ray.shutdown()
+            if attempt == _ATTEMPTS:
+                raise _not_started(error) from error
+
+
+def _not_started(error: Exception) -> AttarError:
+    reason = " ".join(str(error).split())[:200]
+    return AttarError(
+        f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
+        "or the disk of its temporary folder, full? the same command goes on"
+    )
 
 
 def _quote_python() -> dict[str, str]:
