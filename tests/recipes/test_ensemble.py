@@ -114,20 +114,6 @@ def test_the_report_has_the_errors_of_the_result_and_every_verdict(
     assert "Students of the arithmetic mean make " in page
 
 
-def test_a_run_that_kept_no_students_goes_on_and_has_a_report_without_a_comparison(
-    finished, tmp_path
-):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    (folder / "ensemble.json").unlink()
-    for seed in range(2):
-        (folder / f"students-{seed}.safetensors").unlink()
-    assert run(folder) == []
-    assert [row.values for row in read(folder).rows] == [row.values for row in read(finished).rows]
-    ensemble_pages.report(folder, folder / "report.html")
-    assert not (folder / "comparison.json").exists()
-    assert "Students of the arithmetic mean make " in (folder / "report.html").read_text("utf-8")
-
-
 @pytest.mark.parametrize("stop", [1, 3, STEPS - 1])
 def test_an_abandoned_run_goes_on_and_ends_alike(finished, tmp_path, stop):
     assert len(run(tmp_path, steps=stop)) == stop

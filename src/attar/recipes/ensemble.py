@@ -133,18 +133,11 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             of_seed = yield from train_cohort_stage(
                 stage, jittered, students_loss(config, targets),
                 folder=folder, test_set=data.test, meter=meter, views=views,
-                keeps_weights=_has_weights(folder, stage),
+                keeps_weights=True,
             )  # fmt: skip
             of_seeds.append(of_seed)
         result = _result(config, cohort, of_seeds, data, command)
         write_json(path, replace(result, wall_seconds=result.wall_seconds + seconds))
-
-
-def _has_weights(folder: Path, stage: Stage) -> bool:
-    """Tell whether the weights of a stage are there or will be; earlier releases kept none."""
-    files = (folder / f"{stage.name}.{end}" for end in ("safetensors", "json"))
-    weights, record = (path.exists() for path in files)
-    return weights or not record
 
 
 def teachers_stage(config: Config) -> Stage:

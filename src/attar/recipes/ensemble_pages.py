@@ -26,7 +26,7 @@ def report(folder: Path, path: Path) -> None:
     """Compare teachers, means and students on the test digits, and write the report.
 
     Each kind of student is judged against the ensemble and the other kinds. The comparison itself
-    goes to `comparison.json` in the folder. A run of a release that kept no students does without.
+    goes to `comparison.json` in the folder.
 
     Raises:
         FolderError: If the run is not finished, is damaged, or the report cannot be written.
@@ -35,21 +35,20 @@ def report(folder: Path, path: Path) -> None:
     result = ExperimentResult.read(result_path)
     config = restore_config(Config, result.config, result_path)
     stages = [students_stage(config, seed) for seed in range(config.seeds)]
-    if all((folder / f"{stage.name}.safetensors").exists() for stage in stages):
-        teachers = load_teachers(config.teachers) or _load(folder, teachers_stage(config))
-        students = [_load(folder, stage) for stage in stages]
-        single, arithmetic, geometric, *kinds = (row.name for row in result.rows)
-        models: dict[str, nn.Module | Sequence[nn.Module]] = {
-            single: teachers,
-            arithmetic: _as_one(teachers, "arithmetic"),
-            geometric: _as_one(teachers, "geometric"),
-        }
-        for place, kind in enumerate(kinds):
-            models[kind] = [of_seed[place] for of_seed in students]
-        pairs = [(kind, arithmetic) for kind in kinds] + list(combinations(kinds, 2))
-        pairs.append((arithmetic, single))
-        compared = compare(models, load_mnist().test, teacher=arithmetic, pairs=pairs)
-        replace(compared, command=result.command).save(folder / COMPARISON)
+    teachers = load_teachers(config.teachers) or _load(folder, teachers_stage(config))
+    students = [_load(folder, stage) for stage in stages]
+    single, arithmetic, geometric, *kinds = (row.name for row in result.rows)
+    models: dict[str, nn.Module | Sequence[nn.Module]] = {
+        single: teachers,
+        arithmetic: _as_one(teachers, "arithmetic"),
+        geometric: _as_one(teachers, "geometric"),
+    }
+    for place, kind in enumerate(kinds):
+        models[kind] = [of_seed[place] for of_seed in students]
+    pairs = [(kind, arithmetic) for kind in kinds] + list(combinations(kinds, 2))
+    pairs.append((arithmetic, single))
+    compared = compare(models, load_mnist().test, teacher=arithmetic, pairs=pairs)
+    replace(compared, command=result.command).save(folder / COMPARISON)
     result_pages.report(EXPERIMENT, folder, path)
 
 
