@@ -1,12 +1,14 @@
 """Labeling on Ray beside a plain loop in as many processes, and its memory as examples grow.
 
-    python benchmarks/cluster.py [--only overhead|memory] [--out cluster.json]
+    python benchmarks/cluster.py [--only overhead|driver|memory] [--quick] [--out cluster.json]
 
-Rows are generated on the fly, so that no disk is read. Both loops write to the same disk.
+Rows are generated on the fly, so that no disk is read. Both loops write to the same disk. Where
+the model of `attar plan --on ray` says something of a run, that stands beside what was measured.
 """
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import tempfile
@@ -14,6 +16,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import accumulate
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
@@ -22,17 +26,32 @@ import torch
 from attar import StreamedSet, TransferSet, cluster, mlp
 from attar.cluster import Cluster
 from attar.data import draw_bits
-from attar.jobs.scaling import LabelingCost, scale_labeling
+from attar.jobs.scaling import START_SECONDS, LabelingCost, scale_labeling
 from attar.labeling import LabelingProgress, ask, make_plan
 from attar.precision import keep_freed_memory
+from attar.records import this_machine
 from attar.targets import Dense, StorePlan, TargetWriter
 from attar.teachers import Teacher, as_teacher
 
 NAMES = tuple("abcdefghij")
 Figures = dict[str, float]
-WORKERS, TURNS = (1, 2, 4), 3
-OVERHEAD_EXAMPLES, OVERHEAD_SHARD = 2**15, 2**10
-MEMORY_EXAMPLES, MEMORY_SHARD = (10**4, 10**5, 10**6, 10**7), 2**15
+WORKERS = (1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is labeled; minutes on two cores."""
+
+    turns: int = 3
+    units: tuple[int, ...] = (1200, 1200)
+    overhead_examples: int = 2**16
+    overhead_shard: int = 2**11
+    driver_shards: int = 1000
+    memory_examples: tuple[int, ...] = (10**4, 10**5, 10**6, 10**7)
+    memory_shard: int = 2**15
+
+
+QUICK = Sizes(1, (8,), 2**9, 2**6, 20, (10**3, 10**4), 2**9)  # only shows that it works
 
 
 class Rows:
@@ -70,14 +89,14 @@ class Clock:
         self.marks.append((time.monotonic(), now.rows))
 
     def figures(self) -> Figures:
-        (first, rows), (last, total) = self.marks[1], self.marks[-1]
-        if first == last:  # a single shard
-            return {"start_seconds": 0.0, "seconds": last - self.began}
-        return {
-            "rows_per_second": (total - rows) / (last - first),
-            "start_seconds": first - self.began,
-            "seconds": last - self.began,
-        }
+        return {**rate_of(self.began, self.marks[1:]), "seconds": self.marks[-1][0] - self.began}
+
+
+def rate_of(began: float, marks: Sequence[tuple[float, int]]) -> Figures:
+    """Of times, and the rows that were stored by then; a single shard says only when it started."""
+    (first, rows), (last, total) = marks[0], marks[-1]
+    rate = {"rows_per_second": (total - rows) / (last - first)} if last > first else {}
+    return {**rate, "start_seconds": first - began}
 
 
 def label_by_hand(
@@ -99,8 +118,10 @@ def label_by_hand(
         stored.put((time.monotonic(), shard.stop - shard.start))
 
 
-def plain_loop(teacher: Teacher, examples: StreamedSet, folder: Path, workers: int) -> Figures:
-    plan = make_plan(teacher, examples, Dense(), (0,), OVERHEAD_SHARD)
+def plain_loop(
+    teacher: Teacher, examples: StreamedSet, folder: Path, workers: int, shard: int
+) -> Figures:
+    plan = make_plan(teacher, examples, Dense(), (0,), shard)
     writer = TargetWriter(folder, plan)
     context, began = multiprocessing.get_context("spawn"), time.monotonic()
     stored = context.SimpleQueue()
@@ -118,11 +139,8 @@ def plain_loop(teacher: Teacher, examples: StreamedSet, folder: Path, workers: i
     for each in processes:
         each.join()
     writer.finish()
-    rows = sum(rows for _, rows in marks[1:])
-    return {
-        "rows_per_second": rows / (marks[-1][0] - marks[0][0]),
-        "start_seconds": marks[0][0] - began,
-    }
+    sums = accumulate(rows for _, rows in marks)
+    return rate_of(began, [(at, rows) for (at, _), rows in zip(marks, sums, strict=True)])
 
 
 def on_ray(
@@ -139,32 +157,48 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def measure_overhead() -> dict[str, Figures]:
+def measure_overhead(sizes: Sizes) -> dict[str, Figures]:
     """Compare both loops in turn, with as many processes; the quickest turns count."""
-    teacher, examples = (
-        make_teacher(784, [1200, 1200]),
-        make_set(784, OVERHEAD_EXAMPLES, OVERHEAD_SHARD),
-    )
-    figures = {}
+    teacher, shard = make_teacher(784, sizes.units), sizes.overhead_shard
+    examples = make_set(784, sizes.overhead_examples, shard)
+    figures: dict[str, Figures] = {}
     for workers in WORKERS:
         plain, ray = [], []
         with tempfile.TemporaryDirectory() as place, ExitStack() as session:
-            for turn in range(TURNS):
+            for turn in range(sizes.turns):
                 one, other = Path(place, f"plain-{turn}"), Path(place, f"ray-{turn}")
                 chosen = Cluster(workers=workers, session=session)
-                plain.append(plain_loop(teacher, examples, one, workers))
-                ray.append(on_ray(teacher, examples, other, chosen, OVERHEAD_SHARD))
+                plain.append(plain_loop(teacher, examples, one, workers, shard))
+                ray.append(on_ray(teacher, examples, other, chosen, shard))
                 assert contents(one) == contents(other)
                 print(workers, "workers", plain[-1], ray[-1], flush=True)
         best = max(plain, key=speed), max(ray, key=speed)
+        alone = figures["1"]["ray_rows_per_second"] if figures else speed(best[1])
         figures[str(workers)] = {
-            "plain_rows_per_second": best[0]["rows_per_second"],
-            "ray_rows_per_second": best[1]["rows_per_second"],
+            "plain_rows_per_second": speed(best[0]),
+            "ray_rows_per_second": speed(best[1]),
             "overhead": speed(best[0]) / speed(best[1]) - 1,
+            "model_rows_per_second": model_rate(sizes, alone, workers),
             "plain_start_seconds": best[0]["start_seconds"],
             "ray_start_seconds": best[1]["start_seconds"],
         }
     return figures
+
+
+def model_rate(sizes: Sizes, alone: float, workers: int) -> float:
+    """What `attar plan` would say of so many workers, from one; processors are not to be had."""
+    cost = LabelingCost(sizes.overhead_examples, 1, 1 / alone, 20, 784, sizes.overhead_shard)
+    found = scale_labeling(cost, min(workers, os.cpu_count() or 1))
+    return sizes.overhead_examples / (found.seconds - START_SECONDS)
+
+
+def measure_driver(sizes: Sizes) -> Figures:
+    """Label shards of one row: what is left is what the driver, and the disk, do for each."""
+    teacher, rows = make_teacher(16, []), make_set(16, sizes.driver_shards, sizes.driver_shards)
+    with tempfile.TemporaryDirectory() as place:
+        found = on_ray(teacher, rows, Path(place, "store"), Cluster(workers=2), 1)
+    print("driver", found, flush=True)
+    return {"shards_per_second": speed(found)}
 
 
 def speed(figures: Figures) -> float:
@@ -209,57 +243,41 @@ def read(path: Path) -> bytes:
         return b""
 
 
-def measure_memory() -> dict[str, Figures]:
+def measure_memory(sizes: Sizes) -> dict[str, Figures]:
     """Label ever more rows, and note the memory of the driver and of the largest worker."""
-    teacher, figures = make_teacher(16, []), {}
+    teacher, figures, shard = make_teacher(16, []), {}, sizes.memory_shard
     with ExitStack() as session:
         chosen = Cluster(workers=2, session=session)
-        for count in MEMORY_EXAMPLES:
-            peaks, rows = {}, make_set(16, count, MEMORY_SHARD)
+        for count in sizes.memory_examples:
+            peaks, rows = {}, make_set(16, count, shard)
             with tempfile.TemporaryDirectory() as place, watching(peaks):
-                peaks |= on_ray(teacher, rows, Path(place, "store"), chosen, MEMORY_SHARD)
+                peaks |= on_ray(teacher, rows, Path(place, "store"), chosen, shard)
             print(f"{count:,} examples", peaks, flush=True)
             figures[f"{count}"] = peaks
+    last = figures[f"{sizes.memory_examples[-1]}"]  # whose rate has the least noise
+    for count in sizes.memory_examples:
+        shards = math.ceil(count / shard)
+        cost = LabelingCost(count, 1, 2 / speed(last), 20, 16, shard)
+        found = scale_labeling(cost, min(2, shards)).seconds - START_SECONDS
+        figures[f"{count}"]["model_seconds"] = last["start_seconds"] + found
     return figures
 
 
-PAPER = {  # a worker is a core at 35 GFLOP/s, or a GPU at 50 TFLOP/s; see docs/scaling.md
-    "speech, dense": (700e6, 10, 169e6, 28_000, 4160, 1198),
-    "speech, k = 32": (700e6, 10, 169e6, 154, 4160, 65_536),
-    "JFT, dense": (100e6, 1, 8.2e9, 30_000, 100_000, 1118),
-    "JFT, k = 32": (100e6, 1, 8.2e9, 154, 100_000, 65_536),
-}
-RATES = {"cores": (35e9, (1000, 10_000)), "GPUs": (50e12, (8, 64))}
-
-
-def show_paper() -> None:
-    """Print the paper's two large cases, as docs/scaling.md has them."""
-    for name, (examples, asked, operations, row, read_bytes, shard) in PAPER.items():
-        for kind, (rate, counts) in RATES.items():
-            cost = LabelingCost(int(examples), asked, operations / rate, row, read_bytes, shard)
-            for count in counts:
-                found = scale_labeling(cost, count)
-                print(
-                    f"| {name} | {cost.store_bytes / 1e12:.3g} TB | {cost.shards:,} | "
-                    f"{cost.worker_seconds / 3600:,.3g} | {count:,} {kind} | "
-                    f"{found.seconds / 3600:,.2g} h | {found.write_rate / 1e6:,.3g} | "
-                    f"{found.read_rate / 1e6:,.3g} | {found.bottleneck.partition(':')[0]} |"
-                )
+MEASURES = {"overhead": measure_overhead, "driver": measure_driver, "memory": measure_memory}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=("overhead", "memory"))
-    parser.add_argument("--paper", action="store_true", help="print the paper's cases; no run")
+    parser.add_argument("--only", choices=MEASURES)
+    parser.add_argument("--quick", action="store_true", help="of hardly any rows, in a minute")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    if options.paper:
-        show_paper()
-        return
+    sizes = QUICK if options.quick else Sizes()
     known = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
-    for name, measure in (("overhead", measure_overhead), ("memory", measure_memory)):
+    for name, measure in MEASURES.items():
         if options.only in (None, name):
-            known[name] = measure()
+            known[name] = measure(sizes)
+            known |= {"sizes": asdict(sizes), "machine": asdict(this_machine())}
             if options.out:
                 options.out.write_text(json.dumps(known, indent=2) + "\n")
 

@@ -79,7 +79,7 @@ def test_a_wrong_folder_is_told_in_one_line(command, folder, tmp_path):
     assert_one_line(command(tmp_path / "none"), "expected the folder of a finished run")
     assert_one_line(
         command(tmp_path),
-        "has none of mnist.json, missing-digits.json, job.json; try",
+        "has none of mnist.json, missing-digits.json, speech.json, job.json; try",
     )
     assert_one_line(command(folder, "--out", tmp_path / "no" / "page.html"), "cannot write")
     assert_one_line(command(folder, "--port", "70000"), "--port.*65535.*see `attar explore --help`")

@@ -59,14 +59,17 @@ def test_init_leaves_networks_that_are_there_alone(attar):
 
 
 def test_a_job_is_planned_and_run(attar, tmp_path):
+    pytest.importorskip("tensorboard")
     JobFolder(tmp_path)
     code, out, err = attar("plan", "job.toml")
     assert (code, err) == (0, "")
     for text in ("40 examples of 3 classes", "dense (chosen)", "240 B", "6 updates", "memory at"):
         assert text in out
     assert not Path("job").exists()
-    code, out, err = attar("run", "job.toml")
+    code, out, err = attar("run", "job.toml", "--log", "tensorboard")
     assert (code, err) == (0, "")
+    logged = {path.parent.name for path in Path("job/tensorboard").rglob("events.*")}
+    assert logged == {"train teacher-0", "distill seed-0", "baseline seed-0"}
     assert re.search(r"label · 0 of 40 rows", out)
     assert re.search(r"distill seed-0 · epoch 1/2", out)
     assert out.endswith("results are in job\n")
@@ -87,6 +90,14 @@ def test_what_is_wrong_ends_in_one_line(attar, tmp_path, arguments, message):
     code, out, err = attar(*arguments)
     assert (code, out) == (2, "")
     assert re.fullmatch(f"attar: error: .*{message}.*\n", err)
+
+
+def test_another_log_is_refused_before_anything_is_done(attar, tmp_path):
+    JobFolder(tmp_path)
+    code, out, err = attar("run", "job.toml", "--log", "wandb")
+    assert (code, out) == (2, "")
+    assert err == "attar: error: expected --log tensorboard, got --log wandb\n"
+    assert not Path("job").exists()
 
 
 @pytest.mark.parametrize(

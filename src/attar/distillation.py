@@ -22,6 +22,7 @@ from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
 from attar.training import LossFn, OptimizerName, Share, Step, TrainingRun, make_settings
+from attar.urls import Place
 
 ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
 
@@ -29,7 +30,7 @@ ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets,
 def distill(
     student: nn.Module,
     transfer_set: ExampleSet,
-    targets: SoftTargets | Path | str,
+    targets: SoftTargets | Place | str,
     *,
     temperature: float | Literal["auto"] | TemperatureSearch,
     soft_weight: float,
@@ -51,7 +52,7 @@ def distill(
     Args:
         student: Maps inputs `[batch, ...]` to logits `[batch, classes]`; trained in place.
         transfer_set: The examples that were labeled.
-        targets: A finished store, or its folder.
+        targets: A finished store, or its folder or URL.
         temperature: T > 0 of the soft targets; at least 1 for a sparse store. "auto" or an
             `attar.TemperatureSearch` trains copies of the student first, one for each of several,
             all together; the one with the fewest errors on held-out examples tells T, and the

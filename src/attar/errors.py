@@ -4,8 +4,6 @@ Each says what was expected, what came, and what to try. All of them are also `V
 a caller who does not care which one it is may catch that.
 """
 
-from pathlib import Path
-
 from torch import Tensor
 
 
@@ -27,6 +25,10 @@ class DivergedError(AttarError):
 
 class FolderError(AttarError):
     """A folder or a file that cannot be used for what it was given for."""
+
+
+class UrlError(FolderError, OSError):
+    """What is at a URL, and cannot be used."""
 
 
 class ObjectError(AttarError):
@@ -71,6 +73,8 @@ def check_not_negative(**numbers: float) -> None:
             raise AttarError(f"expected {name} >= 0 and finite, got {number}")
 
 
-def file_error(action: str, path: Path, error: OSError) -> FolderError:
+def file_error(action: str, path: object, error: OSError) -> FolderError:
     """Put an `OSError` into one line: what was tried, on which path, and why it failed."""
+    if isinstance(error, FolderError):  # it says so already
+        return error
     return FolderError(f"cannot {action} {path}: {error.strerror or error}")

@@ -103,8 +103,13 @@ def evaluate_members(
         DataError: If an example has no hard target, or one of a class that the members lack.
     """
     check_labeled(test_set)
-    logits = compute_logits(cohort, test_set, precision=precision)
-    return tuple(measure_logits(each, test_set.hard_targets) for each in logits)
+    hard_targets = test_set.hard_targets
+
+    def measure(logits: Tensor, indices: Tensor) -> Tensor:  # [members, batch, 2]
+        return torch.stack([_errors_and_nll(each, hard_targets[indices]) for each in logits])
+
+    measured = torch.cat(map_logits(cohort, test_set, measure, precision=precision), dim=1)
+    return tuple(_summarise(each) for each in measured)
 
 
 def measure_logits(

@@ -7,15 +7,18 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
 from attar.errors import FolderError, file_error
+from attar.urls import Place, UrlPath
 
+AnyPlace = TypeVar("AnyPlace", Path, UrlPath, Place)
 PARTIAL = ".*.partial"  # names of temporary files; one that is left is of a process that was killed
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Place, content: bytes) -> None:
     """Write `content` to `path`, so that `path` holds all of it or what it held before.
 
     The bytes go to a temporary file beside it, are synced to the disk, and the file is renamed.
@@ -24,6 +27,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         FolderError: If the folder cannot be written, or the disk is full.
     """
+    if isinstance(path, UrlPath):
+        path.write_bytes(content)
+        return
     # No two have one name: on a disk that machines share they may have one process id.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
@@ -45,7 +51,7 @@ def remove_partials(path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def make_folder(path: Path) -> Path:
+def make_folder(path: AnyPlace) -> AnyPlace:
     """Make the folder and those above it, if they are not there; raise `FolderError` if barred."""
     try:
         path.mkdir(parents=True, exist_ok=True)

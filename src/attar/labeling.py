@@ -13,7 +13,6 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -24,6 +23,7 @@ from attar.precision import keep_freed_memory
 from attar.progress import reporting
 from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter, View
 from attar.teachers import Ensemble, Teacher, as_teacher
+from attar.urls import Place, as_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class LabelingProgress:
 def label(
     teacher: object,
     transfer_set: ExampleSet,
-    folder: Path | str,
+    folder: Place | str,
     *,
     encoding: Encoding | None = None,
     views: Sequence[int] = (0,),
@@ -74,8 +74,9 @@ def label(
             that yourself, and give what it returns. Several threads ask the teacher at once; if it
             can't bear that, say `workers=1`.
         transfer_set: The examples.
-        folder: Of the store; new, empty, or with a store of the same teacher, data and encoding.
-            As long as no shard of a store is finished, another may take its place.
+        folder: Of the store, or its URL, such as `s3://bucket/store`; new, empty, or with a store
+            of the same teacher, data and encoding. As long as no shard of a store is finished,
+            another may take its place.
         encoding: `Dense()` (the default) or `Sparse(k=...)`.
         views: Numbers of the views to label; 0 is the plain example. A student then sees these in
             turn, an epoch each.
@@ -101,11 +102,11 @@ def label(
     check_positive(workers=float(count))
     asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
-    writer = TargetWriter(Path(folder), plan)
+    writer = TargetWriter(as_place(folder), plan)
     meter = LabelingMeter(plan, writer.missing())
     with reporting(progress) as report:
         report(meter.now())
-        for shard in _write(writer, asked, transfer_set, batch_size, count):
+        for shard in write_shards(writer, asked, transfer_set, batch_size, count):
             meter.add(shard)
             report(meter.now())
     return writer.finish()
@@ -145,14 +146,14 @@ def make_plan(
     )
 
 
-def _write(
+def write_shards(
     writer: TargetWriter,
     teacher: Teacher,
     transfer_set: ExampleSet,
     batch_size: int,
     workers: int,
 ) -> Iterator[Shard]:
-    """Write the missing shards, and yield each as it is stored."""
+    """Write the shards that a store lacks, and yield each as it is stored; see `label`."""
     members = members_of(teacher) or (teacher,)
     stopped, computing = threading.Event(), threading.Semaphore(workers)
 

@@ -15,6 +15,7 @@ import torch
 
 from attar.errors import FolderError, file_error
 from attar.files import write_atomically
+from attar.urls import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class ExperimentResult:
             raise FolderError(f"{path} is no result file of this release ({error})") from error
 
 
-def write_json(path: Path, record: Any) -> None:  # noqa: ANN401  (a record or what JSON can hold)
+def write_json(path: Place, record: Any) -> None:  # noqa: ANN401  (a record or what JSON can hold)
     """Write a record, or anything that JSON can hold, to a file that people can read.
 
     Raises:
@@ -110,7 +111,7 @@ def write_json(path: Path, record: Any) -> None:  # noqa: ANN401  (a record or w
     write_atomically(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Place) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:

@@ -134,6 +134,7 @@ def test_progress_goes_from_looking_to_drawing(fonts, tmp_path):
 def test_fonts_without_the_characters_are_told(fonts, tmp_path):
     with pytest.raises(DataError, match=r"U\+4E00-9FFF in the fonts of .*got none in 7 faces"):
         draw_glyphs(fonts, tmp_path / "set", classes=10)
+    assert not (tmp_path / "set").exists()
 
 
 def test_fonts_with_too_few_characters_are_told(fonts, tmp_path):

@@ -8,7 +8,16 @@ import pytest
 import torch
 from labeled import CLASSES, EXAMPLES, make_jittered, make_network
 
-from attar import StreamedSet, TransferSet, distill, label, read_table, stream_table
+from attar import (
+    StreamedSet,
+    TransferSet,
+    distill,
+    label,
+    read_image_folder,
+    read_table,
+    stream_images,
+    stream_table,
+)
 from attar.data import cut
 from attar.errors import AttarError, DataError, FolderError
 
@@ -129,6 +138,42 @@ def test_parquet_files_are_streamed_by_row_groups(tmp_path):
     (tmp_path / "set" / "2.parquet").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"2.parquet is damaged, or no Parquet file"):
         stream_table(tmp_path / "set", target="kind", class_names=["x", "y"])
+
+
+def test_images_are_streamed_in_parts_that_have_all_classes(tmp_path):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'attar[vision]'")
+    data = make_jittered()
+    for place, pixels in enumerate(data.inputs.numpy()):
+        folder = tmp_path / data.class_names[int(data.hard_targets[place])]
+        folder.mkdir(exist_ok=True)
+        image.fromarray(pixels).save(folder / f"{place:02}.png")
+    whole = read_image_folder(tmp_path, colors="L")
+    parts = stream_images(tmp_path, colors="L", part_examples=11, views=data.views)
+    assert repr(parts) == "StreamedSet(22 examples in 2 parts, 5 classes)"
+    found, expected = parts.batch(torch.arange(EXAMPLES)), whole.batch(torch.arange(EXAMPLES))
+    for part in found.hard_targets.split(11):
+        assert set(part.tolist()) == set(range(CLASSES))
+    rows = [
+        sorted(zip(each.inputs.flatten(1).tolist(), each.hard_targets.tolist(), strict=True))
+        for each in (found, expected)
+    ]
+    assert rows[0] == rows[1]
+    seen = parts.batch(torch.tensor([20, 3]), view=2).inputs
+    again = pickle.loads(pickle.dumps(parts)).with_views(data.views)
+    assert torch.equal(again.batch(torch.tensor([20, 3]), view=2).inputs, seen)
+    (tmp_path / "a" / "00.png").write_bytes(b"nothing")  # it is not read for what is given
+    assert stream_images(tmp_path, colors="L", fingerprint="mine").fingerprint() == "mine"
+    with pytest.raises(DataError, match=r"cannot decode .*00.png"):
+        stream_images(tmp_path, colors="L").fingerprint()
+
+
+def test_some_examples_are_taken_into_memory():
+    data = make_jittered()
+    parts, _ = streamed(data)
+    few = parts.subset(torch.tensor([21, 3]))
+    assert torch.equal(few.inputs, data.inputs[[21, 3]])
+    assert torch.equal(few.hard_targets, data.hard_targets[[21, 3]])
+    assert (few.class_names, few.views) == (data.class_names, data.views)
 
 
 def test_what_is_wrong_with_parts_is_told(tmp_path):

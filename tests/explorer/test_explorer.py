@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from pages.browser import opened, serious_violations
 
 from attar.data import TransferSet
+from attar.errors import ShapeError
 from attar.explorer import make_explorer
 from explorer.explorations import explore_sets, with_class_names
 
@@ -291,6 +293,46 @@ def test_sets_of_numbers_without_hard_targets_and_answers_that_are_none_are_show
         assert "no gray images" in page.locator("#drawing").inner_text()
         page.locator("#find-show").select_option("teacher")
         assert page.locator("#found").inner_text() == "0 of 40 examples"
+
+
+def test_a_picture_of_an_input_is_shown_with_its_caption(browser, tmp_path):
+    inputs = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    exploration = explore_sets({"test": TransferSet(inputs, torch.arange(40) % 3, classes=3)})
+    pictures = torch.zeros(40, 5, 7, 3, dtype=torch.uint8)
+    pictures[:, 1, 2] = torch.tensor([10, 20, 30], dtype=torch.uint8)
+    shown = replace(exploration.sets[0], pictures=pictures, caption="<b>a window</b>")
+    path = tmp_path / "explorer.html"
+    path.write_text(make_explorer(replace(exploration, sets=(shown,))), "utf-8")
+    with opened(browser, path) as page:
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator("#example-caption").inner_text() == "<b>a window</b>"
+        read = "canvas => Array.from(canvas.getContext('2d').getImageData(2, 1, 1, 1).data)"
+        assert page.locator("#example-picture canvas").evaluate(read) == [10, 20, 30, 255]
+        assert page.locator("#thumbnails button").first.get_attribute("aria-pressed") == "true"
+
+
+def test_one_example_and_identical_networks_are_shown(browser, few_digits, tmp_path):
+    exploration = explore_sets({"test": few_digits.test.subset(torch.tensor([7]))})
+    shown = exploration.sets[0]
+    same = dict.fromkeys(shown.logits, shown.logits["teacher"])
+    exploration = replace(exploration, sets=(replace(shown, logits=same),))
+    path = tmp_path / "explorer.html"
+    path.write_text(make_explorer(exploration), "utf-8")
+    with opened(browser, path) as page:
+        page.wait_for_selector("html[data-ready]")
+        assert page.locator("#found").inner_text() == "1 of 1 examples"
+        assert (fact(page, "KL"), fact(page, "Length")) == (0, 0)
+        assert "no numbers to draw" in page.locator("#curve").inner_text()
+        absent = page.locator("#heat button").first  # class 0 has no example
+        assert absent.inner_text() == "–"
+        page.locator("#find-show").select_option("disagree")
+        assert page.locator("#found").inner_text() == "0 of 1 examples"
+
+
+def test_pictures_of_another_number_or_kind_are_refused(exploration):
+    for wrong in (torch.zeros(99, 5, 7, 3, dtype=torch.uint8), torch.zeros(100, 5, 7, 3)):
+        with pytest.raises(ShapeError, match="expected pictures of bytes"):
+            replace(exploration, sets=(replace(exploration.sets[0], pictures=wrong),))
 
 
 def test_without_room_for_the_student_the_page_says_so(exploration):

@@ -69,12 +69,12 @@ def test_a_network_is_as_exact_as_the_room_allows_and_its_deviation_is_measured(
     ],
 )
 def test_inputs_are_packed_as_what_can_be_shown(inputs, kind, shape):
-    packed = pack_inputs(TransferSet(inputs, torch.tensor([0, 1])))
+    packed = pack_inputs(inputs)
     assert (packed["kind"], packed["shape"]) == (kind, shape)
 
 
 def test_inputs_that_show_nothing_are_left_out():
-    assert pack_inputs(TransferSet(torch.zeros(2, 3, 4, 5, 6), torch.tensor([0, 1]))) is None
+    assert pack_inputs(torch.zeros(2, 3, 4, 5, 6)) is None
 
 
 def test_what_does_not_fit_together_is_told():

@@ -34,6 +34,14 @@ def test_a_job_leaves_weights_soft_targets_and_a_comparison(done):
         ("distilled", "student"),
     ]
     assert not done.contents("**/*checkpoint*")
+    page = (done.root / "job/compare/report.html").read_text("utf-8")
+    for told in (
+        "mean loss",
+        "distill.temperature",
+        "teacher.0.train.epochs",
+        "attar run ",
+    ):
+        assert told in page, told
 
 
 def test_a_second_run_skips_every_step(done):

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
@@ -7,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from attar.cohorts import Cohort
+from attar.comparison import compare
+from attar.comparison_records import ComparisonRecord
 from attar.data import Jitter, Mnist, load_mnist
 from attar.errors import AttarError, FolderError
 from attar.evaluation import Evaluation, compute_logits, evaluate, measure_logits
 from attar.losses import softmax_with_temperature
-from attar.recipes import ensemble, mnist, stages
+from attar.recipes import ensemble, ensemble_pages, mnist, stages
 from attar.records import ExperimentResult
 from attar.training import TrainingRun, load_weights
 
@@ -89,6 +92,26 @@ def test_soft_targets_are_those_of_each_view_and_kind(finished, few_digits):
         torch.testing.assert_close(found[0], p.mean(0))
         torch.testing.assert_close(found[1], p.log().mean(0).softmax(1))
         torch.testing.assert_close(found[2], p[0])
+
+
+def test_the_report_has_the_errors_of_the_result_and_every_verdict(
+    finished, tmp_path, monkeypatch, few_digits
+):
+    monkeypatch.setattr(ensemble_pages, "load_mnist", lambda: few_digits)
+    monkeypatch.setattr(ensemble_pages, "compare", partial(compare, latency=False))
+    folder = shutil.copytree(finished, tmp_path / "run")
+    ensemble_pages.report(folder, folder / "report.html")
+    record = ComparisonRecord.read(folder / "comparison.json")
+    rows = read(finished).rows
+    assert {model.name: model.values("errors") for model in record.models} == {
+        row.name: row.values for row in rows
+    }
+    names = [row.name for row in rows]
+    assert record.teacher == names[1]
+    assert all(record.verdict(kind, names[1]) for kind in names[3:])
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Verdicts" in page
+    assert "Students of the arithmetic mean make " in page
 
 
 @pytest.mark.parametrize("stop", [1, 3, STEPS - 1])

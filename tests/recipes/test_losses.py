@@ -1,16 +1,21 @@
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
 import pytest
+import safetensors.torch
 import torch
 
+from attar.comparison_records import ComparisonRecord
 from attar.data import load_mnist
 from attar.errors import AttarError
-from attar.evaluation import evaluate
-from attar.recipes import losses, stages
+from attar.evaluation import compute_logits, evaluate
+from attar.recipes import generalist, losses, stages
+from attar.recipes.generalist import load_glyphs
 from attar.recipes.soft_losses import HARD, HINTON, SOFT_LOSSES, Candidate, cohort_loss
 from attar.records import ExperimentResult
 from attar.training import TrainingRun, load_weights
+from tests.recipes.glyph_folder import make_glyph_folder
 
 TINY = losses.Config(
     seeds=2, teacher_units=8, teacher_epochs=1, student_units=4, temperatures="2", choice_epochs=1,
@@ -36,11 +41,15 @@ def test_an_abandoned_run_goes_on_and_tells_what_its_networks_do(tmp_path, few_d
     result = ExperimentResult.read(tmp_path / "losses.json")
     assert [row.name for row in result.rows] == [HARD, *SOFT_LOSSES]
     for seed in range(2):
-        cohort = losses.final_stage(TINY, seed).make_network()
+        cohort = losses.final_stage(TINY, few_digits.train, seed).make_network()
         load_weights(tmp_path / f"students-{seed}.safetensors", cohort)
         errors = [evaluate(each, few_digits.test).errors for each in cohort.members()]
         assert [row.values[seed] for row in result.rows] == errors
-    assert len(result.details["notes"]) == len(SOFT_LOSSES)
+    headline, *notes = result.details["notes"]
+    assert headline.startswith("of 5 losses beyond Hinton's, ")
+    assert len(notes) == len(SOFT_LOSSES)
+    compared = ComparisonRecord.read(tmp_path / "comparison.json")
+    assert [each.name for each in compared.models] == [HARD, *SOFT_LOSSES]
     assert {each["loss"] for each in result.details["chosen"]} == set(SOFT_LOSSES)
 
 
@@ -74,7 +83,57 @@ def test_each_member_learns_with_its_own_loss():
     torch.testing.assert_close(logits.grad[1], (hard + 3.0 * 2.0 * (q - p)).detach() / 8)
 
 
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """Draw glyphs, and train a generalist of them."""
+    data = make_glyph_folder(tmp_path_factory.mktemp("data") / "glyphs")
+    folder = tmp_path_factory.mktemp("generalist") / "run"
+    list(generalist.run(generalist.Config(data=str(data), epochs=4), folder, command=""))
+    return replace(TINY, data=str(data), generalist=str(folder), classes=8, held_out_faces=2)
+
+
+def test_students_of_glyphs_learn_its_first_classes_from_the_generalist(taught, tmp_path):
+    list(losses.run(taught, tmp_path, command="attar ..."))
+    result = ExperimentResult.read(tmp_path / "losses.json")
+    assert result.details["examples"] == {
+        "train": 6 * 8, "held out of these to choose on": 2 * 8, "test": 2 * 8,
+    }  # fmt: skip
+    assert all(len(row.values) == 2 for row in result.rows)
+    logits = safetensors.torch.load_file(tmp_path / "teacher-0.logits.safetensors")["logits"]
+    examples = losses.take_examples(taught)
+    teacher = generalist.load_generalist(taught.generalist, examples.train_set)
+    torch.testing.assert_close(logits, compute_logits(teacher, examples.train_set))
+
+
+def test_settings_of_glyphs_are_chosen_on_faces_that_nobody_learns_meanwhile(taught):
+    faces = load_glyphs(taught.data)["train"].faces
+    examples = losses.take_examples(taught)
+    known = faces[load_glyphs(taught.data)["train"].examples.hard_targets < 8]
+    assert set(known[examples.held_out].tolist()) == {0, 3}
+    assert set(known[examples.first].tolist()) == {1, 2, 4, 5}
+    assert examples.train_set.subset(examples.held_out).hard_targets.max() == 7
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"held_out_faces": 6}, "below the 6 faces, got 6"),
+        ({"classes": 13}, "at most the 12 classes of the data, got 13"),
+        ({"data": "nowhere"}, "expected a folder of glyphs"),
+        ({"generalist": "nowhere"}, "found no run.json"),
+    ],
+)
+def test_glyphs_that_cannot_be_used_are_told_before_anything_is_written(
+    taught, tmp_path, changed, message
+):
+    with pytest.raises(AttarError, match=message):
+        list(losses.run(replace(taught, **changed), tmp_path / "new", command=""))
+    assert not (tmp_path / "new").exists()
+
+
 def test_wrong_settings_are_told():
+    with pytest.raises(AttarError, match=r"--generalist together, .* got 'glyphs' alone"):
+        losses.Config(data="glyphs")
     with pytest.raises(AttarError, match="expected temperatures as numbers"):
         losses.Config(temperatures="warm")
     with pytest.raises(AttarError, match="expected seeds > 0"):

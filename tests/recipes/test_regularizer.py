@@ -89,6 +89,16 @@ def test_the_best_weights_on_the_way_are_those_that_count(finished):
     assert not list(finished.glob("*.checkpoint.safetensors"))
 
 
+def test_labeling_tells_how_far_it_is(config, tmp_path):
+    told = list(regularizer.run(replace(config, hard_steps=2, soft_steps=2), tmp_path, command=""))
+    labeling = [now for now in told if str(now).startswith("what the generalist says")]
+    assert str(labeling[0]) == "what the generalist says, 1 of 6 designs a class · 0 of 24"
+    assert any(str(now).endswith("24 of 24") for now in labeling)
+    fractions = [now.fraction for now in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+
+
 def test_a_run_that_was_stopped_ends_with_the_same_numbers(config, finished, tmp_path):
     folder = tmp_path / "run"
     steps = regularizer.run(config, folder, command="")

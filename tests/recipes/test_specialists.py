@@ -1,3 +1,5 @@
+import json
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -78,7 +80,17 @@ def test_tables_2_to_4_and_the_distilled_network_are_there(finished):
         result.rows[1].mean - result.rows[0].mean, abs=0.02
     )
     assert all(len(names.split()) == 4 for names in result.details["table 2"])
-    assert "points in top-1 accuracy (95 % interval" in " ".join(result.details["notes"])
+    assert "points in top-1 accuracy (95 % interval" in result.details["notes"][0]
+
+
+def test_the_time_of_the_generalist_and_of_all_specialists_counts(finished):
+    def seconds(name):
+        return json.loads((finished / f"{name}.json").read_text())["wall_seconds"]
+
+    names = ["generalist-network", "distilled", "continued"]
+    names += [specialist_path(finished, number).stem for number in range(3)]
+    assert min(map(seconds, names)) > 0
+    assert read(finished).wall_seconds == pytest.approx(sum(map(seconds, names)))
 
 
 @pytest.mark.parametrize("stop", [3, 5, 8])
@@ -126,6 +138,35 @@ def test_what_compare_cannot_use_is_told_in_a_line(
     assert told.startswith("attar: error: ")
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_glyphs_without_names_have_those_of_the_data_of_the_run(finished, glyphs, tmp_path):
+    shutil.copy(glyphs / "val.npz", tmp_path / "alone.npz")
+    _, examples = load_models(finished, tmp_path / "alone.npz")
+    _, expected = load_models(finished, glyphs / "val.npz")
+    assert examples.class_names == expected.class_names
+
+
+def test_glyphs_of_other_classes_are_told(finished, glyphs, tmp_path):
+    shutil.copy(glyphs / "val.npz", tmp_path / "others.npz")
+    np.savez(tmp_path / "meta.npz", classes=0x5000 + np.arange(CLASSES), face_name=np.array(["a"]))
+    with pytest.raises(AttarError, match=r"expected glyphs of the 12 classes of .*, got others"):
+        load_models(finished, tmp_path / "others.npz")
+
+
+def test_glyphs_of_fewer_classes_are_told_where_the_data_is_gone(finished, glyphs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["data"] = "gone"
+    (run / "run.json").write_text(json.dumps(record))
+    with np.load(glyphs / "val.npz") as arrays:
+        few = arrays["label"] < 3
+        np.savez(tmp_path / "few.npz", **{name: arrays[name][few] for name in arrays})
+    with pytest.raises(
+        AttarError, match=r"run's classes, 1\d or more, got 3 in .*lay the meta.npz"
+    ):
+        load_models(run, tmp_path / "few.npz")
 
 
 def test_specialists_that_train_every_layer_have_no_trunk_in_common(tiny, tmp_path, glyphs):

@@ -53,10 +53,15 @@ def make_engine(table: ClusterTable) -> Iterator[Engine]:
             workers=table.workers,
             cores=table.cores,
             gpus=table.gpus,
+            start_seconds=table.start_seconds,
             session=session,
         )
 
         def label(*arguments: Any, workers: int | None, **options: Any) -> SoftTargets:  # noqa: ANN401
             return cluster.label(*arguments, **options, cluster=chosen)
 
-        yield Engine(label, partial(cluster.do_all, cluster=chosen))
+        do_all = partial(cluster.do_all, cluster=chosen)
+        if table.together:
+            yield Engine(label, do_all, partial(cluster.distill, cluster=chosen), together=True)
+        else:
+            yield Engine(label, do_all)

@@ -13,12 +13,20 @@ from attar.files import write_atomically, write_size
 from attar.jobs import read_job
 from attar.jobs.exploring import explore_job, find_job
 from attar.jobs.running import OWNER
-from attar.recipes import missing_digits, missing_digits_pages, mnist, mnist_pages
+from attar.recipes import (
+    missing_digits,
+    missing_digits_pages,
+    mnist,
+    mnist_pages,
+    speech_pages,
+    speech_results,
+)
 
 # The file that a finished run leaves, and what reads its folder.
 READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
     f"{missing_digits.EXPERIMENT}.json": missing_digits_pages.explore,
+    f"{speech_results.EXPERIMENT}.json": speech_pages.explore,
     OWNER: lambda folder: explore_job(find_job(folder)),
 }
 
@@ -27,8 +35,8 @@ def explore(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Of a finished run, as `attar run` or `attar reproduce mnist` leaves it; or the "
-            "job file.",
+            help="Of a finished run, as `attar run` or `attar reproduce` (mnist, missing-digits, "
+            "speech) leaves it; or the job file.",
             metavar="FOLDER",
         ),
     ],
@@ -47,8 +55,8 @@ def explore(
     """Make a page for looking at dark knowledge: teacher and student at any temperature.
 
     One file that needs no network: a temperature slider over the teacher's real logits, the
-    examples on which teacher and student disagree, which classes resemble each other, and a board
-    to draw on, which the networks answer in the page itself.
+    examples on which teacher and student disagree (images, features, windows of speech), which
+    classes resemble each other, and a board to draw on, which the networks answer in the page.
     """
     job = read_job(folder) if folder.suffix == ".toml" else None
     page = make_explorer(explore_job(job) if job else read_folder(folder))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from attar.cli.engines import choose_cluster, make_engine
+from attar.cli.events import HELP, event_log
 from attar.cli.terminal import showing
+from attar.event_files import TensorBoardLog
 from attar.files import write_size
 from attar.jobs import PARTS, Part, read_job, run_job
 from attar.jobs.planning import JobPlan, plan_job
 from attar.jobs.scaling import LabelingCost, scale_labeling
+from attar.jobs.steps import JobProgress, Tell
 from attar.jobs.template import write_template
-from attar.progress import duration
+from attar.progress import ProgressRecord, duration
 
 JobFile = Annotated[Path, typer.Argument(help="The job file.", metavar="JOB.TOML")]
 On = Annotated[
@@ -44,6 +48,7 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+Log = Annotated[str | None, typer.Option(help=HELP, show_default=False)]
 
 _HELP: dict[Part, str] = {
     "train": "Train the teachers that the job file has a table [teacher.train] for.",
@@ -93,18 +98,28 @@ def show_scaling(cost: LabelingCost, workers: int) -> None:
     Console(width=None if Console().is_terminal else 130).print(table)
 
 
-def run(job: JobFile, on: On = None, address: Address = None, workers: Workers = None) -> None:
+def run(
+    job: JobFile,
+    on: On = None,
+    address: Address = None,
+    workers: Workers = None,
+    log: Log = None,
+) -> None:
     """Do a whole job: train what must be trained, label, distill, compare."""
-    _do(job, PARTS, on, address, workers)
+    _do(job, PARTS, on, address, workers, log)
 
 
 def make_command(part: Part) -> Callable[..., None]:
     """Make the command of one step."""
 
     def command(
-        job: JobFile, on: On = None, address: Address = None, workers: Workers = None
+        job: JobFile,
+        on: On = None,
+        address: Address = None,
+        workers: Workers = None,
+        log: Log = None,
     ) -> None:
-        _do(job, (part,), on, address, workers)
+        _do(job, (part,), on, address, workers, log)
 
     command.__doc__ = f"{_HELP[part]}\n\n{_MORE}"
     return command
@@ -126,11 +141,23 @@ def _do(
     on: str | None,
     address: str | None,
     workers: int | None,
+    log: str | None,
 ) -> None:
     job = choose_cluster(read_job(path), on, address, workers)
-    with make_engine(job.settings.cluster) as engine, showing() as show:
-        run_job(job, parts, show, engine)
+    with (
+        event_log(log, job.folder) as events,
+        make_engine(job.settings.cluster) as engine,
+        showing() as show,
+    ):
+        run_job(job, parts, partial(_tell, show, events), engine)
     print(f"results are in {job.folder}")
+
+
+def _tell(show: Tell, events: TensorBoardLog | None, now: ProgressRecord | str) -> None:
+    """Show how far a job is, and write the steps of its trainings to event files, if any."""
+    show(now)
+    if events and isinstance(now, JobProgress) and now.update:
+        events(now.update, run=now.title)
 
 
 def show_plan(path: Path, plan: JobPlan) -> None:

@@ -9,11 +9,13 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import typer
 
+from attar.cli.events import HELP, event_log
+from attar.cli.explore import READERS
 from attar.cli.terminal import follow, show_result
-from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
 from attar.recipes import (
     ensemble,
+    ensemble_pages,
     generalist,
     losses,
     missing_digits,
@@ -21,19 +23,23 @@ from attar.recipes import (
     mnist,
     mnist_pages,
     regularizer,
+    result_pages,
     specialists,
     speech,
+    speech_pages,
     speech_regularizer,
+    speech_results,
     temperature,
 )
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
-TENSORBOARD = "tensorboard"
-# What compares an experiment's networks and writes the report, where something does.
+# What compares an experiment's networks for a report of its own; any other has the common one.
 REPORTS: dict[str, Callable[[Path, Path], None]] = {
     mnist.EXPERIMENT: mnist_pages.report,
     missing_digits.EXPERIMENT: missing_digits_pages.report,
+    ensemble.EXPERIMENT: ensemble_pages.report,
+    speech_results.EXPERIMENT: speech_pages.report,
 }
 
 reproduce = typer.Typer(
@@ -72,13 +78,9 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
         given = {name: value for name, value in options.items() if value is not None}
         config = replace(quick if is_quick else full, **given)
         folder = out or Path("runs") / (recipe.EXPERIMENT + "-quick" * is_quick)
-        check_log(log)
-        progress = recipe.run(config, folder, command=context.obj)
-        if log is None:
-            follow(progress)
-        else:
-            with TensorBoardLog(folder / TENSORBOARD) as events:
-                follow(progress, log=partial(log_step, events))
+        with event_log(log, folder) as events:
+            progress = recipe.run(config, folder, command=context.obj)
+            follow(progress, log=partial(log_step, events) if events else None)
         path = folder / f"{recipe.EXPERIMENT}.json"
         show_result(ExperimentResult.read(path), path)
         write_report(recipe.EXPERIMENT, folder)
@@ -91,12 +93,7 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
     options: dict[str, tuple[Any, object, str]] = {
         "quick": (bool, False, f"Minutes instead of the full run: {', '.join(differences)}."),
         "out": (Path | None, None, f"The run's folder.  [default: runs/{recipe.EXPERIMENT}]"),
-        "log": (
-            str | None,
-            None,
-            f"{TENSORBOARD}: also write event files to the run's folder, for "
-            f"`tensorboard --logdir FOLDER/{TENSORBOARD}`; needs the extra {TENSORBOARD}.",
-        ),
+        "log": (str | None, None, HELP),
     }
     for field in fields(recipe.Config):
         text = f"{field.metadata['help']}  [default: {getattr(full, field.name)}]"
@@ -119,19 +116,13 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
 
 def write_report(experiment: str, folder: Path) -> None:
     """Write the run's report, unless it is there already and no older than the result."""
-    if experiment not in REPORTS:
-        return
     path, result = folder / "report.html", folder / f"{experiment}.json"
     if not path.exists() or path.stat().st_mtime < result.stat().st_mtime:
-        print("comparing the networks, for the report", flush=True)
-        REPORTS[experiment](folder, path)
-    print(f"{path} tells whether it helped; `attar explore {folder}` shows what the teacher knows")
-
-
-def check_log(log: str | None) -> None:
-    """Raise `AttarError` unless `log` is None or the one thing that there is."""
-    if log not in (None, TENSORBOARD):
-        raise AttarError(f"expected --log {TENSORBOARD}, got --log {log}")
+        print("writing the report", flush=True)
+        write = REPORTS.get(experiment, partial(result_pages.report, experiment))
+        write(folder, path)
+    explorable = f"; `attar explore {folder}` shows what the teacher knows"
+    print(f"{path} tells whether it helped" + explorable * (result.name in READERS))
 
 
 def log_step(events: TensorBoardLog, progress: Progress) -> None:

@@ -16,7 +16,7 @@ targets = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-Folder = Annotated[Path, typer.Argument(help="The store's folder.", metavar="FOLDER")]
+Folder = Annotated[str, typer.Argument(help="The store's folder, or its URL.", metavar="FOLDER")]
 
 
 @targets.command()
@@ -30,7 +30,7 @@ def verify(folder: Folder) -> None:
     """Compare every shard with its checksum."""
     opened = SoftTargets.open(folder)
     opened.verify()
-    print(f"{folder}: all {len(opened.entries)} shards are as they were written")
+    print(f"{opened.folder}: all {len(opened.entries)} shards are as they were written")
 
 
 @targets.command()

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from attar.precision import keep_freed_memory
 from attar.progress import reporting
 from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter
 from attar.teachers import Teacher, as_teacher
+from attar.urls import Place, as_place
 
 _WAVE = 10_000  # shards in one data set, whose rows the driver holds
 
@@ -24,7 +24,7 @@ _WAVE = 10_000  # shards in one data set, whose rows the driver holds
 def label(
     teacher: object,
     transfer_set: ExampleSet,
-    folder: Path | str,
+    folder: Place | str,
     *,
     encoding: Encoding | None = None,
     views: Sequence[int] = (0,),
@@ -36,15 +36,15 @@ def label(
     """Do what `attar.label` does, with processes of a Ray cluster; the store has the same bytes.
 
     Each process holds the teacher, or one member of an ensemble, and works on one shard at a time:
-    it writes it itself, into a folder that all machines share. If a process or a machine is lost,
-    its shard is labeled by another. The manifest comes last. If this process is killed, the same
-    call goes on with the shards that are missing.
+    it writes it itself, to a URL, or into a folder that all machines share. If a process or a
+    machine is lost, its shard is labeled by another. The manifest comes last. If this process is
+    killed, the same call goes on with the shards that are missing.
 
     Args:
         teacher: As for `attar.label`. It travels to the workers, and so do the user's own modules
             that its code is in; packages have to be installed there.
         transfer_set: The examples. Machines hold one copy each, whatever the number of workers.
-        folder: Of the store.
+        folder: Of the store, or its URL, such as `s3://bucket/store`.
         encoding: `Dense()` (the default) or `Sparse(k=...)`.
         views: Numbers of the views to label.
         batch_size: Examples that the teacher sees at once.
@@ -62,7 +62,7 @@ def label(
     """
     check_positive(batch_size=batch_size)
     import_ray()
-    folder = Path(folder).absolute()
+    folder = as_place(folder).absolute()
     asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(folder, plan)
@@ -87,7 +87,7 @@ class _Work:
         self,
         teacher: Teacher,
         transfer_set: ExampleSet,
-        folder: Path,
+        folder: Place,
         plan: StorePlan,
         batch_size: int,
     ) -> None:

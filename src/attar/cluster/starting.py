@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import socket
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from attar.errors import AttarError, MissingExtraError, check_not_negative, chec
 _NOT_THE_USERS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"))
 _PACKAGES = {"site-packages", "dist-packages"}
 _KNOCK_SECONDS = 10.0
+_ATTEMPTS = 3  # to start a cluster: Ray gives its own processes 30 s, not enough on a busy machine
 _STORE_BYTES = 2**28  # of a cluster that is started here, without what it is to hold
 
 
@@ -44,11 +46,13 @@ class Cluster:
     workers: int | None = None  # processes at once; None: one for each processor
     cores: int = 1  # that each of them needs
     gpus: float = 0.0
+    start_seconds: float = 300.0  # that processes which train together may take to start
     session: ExitStack | None = None  # when closed, what was started is stopped; None: after a call
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_positive(workers=1 if self.workers is None else self.workers, cores=self.cores)
+        check_positive(start_seconds=self.start_seconds)
         check_not_negative(gpus=self.gpus)
 
 
@@ -102,20 +106,39 @@ def _start(ray: Any, cluster: Cluster, shared_bytes: int) -> None:  # noqa: ANN4
                 "`ray start --head` starts one; without an address Ray runs on this machine"
             ) from error
         return
-    try:
-        ray.init(
-            address="local",
-            num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES + 2 * shared_bytes,
-            **quiet,
-        )
-    except Exception as error:  # Ray's errors of starting share no other base
-        reason = " ".join(str(error).split())[:200]
-        raise AttarError(
-            f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
-            "or the disk of its temporary folder, full? the same command goes on"
-        ) from error
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max((cluster.workers or 0) * cluster.cores, os.cpu_count() or 1),
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES + 2 * shared_bytes,
+                runtime_env=_quote_python(),
+                **quiet,
+            )
+            return
+        except Exception as error:  # Ray's errors of starting share no other base
+            ray.shutdown()
+            if attempt == _ATTEMPTS:
+                raise _not_started(error) from error
+
+
+def _not_started(error: Exception) -> AttarError:
+    reason = " ".join(str(error).split())[:200]
+    return AttarError(
+        f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
+        "or the disk of its temporary folder, full? the same command goes on"
+    )
+
+
+def _quote_python() -> dict[str, str]:
+    """Make up for Ray, which gives the path of Python to a shell as it is.
+
+    Where that has a space, those of its processes that have variables of their own, as Ray Train's,
+    do not start, and it tries again without end.
+    """
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 def _knock(address: str) -> None:

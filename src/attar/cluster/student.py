@@ -1,9 +1,8 @@
 """One student trained by several processes together, with Ray Train."""
 
 import shutil
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,16 @@ from attar.errors import AttarError
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import Share, Step
+from attar.urls import Place
 
 _POLL_SECONDS, _TELL_SECONDS, _FAILURES = 0.3, 0.5, 3
+_BEGUN = ""  # told where an error would be: there is none, the workers are there
 
 
 def distill(
     student: nn.Module,
     transfer_set: ExampleSet,
-    targets: SoftTargets | Path | str,
+    targets: SoftTargets | Place | str,
     *,
     checkpoint: Path | str,
     progress: Callable[[Step], None] | None = None,
@@ -43,7 +44,7 @@ def distill(
     Args:
         student: As for `attar.distill`; trained in place.
         transfer_set: The examples that were labeled. Each process reads those of its part.
-        targets: A finished store, or its folder, which all machines see.
+        targets: A finished store, or its folder, which all machines see, or its URL.
         checkpoint: File to go on from, in a folder that all machines share. If a process is lost,
             all of them go on from it.
         progress: Called now and then.
@@ -55,7 +56,7 @@ def distill(
 
     Raises:
         MissingExtraError: If Ray is not installed.
-        AttarError: As `attar.distill` does, and if a process fails.
+        AttarError: As `attar.distill` does, and if a process fails, or they do not start in time.
     """
     import_ray()
     checkpoint = Path(checkpoint).absolute()
@@ -77,18 +78,59 @@ def _train(
     cluster: Cluster,
     checkpoint: Path,
 ) -> None:
-    """Run Ray's trainer in a thread, and report what the first worker tells."""
+    """Have Ray's trainer run in a process of the cluster, and report what the first worker tells.
+
+    So it can be ended, with its workers, whatever it waits for.
+    """
+    ray = import_ray()
+    board = ray.remote(num_cpus=0)(Board).remote()
+    needs = {"CPU": float(cluster.cores)} | ({"GPU": cluster.gpus} if cluster.gpus else {})
+    notes = checkpoint.with_name(f".{checkpoint.name}.ray")  # what Ray itself writes
+    fit = ray.remote(num_cpus=0, max_retries=_FAILURES)(_fit)
+    fitted = fit.remote({"work": [work], "board": board}, workers, needs, notes)
+    until: float | None = time.monotonic() + cluster.start_seconds
+    try:
+        while True:
+            done, _ = ray.wait([fitted], timeout=_POLL_SECONDS)
+            taken = board.take.remote()
+            left = None if until is None else max(0.0, until - time.monotonic())
+            news, _ = ray.wait([taken], timeout=left)
+            for told in ray.get(taken) if news else ():
+                until = None
+                if isinstance(told, Step):
+                    report(told)
+                elif told != _BEGUN:
+                    raise revive(told)
+            if done:
+                if text := ray.get(fitted):
+                    raise revive(text)
+                return
+            if until is not None and time.monotonic() > until:
+                free = _show(ray.available_resources(), needs)
+                raise AttarError(
+                    f"expected {workers} process(es) of {_show(needs)} each to start within "
+                    f"{cluster.start_seconds:g} s, got none; {free} of the cluster are free now: "
+                    "wait for its other work, or give fewer workers, or more start_seconds"
+                )
+    finally:
+        ray.cancel(fitted, force=True)
+        ray.kill(board)
+        shutil.rmtree(notes, ignore_errors=True)
+
+
+def _show(resources: dict[str, float], names: Iterable[str] = ()) -> str:
+    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in names or resources)
+
+
+def _fit(config: dict[str, Any], workers: int, needs: dict[str, float], notes: Path) -> str:
+    """Be the process of Ray's trainer; answer the error, or nothing."""
     import ray.train.torch
 
-    ray_ = import_ray()
-    board = ray_.remote(num_cpus=0)(Board).remote()
-    resources = {"CPU": cluster.cores} | ({"GPU": cluster.gpus} if cluster.gpus else {})
-    notes = checkpoint.with_name(f".{checkpoint.name}.ray")  # what Ray itself writes
     trainer = ray.train.torch.TorchTrainer(
         _take_part,
-        train_loop_config={"work": [work], "board": board},
+        train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(
-            num_workers=workers, use_gpu=cluster.gpus > 0, resources_per_worker=resources
+            num_workers=workers, use_gpu="GPU" in needs, resources_per_worker=needs
         ),
         run_config=ray.train.RunConfig(
             name="student",
@@ -96,28 +138,11 @@ def _train(
             failure_config=ray.train.FailureConfig(max_failures=_FAILURES),
         ),
     )
-    failed: list[Exception] = []
-
-    def fit() -> None:
-        try:
-            trainer.fit()
-        except Exception as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            for told in ray_.get(board.take.remote()):
-                if isinstance(told, str):
-                    raise revive(told)
-                report(told)
-    finally:
-        shutil.rmtree(notes, ignore_errors=True)
-        ray_.kill(board)
-    if failed:
-        raise revive(fault(failed[0]))
+        trainer.fit()
+    except Exception as error:
+        return fault(error)
+    return ""
 
 
 def _take_part(config: dict[str, Any]) -> None:
@@ -127,6 +152,7 @@ def _take_part(config: dict[str, Any]) -> None:
     student, transfer_set, store, checkpoint, options, expected = ray.get(config["work"][0])
     context, board = ray.train.get_context(), config["board"]
     rank, told_at = context.get_world_rank(), 0.0
+    board.put.remote(_BEGUN)
 
     def tell(step: Step) -> None:
         nonlocal told_at

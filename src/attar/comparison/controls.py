@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +16,7 @@ from attar.losses import DenseTargets, Mean, SoftTargetBatch
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import LossFn, OptimizerName, Step, TrainingRun, make_settings
+from attar.urls import Place
 
 Control = Literal["hard targets", "label smoothing", "shuffled teacher"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
@@ -40,7 +40,7 @@ class ControlProgress:
 def train_controls(
     make_student: Callable[[int], nn.Module],
     transfer_set: TransferSet,
-    targets: SoftTargets | Path | str,
+    targets: SoftTargets | Place | str,
     *,
     temperature: float,
     soft_weight: float,
@@ -68,7 +68,7 @@ def train_controls(
     Args:
         make_student: Makes an untrained student for a seed.
         transfer_set: The examples that were labeled.
-        targets: A finished store, or its folder.
+        targets: A finished store, or its folder or URL.
         temperature: T of the soft targets, for the shuffled teacher.
         soft_weight: Factor of T² times the soft cross-entropy, for the shuffled teacher.
         hard_weight: Factor of the cross-entropy with the hard targets, for the shuffled teacher.

@@ -107,9 +107,9 @@ def draw_glyphs(
         raise AttarError(f"expected an even side of at least 8 pixels, got {side}")
     fonts, folder = Path(fonts), Path(folder)
     faces, unreadable = find_faces(fonts)
+    points = _wanted(faces, characters, fonts)
     if make_folder(folder) and any(folder.iterdir()):
         raise FolderError(f"{folder} holds other files; give another folder with --out")
-    points = _wanted(faces, characters, fonts)
     sample = points[:: max(1, len(points) // _SAMPLE)][:_SAMPLE]
     with reporting(progress) as report:
         kept, pens, merged = _merge_alike(faces, sample, side)

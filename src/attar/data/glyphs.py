@@ -111,6 +111,12 @@ def pack_images(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return packed
 
 
+def read_characters(meta: Path | str) -> tuple[str, ...]:
+    """Read the character of each class from a `meta.npz`; errors are those of `read_glyphs`."""
+    characters, _ = _read_meta(Path(meta), meta)
+    return characters or ()
+
+
 def _read_meta(
     path: Path, meta: Path | str | None
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

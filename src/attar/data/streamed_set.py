@@ -1,5 +1,6 @@
 """Transfer sets too large for memory: they are read a part at a time."""
 
+import copy
 import hashlib
 import json
 import tempfile
@@ -72,6 +73,7 @@ class StreamedSet:
         self._starts = np.concatenate([[0], np.cumsum(part_examples, dtype=np.int64)])
         self._load, self._views, self._given = load, views, fingerprint
         self._class_names = name_classes(torch.empty(0), class_names, None)
+        self._is_labeled = False
         self._hold()
 
     def _hold(self) -> None:
@@ -121,6 +123,30 @@ class StreamedSet:
             DataError: If an index or the view is out of range, or a part cannot be read.
         """
         indices = check_indices(indices, len(self))
+        stored, targets = self._gather(indices)
+        if view != 0:
+            stored = see(self._views, stored, indices, view)
+        return Batch(scale(stored), targets, indices, view)
+
+    def subset(self, indices: Int64[Tensor, " kept"]) -> TransferSet:
+        """Take some examples into memory, numbered anew."""
+        stored, targets = self._gather(check_indices(indices, len(self)))
+        return TransferSet(stored, targets, class_names=self.class_names, views=self.views)
+
+    def with_views(self, views: ViewFn | None) -> "StreamedSet":
+        """Replace what makes view 1 and above."""
+        changed = copy.copy(self)
+        changed._views = views
+        return changed
+
+    def labeled(self) -> "StreamedSet":
+        """Return the set as one that raises `DataError` where a hard target is missing."""
+        changed = copy.copy(self)
+        changed._is_labeled = True
+        return changed
+
+    def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs as stored, and hard targets, of some examples."""
         rows = indices.numpy()
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(parts, kind="stable")
@@ -131,10 +157,7 @@ class StreamedSet:
             inputs.append(part.inputs.index_select(0, here))
             targets.append(part.hard_targets[here])
         back = torch.from_numpy(np.argsort(order, kind="stable"))
-        stored = torch.cat(inputs)[back]
-        if view != 0:
-            stored = see(self._views, stored, indices, view)
-        return Batch(scale(stored), torch.cat(targets)[back], indices, view)
+        return torch.cat(inputs)[back], torch.cat(targets)[back]
 
     def shuffle(self, generator: torch.Generator) -> Iterator[Int64[Tensor, " piece"]]:
         """Yield the numbers of all examples once: parts in a random order, a few mixed together."""
@@ -173,5 +196,10 @@ class StreamedSet:
             raise DataError(
                 f"expected {expected} examples of {self.classes} classes in part {number}, got "
                 f"{len(part)} of {part.classes}, or of other names; has the data changed meanwhile?"
+            )
+        if self._is_labeled and bool((part.hard_targets < 0).any()):
+            raise DataError(
+                f"expected a hard target everywhere, got an example of part {number} without; "
+                "leave it out, or train on soft targets alone"
             )
         return part

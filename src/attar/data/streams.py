@@ -26,6 +26,7 @@ def stream_table(
     inputs: str | Sequence[str] | None = None,
     padding: int | None = None,
     views: ViewFn | None = None,
+    fingerprint: str | None = None,
 ) -> StreamedSet:
     """Read a Parquet file, or a folder of such, by row groups: a few of them are in memory.
 
@@ -37,6 +38,8 @@ def stream_table(
         inputs: The columns of inputs, in order; by default all others.
         padding: The token id that fills shorter lists up; all row groups must be of one length.
         views: Makes view 1 and above.
+        fingerprint: What stands for the content; without it, all of it is read here first. On a
+            cluster give it, so that the workers alone read.
 
     Raises:
         FolderError: If a file cannot be read.
@@ -59,7 +62,7 @@ def stream_table(
         _read_group, groups, target=target, inputs=inputs, padding=padding,
         class_names=tuple(class_names),
     )  # fmt: skip
-    return StreamedSet(sizes, load, class_names=class_names, views=views)
+    return StreamedSet(sizes, load, class_names=class_names, views=views, fingerprint=fingerprint)
 
 
 def stream_images(
@@ -70,11 +73,13 @@ def stream_images(
     class_names: Sequence[str] | None = None,
     part_examples: int = 2048,
     views: ViewFn | None = None,
+    fingerprint: str | None = None,
 ) -> StreamedSet:
     """Read a folder that has a folder of images for each class; images are decoded when needed.
 
     The arguments are those of `read_image_folder`. Examples are numbered class by class; parts take
-    every n-th of them, so that each has images of all classes.
+    every n-th of them, so that each has images of all classes. `fingerprint` is as for
+    `stream_table`.
 
     Raises:
         AttarError: If Pillow is not installed.
@@ -87,7 +92,7 @@ def stream_images(
     sizes = [len(range(first, len(paths), parts)) for first in range(parts)]
     starts = np.cumsum([0, *sizes])
     load = partial(_read_images, paths, labels, order, starts, size, colors, names)
-    return StreamedSet(sizes, load, class_names=names, views=views)
+    return StreamedSet(sizes, load, class_names=names, views=views, fingerprint=fingerprint)
 
 
 def _read_images(
@@ -135,7 +140,7 @@ def _list_files(url: str, suffix: str) -> list[str]:
         found = files.get_file_info(pyarrow.fs.FileSelector(path, recursive=True))
     except (OSError, pa.ArrowException) as error:
         reason = error if isinstance(error, OSError) else OSError(str(error))
-        raise file_error("read", Path(url), reason) from error
+        raise file_error("read", url, reason) from error
     names = sorted(each.path for each in found if each.path.endswith(suffix))
     if not names:
         raise DataError(f"expected {suffix} files in {url}, got none")
@@ -147,6 +152,6 @@ def _open(url: str) -> Any:  # noqa: ANN401
         files, path = pyarrow.fs.FileSystem.from_uri(url)
         return pyarrow.parquet.ParquetFile(path, filesystem=files)
     except OSError as error:
-        raise file_error("read", Path(url), error) from error
+        raise file_error("read", url, error) from error
     except pa.ArrowException as error:
         raise DataError(f"{url} is damaged, or no Parquet file: {error}") from error

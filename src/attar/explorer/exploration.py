@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from attar.data import TransferSet
@@ -24,6 +25,8 @@ class ExampleSet:
     name: str  # "test", "transfer"
     examples: TransferSet
     logits: Mapping[str, Tensor]  # by the model's name: [examples, classes]
+    pictures: Tensor | None = None  # [examples, height, width, 1 or 3] bytes; None: the inputs
+    caption: str = ""  # what a picture shows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,7 @@ class Exploration:
         for shown in self.sets:
             if shown.examples.class_names != self.class_names:
                 raise AttarError(f"expected sets of the same classes, {shown.name!r} has others")
+            _check_pictures(shown)
             expected = [len(shown.examples), len(self.class_names)]
             for name in names:
                 found = list(shown.logits[name].shape) if name in shown.logits else None
@@ -72,3 +76,14 @@ class Exploration:
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of the logits."""
         return self.sets[0].examples.class_names
+
+
+def _check_pictures(shown: ExampleSet) -> None:
+    pictures, count = shown.pictures, len(shown.examples)
+    if pictures is None:
+        return
+    shape = list(pictures.shape)
+    fits = len(shape) == 4 and shape[0] == count and shape[3] in (1, 3)
+    if not fits or pictures.dtype != torch.uint8:
+        expected = f"pictures of bytes [{count}, height, width, 1 or 3]"
+        raise ShapeError(f"expected {expected} of {shown.name!r}, got {shape} {pictures.dtype}")

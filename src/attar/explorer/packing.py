@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -124,14 +123,14 @@ def _size(layer: Json) -> int:
     return sum(len(packed["data"]) for packed in layer.values())
 
 
-def pack_inputs(examples: TransferSet, rows: Sequence[int] | None = None) -> Json | None:
-    """Pack inputs as pictures of bytes, or as numbers; None where neither shows anything.
+def pack_inputs(inputs: Tensor) -> Json | None:
+    """Pack stored inputs as pictures of bytes, or as numbers; None where neither shows anything.
 
     Returns:
         `kind` is `image` (`[examples, height, width, 1 or 3]` bytes), `curve` (`[examples,
         numbers]`) or `tokens`.
     """
-    stored = examples.inputs if rows is None else examples.inputs[torch.as_tensor(rows)]
+    stored = inputs
     if stored.dtype not in (torch.uint8, torch.float32, torch.float64, torch.float16):
         return {"kind": "tokens"} | pack(stored.reshape(len(stored), -1).int().numpy())
     if stored.dim() == 2:

@@ -74,6 +74,7 @@ def make_explorer(exploration: Exploration, *, room: int = MOST_CHARACTERS) -> s
 
 
 def _pack_set(shown: ExampleSet, models: Sequence[Model]) -> Json:
+    pictures = shown.pictures
     total, classes = len(shown.examples), shown.examples.classes
     step = -(-total * classes // LOGITS_PER_MODEL)  # every example, every second one, ...
     rows = torch.arange(0, total, max(1, step))
@@ -83,7 +84,8 @@ def _pack_set(shown: ExampleSet, models: Sequence[Model]) -> Json:
         "shown": len(rows),
         "ids": pack(shown.examples.example_ids[rows].int().numpy()),
         "targets": pack(shown.examples.hard_targets[rows].int().numpy()),
-        "inputs": pack_inputs(shown.examples, rows.tolist()),
+        "inputs": pack_inputs((shown.examples.inputs if pictures is None else pictures)[rows]),
+        "caption": shown.caption,
         "logits": [pack(shown.logits[model.name][rows].float().numpy()) for model in models],
     }
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from attar.jobs.table import Table
-from attar.jobs.values import Count, NotNegative
+from attar.jobs.values import Count, NotNegative, Positive
 
 EngineName = Literal["local", "ray"]
 
@@ -28,6 +28,18 @@ class ClusterTable(Table):
         examples=[8],
     )
     cores: Count = Field(default=1, description="that each of them has", examples=[4])
+    together: bool = Field(
+        default=False,
+        description="all workers train each student together, a part of every batch each, one "
+        "student after the other; else each worker trains one of its own",
+        examples=[True],
+    )
+    start_seconds: Positive = Field(
+        default=300.0,
+        description="how long processes that train together may take to start, new machines of a "
+        "cloud included",
+        examples=[900.0],
+    )
     gpus: NotNegative = Field(
         default=0.0, description="that each of them has, or a part of one", examples=[1.0]
     )

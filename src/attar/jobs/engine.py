@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from attar.data import TransferSet
+from torch import nn
+
+from attar.data import ExampleSet
+from attar.distillation import distill
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.labeling import LabelingProgress, label
 from attar.targets import Encoding, SoftTargets
@@ -38,7 +41,7 @@ class Label(Protocol):
     def __call__(
         self,
         teacher: Teacher,
-        transfer_set: TransferSet,
+        transfer_set: ExampleSet,
         folder: Path,
         /,
         *,
@@ -60,10 +63,15 @@ def do_in_turn(works: Sequence[StepWork], tell: Tell) -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """What does a job's work: how it labels, and how it does works that do not wait for another."""
+    """What does a job's work: how it labels, and how it does works that do not wait for another.
+
+    Where it trains a student `together`, with all its workers, students are no such works.
+    """
 
     label: Label = label
     do_all: Callable[[Sequence[StepWork], Tell], None] = do_in_turn
+    distill: Callable[..., nn.Module] = distill
+    together: bool = False
 
 
 def show_labeling(step: Step, now: LabelingProgress) -> JobProgress:

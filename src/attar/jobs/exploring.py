@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from attar.data import TransferSet
 from attar.errors import FolderError
 from attar.evaluation import compute_logits
 from attar.explorer import ExampleSet, Exploration, Model
 from attar.jobs.file import Job, read_job
 from attar.jobs.running import OWNER, JobRun
 from attar.jobs.searching import CHOICE
+from attar.jobs.sources import AnySet
 from attar.jobs.values import AUTO
 from attar.losses import mean_logits
 from attar.records import read_json
@@ -72,7 +72,7 @@ def explore_job(job: Job) -> Exploration:
     )
 
 
-def _choose(data: TransferSet, most: int, most_bytes: int) -> Tensor:
+def _choose(data: AnySet, most: int, most_bytes: int) -> Tensor:
     """Choose the examples that there is room for: all of them, or some drawn from all."""
     inputs = data.batch(torch.tensor([0])).inputs[0]
     count = max(1, min(most, most_bytes // max(1, inputs.numel()), len(data)))
@@ -81,7 +81,7 @@ def _choose(data: TransferSet, most: int, most_bytes: int) -> Tensor:
 
 
 def _show(
-    name: str, run: JobRun, data: TransferSet, rows: Tensor, networks: Mapping[str, nn.Module]
+    name: str, run: JobRun, data: AnySet, rows: Tensor, networks: Mapping[str, nn.Module]
 ) -> ExampleSet:
     examples = data.subset(rows)
     logits = {each: compute_logits(network, examples) for each, network in networks.items()}

@@ -107,6 +107,9 @@ def _check_together(job: Job) -> None:
     if distill.temperature == AUTO and settings.transfer_set.unlabeled:
         found = 'expected a number, as the transfer set is unlabeled, got "auto"'
         raise job.error(f"{found}; try temperature = 4.0", "distill", "temperature")
+    if distill.temperature == AUTO and settings.cluster.together:
+        found = 'expected a number where processes train together, got "auto"'
+        raise job.error(f"{found}; try temperature = 4.0", "distill", "temperature")
     weights = distill.member_weights
     if weights is not None and len(weights) != len(teachers):
         found = f"expected a weight for each of {len(teachers)} teachers, got {list(weights)}"

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
-from attar.data import Batch, TransferSet
+from attar.data import Batch
 from attar.jobs.file import Job
 from attar.jobs.running import choose_encoding
 from attar.jobs.scaling import LabelingCost, cost_labeling, scale_labeling
 from attar.jobs.searching import SEARCH, check_search, learned_from
-from attar.jobs.sources import check_network, load_teacher, load_transfer_set, make_network
+from attar.jobs.sources import AnySet, check_network, load_teacher, load_transfer_set, make_network
 from attar.jobs.steps import Step
 from attar.jobs.students import TEACHER, labeled, plan_baseline, teacher_step
 from attar.jobs.values import AUTO
@@ -108,7 +108,7 @@ def _plan(job: Job) -> JobPlan:
         store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
         logits, seconds = _ask(job, teacher, transfer_set)
     temperatures = _temperatures(job)
-    cost = cost_labeling(store, transfer_set, seconds)
+    cost = cost_labeling(store, transfer_set.subset(torch.tensor([0])).inputs.nbytes, seconds)
     is_ray = job.settings.cluster.engine == "ray"
     table = job.settings.cluster if is_ray else job.settings.soft_targets
     workers = table.workers or os.cpu_count() or 1
@@ -140,7 +140,7 @@ def _temperatures(job: Job) -> tuple[float, ...]:
     return tuple(sorted({*TEMPERATURES, asked} if asked >= 1 else TEMPERATURES))
 
 
-def _ask(job: Job, teacher: Teacher, transfer_set: TransferSet) -> tuple[Tensor, float]:
+def _ask(job: Job, teacher: Teacher, transfer_set: AnySet) -> tuple[Tensor, float]:
     """Ask the teacher about examples drawn from all of the set, in batches that grow.
 
     Returns:
@@ -194,7 +194,7 @@ def _cost_encodings(
 
 
 def _time_teachers(
-    job: Job, transfer_set: TransferSet, steps: Mapping[int, Step], done: Collection[int]
+    job: Job, transfer_set: AnySet, steps: Mapping[int, Step], done: Collection[int]
 ) -> tuple[Duration, ...]:
     durations = []
     for position, step in steps.items():
@@ -212,7 +212,7 @@ def _time_teachers(
 
 
 def _time_students(
-    job: Job, transfer_set: TransferSet, student: nn.Module, logits: Tensor
+    job: Job, transfer_set: AnySet, student: nn.Module, logits: Tensor
 ) -> tuple[Duration, ...]:
     table = job.settings.distill
     settings = TrainingSettings(
@@ -254,7 +254,7 @@ def _time_students(
 
 
 def _time_update(
-    network: nn.Module, examples: TransferSet, loss_fn: LossFn, settings: TrainingSettings
+    network: nn.Module, examples: AnySet, loss_fn: LossFn, settings: TrainingSettings
 ) -> float:
     """Return the seconds that an update of a network takes: the median of some.
 

@@ -11,11 +11,12 @@ from torch import nn
 from attar.data import TransferSet
 from attar.errors import FolderError
 from attar.files import hold_folder
-from attar.jobs.comparing import compare_models, show_comparison
+from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
 from attar.jobs.file import Job
 from attar.jobs.searching import check_search
 from attar.jobs.sources import (
+    AnySet,
     check_network,
     code_of,
     load_teacher,
@@ -89,7 +90,7 @@ class JobRun:
     engine: Engine = field(default_factory=Engine)
 
     @cached_property
-    def transfer_set(self) -> TransferSet:
+    def transfer_set(self) -> AnySet:
         """The inputs that are labeled."""
         return load_transfer_set(self.job)
 
@@ -127,9 +128,8 @@ class JobRun:
 
     def train(self) -> None:
         """Train the teachers that are to be trained."""
-        trainable = [
-            position for position, each in enumerate(self.job.settings.teacher) if each.train
-        ]
+        teachers = self.job.settings.teacher
+        trainable = [position for position, each in enumerate(teachers) if each.train]
         if not trainable and self.parts == {"train"}:
             self.tell("nothing to train: the job file has no [teacher.train]")
         works = [
@@ -205,8 +205,11 @@ class JobRun:
         for seed in job.settings.distill.seeds:
             network = make_network(job, "student", seed=seed)
             step = distill_step(job, network, store, transfer_set, seed)
-            make = partial(distill_student, job, network, store, transfer_set)
-            works.append(StepWork(step, make))
+            known = (job, network, store, transfer_set, self.engine.distill)
+            works.append(StepWork(step, partial(distill_student, *known)))
+        if self.engine.together:
+            do_in_turn(works, self.tell)
+            works = []
         for seed in job.settings.distill.seeds if job.settings.baseline else ():
             network = make_network(job, "student", seed=seed)
             plan = plan_baseline(job, transfer_set, seed)
@@ -240,7 +243,8 @@ class JobRun:
             **self.job.settings.compare.model_dump(),
         }
         step = Step(self.job.folder, "compare", inputs)
-        self.once(step, partial(compare_models, self.job, models, self.test_set))
+        trained = find_trainings(self.job, self.student_steps())
+        self.once(step, partial(compare_models, self.job, models, self.test_set, trained))
         show_comparison(step, self.tell)
 
     def students(self) -> dict[str, list[nn.Module]]:

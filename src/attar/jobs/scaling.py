@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from attar.data import TransferSet
 from attar.targets import StorePlan
 from attar.targets.encoding import row_bytes
 
@@ -51,14 +50,14 @@ class ScaledLabeling:
     bottleneck: str  # what limits it first, and what to do about it
 
 
-def cost_labeling(store: StorePlan, transfer_set: TransferSet, seconds: float) -> LabelingCost:
+def cost_labeling(store: StorePlan, input_bytes: int, seconds: float) -> LabelingCost:
     """Say what a store takes whose teacher, of all members, takes so many seconds an example."""
     return LabelingCost(
         examples=store.examples,
         asked=len(store.views) * store.member_count,
         example_seconds=seconds / store.member_count,
         row_bytes=row_bytes(store.encoding, store.classes),
-        input_bytes=transfer_set.memory_bytes // len(transfer_set),
+        input_bytes=input_bytes,
         shard_examples=store.shard_examples,
     )
 

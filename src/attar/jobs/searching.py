@@ -11,6 +11,7 @@ from attar.data import TransferSet
 from attar.errors import AttarError
 from attar.files import write_atomically
 from attar.jobs.file import Job
+from attar.jobs.sources import AnySet
 from attar.jobs.steps import Step
 from attar.jobs.values import AUTO
 from attar.temperatures import TemperatureChoice, TemperatureSearch, hold_out
@@ -19,7 +20,7 @@ CHOICE, CURVE = "temperature.json", "temperature.svg"
 SEARCH = TemperatureSearch()  # what "auto" stands for
 
 
-def check_search(job: Job, student: nn.Module, transfer_set: TransferSet) -> None:
+def check_search(job: Job, student: nn.Module, transfer_set: AnySet) -> None:
     """Raise `JobError` if a temperature is to be chosen, and cannot be.
 
     That takes examples with hard targets, to be held out, and a student whose copies can be
@@ -37,8 +38,10 @@ def check_search(job: Job, student: nn.Module, transfer_set: TransferSet) -> Non
             raise AttarError(f"{error}; or try temperature = 4.0") from error
 
 
-def learned_from(transfer_set: TransferSet) -> int:
+def learned_from(transfer_set: AnySet) -> int:
     """Return how many examples the candidates of a search learn from."""
+    if not isinstance(transfer_set, TransferSet):
+        raise AttarError('expected a number for a streamed set, got "auto"; try temperature = 4.0')
     return len(hold_out(transfer_set, SEARCH.held_out, seed=0)[0])
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from attar.jobs.cluster_table import ClusterTable
+from attar.jobs.set_tables import SetTable, TransferTable
 from attar.jobs.table import Table
 from attar.jobs.values import (
     Count,
@@ -13,73 +14,12 @@ from attar.jobs.values import (
     Positive,
     Seed,
     Several,
-    Size,
     Temperature,
 )
 from attar.losses import Mean
 from attar.teachers import Answers
 from attar.training import OptimizerName
 from attar.training.settings import ScheduleName
-
-
-class SetTable(Table):
-    """Examples that are measured on."""
-
-    source: str = Field(
-        description="mnist, the path of an .npz, .npy, .parquet, .csv or .tsv file or of a folder "
-        "with a folder of images for each class, or file.py:name of a TransferSet or of a function "
-        "that makes one",
-        examples=["mnist"],
-    )
-    examples: Count | None = Field(
-        default=None, description="take the first so many", examples=[1000]
-    )
-    inputs: OneOrMore[str] | None = Field(
-        default=None,
-        description="the columns of inputs in a table, or the array in an .npz file; by default "
-        "all other columns, or `inputs`",
-        examples=[["length", "width"]],
-    )
-    target: str = Field(
-        default="hard_targets",
-        description="the column, or the array, of hard targets: class indices or names",
-        examples=["species"],
-    )
-    unlabeled: bool = Field(default=False, description="there are no hard targets", examples=[True])
-    class_names: Several[str] | None = Field(
-        default=None,
-        description="names of the classes, in order; by default those that come, sorted, and for "
-        "the test set those of the transfer set",
-        examples=[["cat", "dog"]],
-    )
-    classes: Count | None = Field(
-        default=None, description="how many classes, where the data does not tell", examples=[10]
-    )
-    padding: int | None = Field(
-        default=None,
-        description="the token id that fills up short lists of token ids",
-        examples=[0],
-    )
-    size: Size | None = Field(
-        default=None, description="height and width that images are brought to", examples=[[32, 32]]
-    )
-    colors: Literal["RGB", "L"] = Field(
-        default="RGB", description="of images: three channels, or L, one of gray", examples=["L"]
-    )
-
-
-class TransferTable(SetTable):
-    """Inputs on which the students see soft targets."""
-
-    jitter: Annotated[int, Field(ge=0)] = Field(
-        default=0,
-        description="views 1 and above show each image shifted by up to so many pixels; a teacher "
-        "that is trained sees another view every epoch",
-        examples=[2],
-    )
-    jitter_seed: Seed = Field(
-        default=0, description="another seed gives other shifts", examples=[1]
-    )
 
 
 class TrainTable(Table):

@@ -10,16 +10,20 @@ from torch import Tensor, nn
 
 from attar.data import (
     Jitter,
+    StreamedSet,
     TransferSet,
     load_mnist,
     read_arrays,
     read_image_folder,
     read_table,
+    stream_images,
+    stream_table,
 )
 from attar.errors import AttarError, ObjectError
 from attar.jobs.code import fingerprint_code
 from attar.jobs.file import Job
-from attar.jobs.settings import SetTable, TeacherTable
+from attar.jobs.set_tables import SetTable, TransferTable
+from attar.jobs.settings import TeacherTable
 from attar.modes import evaluation_mode
 from attar.objects import load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
@@ -27,10 +31,11 @@ from attar.teachers.classifiers import is_classifier
 from attar.training import load_weights
 
 MNIST = "mnist"
+AnySet = TransferSet | StreamedSet
 _ARRAYS, _TABLES = (".npz", ".npy"), (".parquet", ".csv", ".tsv")
 
 
-def load_transfer_set(job: Job, *, cache: bool = True) -> TransferSet:
+def load_transfer_set(job: Job, *, cache: bool = True) -> AnySet:
     """Load the transfer set; with `cache`, decoded images are kept in the job's folder.
 
     Raises:
@@ -46,7 +51,7 @@ def load_transfer_set(job: Job, *, cache: bool = True) -> TransferSet:
     return jittered
 
 
-def load_test_set(job: Job, transfer_set: TransferSet, *, cache: bool = True) -> TransferSet:
+def load_test_set(job: Job, transfer_set: AnySet, *, cache: bool = True) -> TransferSet:
     """Load the test set, which has the classes of the transfer set and a hard target everywhere.
 
     Raises:
@@ -57,6 +62,8 @@ def load_test_set(job: Job, transfer_set: TransferSet, *, cache: bool = True) ->
         raise job.error("expected a table [test_set] to compare on, got none", "test_set")
     names = transfer_set.class_names
     loaded = _load_set(job, "test_set", table, names, job.folder / "cache" if cache else None)
+    if not isinstance(loaded, TransferSet):
+        raise job.error("expected a TransferSet, got a StreamedSet", "test_set", "source")
     if loaded.class_names != names:
         told = f"{list(loaded.class_names[:5])} of {loaded.classes}"
         wanted = f"{list(names[:5])} of {len(names)}"
@@ -85,7 +92,7 @@ def make_network(job: Job, *key: str | int, seed: int) -> nn.Module:
     return made
 
 
-def check_network(job: Job, network: nn.Module, transfer_set: TransferSet, *key: str | int) -> None:
+def check_network(job: Job, network: nn.Module, transfer_set: AnySet, *key: str | int) -> None:
     """Raise `JobError` unless the network turns two examples into a logit for each class."""
     batch = transfer_set.batch(torch.arange(min(2, len(transfer_set))))
     given = f"inputs {list(batch.inputs.shape)} {str(batch.inputs.dtype).removeprefix('torch.')}"
@@ -106,9 +113,7 @@ def check_network(job: Job, network: nn.Module, transfer_set: TransferSet, *key:
         )
 
 
-def load_teacher(
-    job: Job, transfer_set: TransferSet, trained: Callable[[int], Path | None]
-) -> Teacher:
+def load_teacher(job: Job, transfer_set: AnySet, trained: Callable[[int], Path | None]) -> Teacher:
     """Load the teacher, or the ensemble of them.
 
     Args:
@@ -144,7 +149,7 @@ def is_object(source: str) -> bool:
 
 
 def _load_teacher(
-    job: Job, position: int, table: TeacherTable, transfer_set: TransferSet, trained: Path | None
+    job: Job, position: int, table: TeacherTable, transfer_set: AnySet, trained: Path | None
 ) -> Teacher:
     wrap = partial(
         as_teacher,
@@ -189,7 +194,7 @@ def _make(job: Job, spec: str, seed: int) -> object:
 
 def _load_set(
     job: Job, name: str, table: SetTable, like: tuple[str, ...] | None, cache: Path | None
-) -> TransferSet:
+) -> AnySet:
     with job.blaming(name, "source"):
         loaded = _read_set(job, name, table, table.class_names or like, cache)
     if table.examples is None:
@@ -202,17 +207,19 @@ def _load_set(
 
 def _read_set(
     job: Job, name: str, table: SetTable, class_names: tuple[str, ...] | None, cache: Path | None
-) -> TransferSet:
+) -> AnySet:
     target = None if table.unlabeled else table.target
     if table.source == MNIST:
         mnist = load_mnist()
         return mnist.test if name == "test_set" else mnist.train
     if is_object(table.source):
         made = _make(job, table.source, seed=0)
-        if not isinstance(made, TransferSet):
+        if not isinstance(made, TransferSet | StreamedSet):
             kind = type(made).__qualname__
             raise ObjectError(f"expected an attar.TransferSet from {table.source}, got {kind}")
         return made
+    if isinstance(table, TransferTable) and table.streamed:
+        return _stream_set(job, table, target)
     path = job.root / table.source
     classes = None if class_names else table.classes
     if path.suffix in _ARRAYS:
@@ -241,6 +248,28 @@ def _read_set(
     raise AttarError(
         f"expected mnist, a {', '.join((*_ARRAYS, *_TABLES))} file, a folder of images or "
         f"file.py:name, got {table.source!r}"
+    )
+
+
+def _stream_set(job: Job, table: TransferTable, target: str | None) -> StreamedSet:
+    source = table.source if "://" in table.source else job.root / table.source
+    if isinstance(source, Path) and source.is_dir() and not any(source.rglob("*.parquet")):
+        return stream_images(
+            source,
+            size=table.size,
+            colors=table.colors,
+            class_names=table.class_names,
+            fingerprint=table.fingerprint,
+        )
+    if table.class_names is None:
+        raise AttarError("expected class_names beside streamed = true, got none; name the classes")
+    return stream_table(
+        source,
+        target=target,
+        class_names=table.class_names,
+        inputs=table.inputs,
+        padding=table.padding,
+        fingerprint=table.fingerprint,
     )
 
 

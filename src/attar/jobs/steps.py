@@ -17,6 +17,7 @@ from attar.errors import FolderError, JobError, file_error
 from attar.files import make_folder, sha256
 from attar.progress import ProgressRecord
 from attar.records import read_json, this_machine, write_json
+from attar.training import Step as Update
 
 RECORD, EARLIER = "step.json", "earlier"
 _MOST_CHANGES = 4  # told in one line
@@ -31,6 +32,7 @@ class JobProgress:
     fraction: float  # of the step
     detail: str
     seconds_left: float | None  # of the step; None before anything is known
+    update: Update | None = None  # of weights, where the step is a training
 
     def __str__(self) -> str:
         """Say it for people."""

@@ -1,16 +1,18 @@
 """The steps that train: teachers, distilled students, and students on hard targets alone."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from torch import nn
 
-from attar.data import TransferSet, name_views
-from attar.distillation import distill
+from attar.data import StreamedSet, name_views
 from attar.errors import FolderError
 from attar.jobs.file import Job
+from attar.jobs.histories import add_epoch
 from attar.jobs.searching import choice_path, keep_choice, learned_from
-from attar.jobs.sources import check_network, code_of, make_network
+from attar.jobs.sources import AnySet, check_network, code_of, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.jobs.values import AUTO
 from attar.progress import TimeLeft
@@ -30,15 +32,24 @@ TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 _CHECKPOINT = "checkpoint.safetensors"
 
 
-def labeled(job: Job, transfer_set: TransferSet, *key: str | int) -> TransferSet:
+def labeled(job: Job, transfer_set: AnySet, *key: str | int) -> AnySet:
     """Return the examples that have a hard target; raise `JobError` if none has."""
+    if isinstance(transfer_set, StreamedSet) and not job.settings.transfer_set.unlabeled:
+        return transfer_set.labeled()
+    if isinstance(transfer_set, StreamedSet):
+        raise job.error("expected hard targets in the transfer set, got unlabeled = true", *key)
     indices = (transfer_set.hard_targets >= 0).nonzero()[:, 0]
     if len(indices) == 0:
         raise job.error("expected hard targets in the transfer set, got none", *key)
     return transfer_set if len(indices) == len(transfer_set) else transfer_set.subset(indices)
 
 
-def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
+def teacher_name(position: int) -> str:
+    """Name the step that trains a teacher, as its folder is called."""
+    return f"train/teacher-{position}"
+
+
+def teacher_step(job: Job, transfer_set: AnySet, position: int) -> Step:
     """Say what decides a teacher that the job trains."""
     key = ("teacher", position)
     table = job.settings.teacher[position]
@@ -47,7 +58,7 @@ def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
     check_network(job, network, transfer_set, *key)
     return Step(
         job.folder,
-        f"train/teacher-{position}",
+        teacher_name(position),
         {
             **table.train.model_dump(),
             "teacher": table.source,
@@ -59,9 +70,7 @@ def teacher_step(job: Job, transfer_set: TransferSet, position: int) -> Step:
     )
 
 
-def train_teacher(
-    job: Job, transfer_set: TransferSet, position: int, step: Step, tell: Tell
-) -> None:
+def train_teacher(job: Job, transfer_set: AnySet, position: int, step: Step, tell: Tell) -> None:
     """Train a teacher on the hard targets, and keep its weights."""
     key = ("teacher", position)
     table = job.settings.teacher[position].train
@@ -76,14 +85,14 @@ def train_teacher(
             TrainingSettings(**table.model_dump()),
             checkpoint=step.place / _CHECKPOINT,
         )
-        meter = _Meter(step.title, run.steps, table.epochs, len(examples), tell)
+        meter = _Meter(step.title, run.steps, table.epochs, len(examples), tell, step.place)
         for update in run:
             meter(update)
     _keep(step, TEACHER, network)
 
 
 def distill_step(
-    job: Job, network: nn.Module, store: SoftTargets | None, transfer_set: TransferSet, seed: int
+    job: Job, network: nn.Module, store: SoftTargets | None, transfer_set: AnySet, seed: int
 ) -> Step:
     """Say what decides a distilled student; without the store, for what is decided already."""
     inputs = job.settings.distill.model_dump(exclude={"seeds"}) | {"seed": seed}
@@ -98,29 +107,30 @@ def distill_student(
     job: Job,
     network: nn.Module,
     store: SoftTargets,
-    transfer_set: TransferSet,
+    transfer_set: AnySet,
+    learn: Callable[..., nn.Module],
     step: Step,
     tell: Tell,
 ) -> None:
-    """Train a student on soft targets, and keep its weights."""
+    """Train a student on soft targets by `attar.distill`, or its like, and keep its weights."""
     table, checkpoint = job.settings.distill, step.place / _CHECKPOINT
 
-    def make_meter(title: str, examples: int) -> "_Meter":
+    def make_meter(title: str, examples: int, place: Path | None = None) -> "_Meter":
         steps = table.epochs * -(-examples // table.batch_size)
-        return _Meter(title, steps, table.epochs, examples, tell)
+        return _Meter(title, steps, table.epochs, examples, tell, place)
 
     if table.temperature == AUTO:
         meter = make_meter(f"{step.title}, the temperature", learned_from(transfer_set))
     else:
-        meter = make_meter(step.title, len(transfer_set))
+        meter = make_meter(step.title, len(transfer_set), step.place)
 
     def choose(choice: TemperatureChoice) -> None:
         nonlocal meter
         tell(f"{step.title}: {choice}")
-        meter = make_meter(step.title, len(transfer_set))
+        meter = make_meter(step.title, len(transfer_set), step.place)
 
     with job.blaming("distill", but=FolderError):
-        distill(
+        learn(
             network,
             transfer_set,
             store,
@@ -128,7 +138,7 @@ def distill_student(
             seed=step.inputs["seed"],
             checkpoint=checkpoint,
             progress=lambda update: meter(update),
-            on_choice=choose,
+            **({"on_choice": choose} if table.temperature == AUTO else {}),
         )
     _keep(step, STUDENT, network, *keep_choice(step, checkpoint))
     choice_path(checkpoint).unlink(missing_ok=True)
@@ -139,11 +149,11 @@ class Baseline:
     """A student on hard targets alone, at the budget of the distilled one."""
 
     settings: TrainingSettings
-    examples: TransferSet  # those with a hard target
+    examples: AnySet  # those with a hard target
     views: tuple[int, ...]  # that the distilled one sees, too
 
 
-def plan_baseline(job: Job, transfer_set: TransferSet, seed: int) -> Baseline:
+def plan_baseline(job: Job, transfer_set: AnySet, seed: int) -> Baseline:
     """Choose how the baseline is trained: as the distilled student, unless the job says else."""
     table, distilled = job.settings.baseline, job.settings.distill
     assert table is not None
@@ -160,9 +170,7 @@ def plan_baseline(job: Job, transfer_set: TransferSet, seed: int) -> Baseline:
     return Baseline(settings, examples, job.settings.soft_targets.views)
 
 
-def baseline_step(
-    job: Job, network: nn.Module, baseline: Baseline, transfer_set: TransferSet
-) -> Step:
+def baseline_step(job: Job, network: nn.Module, baseline: Baseline, transfer_set: AnySet) -> Step:
     """Say what decides a student on hard targets."""
     inputs = asdict(baseline.settings) | {"views": list(baseline.views)}
     inputs |= _of_student(job, network, transfer_set)
@@ -184,13 +192,13 @@ def train_baseline(
             views=baseline.views,
         )
         epochs, examples = baseline.settings.epochs, len(baseline.examples)
-        meter = _Meter(step.title, run.steps, epochs, examples, tell)
+        meter = _Meter(step.title, run.steps, epochs, examples, tell, step.place)
         for update in run:
             meter(update)
     _keep(step, STUDENT, network)
 
 
-def _of_student(job: Job, network: nn.Module, transfer_set: TransferSet) -> dict[str, str | None]:
+def _of_student(job: Job, network: nn.Module, transfer_set: AnySet) -> dict[str, str | None]:
     return {
         "student": job.settings.student.source,
         "the student's code": code_of(job, "student"),
@@ -206,22 +214,34 @@ def _keep(step: Step, name: str, network: nn.Module, *others: str) -> None:
 
 
 class _Meter:
-    """Turns updates of weights into progress."""
+    """Turns updates of weights into progress, and keeps the epochs in a folder, if one is given."""
 
-    def __init__(self, title: str, steps: int, epochs: int, examples: int, tell: Tell) -> None:
+    def __init__(
+        self,
+        title: str,
+        steps: int,
+        epochs: int,
+        examples: int,
+        tell: Tell,
+        place: Path | None,
+    ) -> None:
+        self.place = place
         self.title, self.steps, self.epochs, self.tell = title, steps, epochs, tell
         self.examples_per_step = examples * epochs / steps
-        self.first: int | None = None
+        self.first, self.latest = -1, 0  # updates done before
         self.started = time.monotonic()
         self.loss: float | None = None
         self.time_left = TimeLeft(float(steps))
 
     def __call__(self, update: Update) -> None:
-        if self.first is None:
-            self.first = update.index - 1
-        self.time_left.add(1)
+        if self.first < 0:
+            self.first = self.latest = update.index - 1
+        self.time_left.add(update.index - self.latest)
+        self.latest = update.index
         if update.epoch is not None:
             self.loss = update.epoch.mean_loss
+            if self.place is not None:
+                add_epoch(self.place, update.epoch)
         done = update.index - self.first
         seconds = time.monotonic() - self.started
         epoch = (update.index - 1) * self.epochs // self.steps + 1
@@ -233,5 +253,6 @@ class _Meter:
                 fraction=update.index / self.steps,
                 detail=f"epoch {epoch}/{self.epochs}{loss} · {speed:,.0f} examples/s",
                 seconds_left=self.time_left.seconds(self.steps - update.index),
+                update=update,
             )
         )

@@ -133,6 +133,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             of_seed = yield from train_cohort_stage(
                 stage, jittered, students_loss(config, targets),
                 folder=folder, test_set=data.test, meter=meter, views=views,
+                keeps_weights=True,
             )  # fmt: skip
             of_seeds.append(of_seed)
         result = _result(config, cohort, of_seeds, data, command)

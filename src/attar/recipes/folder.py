@@ -10,6 +10,8 @@ from attar.errors import FolderError
 from attar.files import hold_folder
 from attar.records import ExperimentResult, read_json, write_json
 
+COMPARISON = "comparison.json"  # of a run that compared its networks on the test set
+
 
 def is_finished(path: Path, config: object) -> bool:
     """Tell whether a run with this configuration has left its result there."""

@@ -120,14 +120,19 @@ def choose_classes(examples: TransferSet, count: int) -> TransferSet:
 
 def hold_out_faces(glyphs: Glyphs, held_out: int, classes: int) -> tuple[TransferSet, TransferSet]:
     """Split a training set by face: every so many is held out, the first one first."""
-    faces = glyphs.faces.unique()
-    if held_out >= len(faces):
-        raise AttarError(f"expected held_out below the {len(faces)} faces, got {held_out}")
-    chosen = faces[torch.arange(held_out) * len(faces) // held_out]
-    is_held = torch.isin(glyphs.faces, chosen)
+    is_held = torch.isin(glyphs.faces, choose_faces(glyphs, held_out))
     parts = [glyphs.examples.subset(which.nonzero()[:, 0]) for which in (~is_held, is_held)]
     train_set, test_set = (choose_classes(part, classes) for part in parts)
     return train_set, test_set
+
+
+def choose_faces(glyphs: Glyphs, count: int) -> Tensor:
+    """Choose so many of a set's faces, the first one first, the others as far apart as can be."""
+    faces = glyphs.faces.unique()
+    if count >= len(faces):
+        raise AttarError(f"expected held_out below the {len(faces)} faces, got {count}")
+    chosen: Tensor = faces[torch.arange(count) * len(faces) // count]
+    return chosen
 
 
 def make_generalist(config: Config, examples: TransferSet, classes: int | None = None) -> ConvNet:
@@ -197,7 +202,7 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     if not weights.exists():
         raise FolderError(f"the run in {folder} is not finished; let it end, or {advice}")
     config = restore_config(Config, found["config"], path)
-    known = _count_classes(weights)
+    known = count_classes(weights)
     if known < examples.classes:
         raise FolderError(
             f"expected a generalist of {examples.classes} classes, got one of {known} in {folder}; "
@@ -216,7 +221,8 @@ def load_generalist(given: str, examples: TransferSet) -> ConvNet:
     return network
 
 
-def _count_classes(weights: Path) -> int:
+def count_classes(weights: Path) -> int:
+    """Return of how many classes the network in a file is; raise `FolderError` if damaged."""
     try:
         with safetensors.safe_open(weights, framework="pt") as file:
             return int(file.get_slice("output.bias").get_shape()[0])

@@ -1,4 +1,4 @@
-"""Soft-target losses on MNIST, at equal budget, each with the settings that suit it."""
+"""Soft-target losses at equal budget, each with the settings that suit it: on digits or glyphs."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -7,14 +7,18 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from torch import nn
 
 from attar.cohorts import Cohort
 from attar.comparison import Comparison, compare
-from attar.data import Mnist, load_mnist
+from attar.data import TransferSet, load_mnist, mix_seed
 from attar.errors import AttarError, check_not_negative, check_positive
+from attar.models import mlp
 from attar.recipes import mnist
 from attar.recipes.config import option, parse_numbers
-from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.folder import COMPARISON, claim_folder, is_finished
+from attar.recipes.generalist import load_generalist
+from attar.recipes.loss_examples import Examples, take_digits, take_glyphs
 from attar.recipes.soft_losses import HARD, HINTON, SOFT_LOSSES, Candidate, cohort_loss
 from attar.recipes.stages import (
     Progress,
@@ -39,13 +43,20 @@ EXPERIMENT = "losses"
 class Config:
     """Small students of one teacher, without dropout or jitter, that differ by their loss alone.
 
-    Each loss gets the temperature and the weight with which its student made the fewest errors on
-    the last 10,000 training examples, trained on the others. Then students of all losses and seeds
-    are trained on all of them; those of a seed start from the same weights and see the same
-    batches. The hard targets' loss has weight 1 for all.
+    They learn MNIST, or the classes of a folder of glyphs. Each loss gets the temperature and the
+    weight with which its student made the fewest errors on held-out training examples, trained on
+    the others. Then students of all losses and seeds are trained on all of them; those of a seed
+    start from the same weights and see the same batches. The hard targets' loss has weight 1 for
+    all.
     """
 
     seeds: int = option(5, "Students of each loss.")
+    data: str = option("", "Folder of glyphs to learn instead of MNIST; with --generalist.")
+    generalist: str = option(
+        "", "The teacher on glyphs: folder of a finished `attar reproduce generalist`."
+    )
+    classes: int = option(1000, "Of glyphs, take so many of the classes alone; 0 for all.")
+    held_out_faces: int = option(12, "Of glyphs, faces of the training set to choose on.")
     teachers: str = option("", TEACHERS_HELP)
     teacher_units: int = option(1200, "Units in each of its hidden layers, if it is trained here.")
     teacher_epochs: int = option(
@@ -58,12 +69,18 @@ class Config:
     epochs: int = option(15, "Passes of the students that are compared.")
     learning_rate: float = option(0.003, "Their highest learning rate (AdamW).")
     batch_size: int = option(256, "Examples in a batch of theirs.")
-    held_out: int = option(10_000, "Training examples to choose on.")
+    held_out: int = option(10_000, "Of MNIST, training examples to choose on.")
 
     def __post_init__(self) -> None:
         """Check what the networks, losses and settings made from it do not."""
-        check_positive(seeds=self.seeds, held_out=self.held_out)
-        check_not_negative(teacher_epochs=self.teacher_epochs)
+        check_positive(seeds=self.seeds, held_out=self.held_out, held_out_faces=self.held_out_faces)
+        check_not_negative(teacher_epochs=self.teacher_epochs, classes=self.classes)
+        if bool(self.data) != bool(self.generalist):
+            raise AttarError(
+                "expected --data and --generalist together, the glyphs and the network that teaches"
+                f" them, got {self.data or self.generalist!r} alone; "
+                "`attar reproduce generalist` trains one"
+            )
         _ = self.candidates
 
     @property
@@ -99,57 +116,85 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     path = folder / f"{EXPERIMENT}.json"
     if is_finished(path, config):
         return
-    data = load_mnist()
-    kept = len(data.train) - config.held_out
-    if kept < 1:
-        raise AttarError(f"expected held_out below {len(data.train)}, got {config.held_out}")
-    first, last = torch.arange(len(data.train)).split([kept, config.held_out])
-    given = load_teachers(config.teachers)
-    choosing = choice_stage(config)
-    finals = [final_stage(config, seed) for seed in range(config.seeds)]
+    examples = take_examples(config)
+    train_set = examples.train_set
+    choosing = choice_stage(config, train_set)
+    finals = [final_stage(config, train_set, seed) for seed in range(config.seeds)]
+    given = load_given(config, train_set)
     teacher = teacher_stage(config.teacher_units, config.teacher_epochs, seed=0, seeds=1)
-    work = choosing.work(kept) + sum(stage.work(len(data.train)) for stage in finals)
-    meter = WorkMeter(work if given else work + teacher.work(len(data.train)))
+    work = choosing.work(len(examples.first)) + sum(stage.work(len(train_set)) for stage in finals)
+    meter = WorkMeter(work if given else work + teacher.work(len(train_set)))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
-        logits = yield from first_teacher_logits(given, teacher, data, folder=folder, meter=meter)
+        logits = yield from first_teacher_logits(
+            given, teacher, train_set, examples.test_set, folder=folder, meter=meter
+        )
         train = partial(train_cohort_stage, folder=folder, meter=meter)
         tried = yield from train(
             choosing,
-            data.train.subset(first),
-            cohort_loss([None, *config.candidates], logits),
-            test_set=data.train.subset(last),
+            train_set.subset(examples.first),
+            cohort_loss([None, *config.candidates], logits[examples.first]),
+            test_set=train_set.subset(examples.held_out),
         )
         chosen = choose(config, tried)
         trained = []
         for stage in finals:
             loss_fn = cohort_loss([None, *chosen], logits)
             of_seed = yield from train(
-                stage, data.train, loss_fn, test_set=data.test, keeps_weights=True
+                stage, train_set, loss_fn, test_set=examples.test_set, keeps_weights=True
             )
             trained.append(of_seed)
-        write_json(path, _result(config, tried, chosen, trained, data, command))
+        found = replace(_compare(trained, examples.test_set), command=command)
+        found.save(folder / COMPARISON)
+        write_json(path, _result(config, tried, chosen, trained, found, examples, command))
 
 
-def choice_stage(config: Config) -> Stage:
+def take_examples(config: Config) -> Examples:
+    """Take digits or glyphs; raise `AttarError` if they are not there or too few."""
+    if config.data:
+        return take_glyphs(config.data, config.classes, config.held_out_faces)
+    return take_digits(load_mnist(), config.held_out)
+
+
+def load_given(config: Config, train_set: TransferSet) -> list[nn.Module]:
+    """Load the teachers of an earlier run; none if one is to be trained here."""
+    if config.data:
+        return [load_generalist(config.generalist, train_set)]
+    return load_teachers(config.teachers)
+
+
+def choice_stage(config: Config, train_set: TransferSet) -> Stage:
     """Describe the students by which settings are chosen: one on hard targets, then all others."""
     count = 1 + len(config.candidates)
     title = f"{count} students to choose settings by"
-    return _stage(config, "choice", title, count, config.choice_epochs, seed=config.seeds)
+    make = partial(make_students, config, train_set, count, config.seeds)
+    return Stage("choice", title, make, _settings(config, config.choice_epochs, config.seeds))
 
 
-def final_stage(config: Config, seed: int) -> Stage:
+def final_stage(config: Config, train_set: TransferSet, seed: int) -> Stage:
     """Describe the students of a seed that are compared."""
     count = 1 + len(SOFT_LOSSES)
     title = f"{count} losses, seed {seed + 1} of {config.seeds}"
-    return _stage(config, f"students-{seed}", title, count, config.epochs, seed=seed)
+    make = partial(make_students, config, train_set, count, seed)
+    return Stage(f"students-{seed}", title, make, _settings(config, config.epochs, seed))
 
 
-def _stage(config: Config, name: str, title: str, count: int, epochs: int, *, seed: int) -> Stage:
-    def make() -> Cohort:
-        of_size = mnist.Config(student_units=config.student_units)
-        return Cohort([mnist.make_student(of_size, seed) for _ in range(count)])
+def make_students(config: Config, train_set: TransferSet, count: int, seed: int) -> Cohort:
+    """Make so many untrained students for a set's images and classes, all with the same weights."""
 
-    settings = TrainingSettings(
+    def make() -> nn.Module:
+        return mlp(
+            train_set.batch(torch.tensor([0])).inputs.numel(),
+            [config.student_units] * 2,
+            train_set.classes,
+            generator=torch.Generator().manual_seed(mix_seed(seed, 1)),
+            initial_scale=mnist.Config().initial_scale,
+        )
+
+    return Cohort([make() for _ in range(count)])
+
+
+def _settings(config: Config, epochs: int, seed: int) -> TrainingSettings:
+    return TrainingSettings(
         epochs=epochs,
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
@@ -157,7 +202,6 @@ def _stage(config: Config, name: str, title: str, count: int, epochs: int, *, se
         warmup_epochs=min(1.0, epochs / 10),
         seed=seed,
     )
-    return Stage(name, title, make, settings)
 
 
 def choose(config: Config, tried: TrainedCohort) -> list[Candidate]:
@@ -176,11 +220,11 @@ def _result(
     tried: TrainedCohort,
     chosen: list[Candidate],
     trained: list[TrainedCohort],
-    data: Mnist,
+    found: Comparison,
+    examples: Examples,
     command: str,
 ) -> ExperimentResult:
     names = [HARD, *SOFT_LOSSES]
-    found = _compare(trained, names, data)
     rows = [
         ResultRow.over_seeds(
             name,
@@ -198,7 +242,15 @@ def _result(
         machine=this_machine(),
         wall_seconds=tried.wall_seconds + sum(each.wall_seconds for each in trained),
         details={
-            "notes": [_tell(found, name) for name in names if name != HINTON],
+            "notes": [_tell_all(found), *(_tell(found, name) for name in names if name != HINTON)],
+            "examples": {
+                name: len(each)
+                for name, each in (
+                    ("train", examples.train_set),
+                    ("held out of these to choose on", examples.held_out),
+                    ("test", examples.test_set),
+                )
+            },
             "chosen": [asdict(each) for each in chosen],
             "held-out errors": [
                 {**asdict(candidate), "errors": evaluation.errors}
@@ -215,13 +267,22 @@ def _result(
     )
 
 
-def _compare(trained: list[TrainedCohort], names: list[str], data: Mnist) -> Comparison:
+def _compare(trained: list[TrainedCohort], test_set: TransferSet) -> Comparison:
+    names = [HARD, *SOFT_LOSSES]
     cohorts = [each.cohort for each in trained]
     assert all(each is not None for each in cohorts)
     members = [each.members() for each in cohorts if each is not None]
     models = {name: [one[place] for one in members] for place, name in enumerate(names)}
     pairs = [(name, HINTON) for name in names if name != HINTON]
-    return compare(models, data.test, pairs=pairs, latency=False)
+    return compare(models, test_set, pairs=pairs, latency=False)
+
+
+def _tell_all(found: Comparison) -> str:
+    """Say in one sentence whether another loss helps."""
+    of = [found.verdict(name, HINTON) for name in SOFT_LOSSES if name != HINTON]
+    better = [each.model for each in of if each and each.outcome == "better"]
+    said = f"makes fewer errors: {', '.join(better)}" if better else "surely makes fewer errors"
+    return f"of {len(of)} losses beyond Hinton's, {len(better) or 'none'} {said}"
 
 
 def _tell(found: Comparison, name: str) -> str:

@@ -39,7 +39,9 @@ class Config:
         mnist.Config().teacher_epochs, "Passes of a teacher, if it is trained here."
     )
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
-    distilled_epochs: int = option(20, "Passes of the students.")
+    distilled_epochs: int = option(
+        20, "Passes of the students over examples of all digits, or as many updates over fewer."
+    )
     learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
     batch_size: int = option(128, "Examples in a batch.")
     temperature: float = option(20.0, "Of the soft targets.")
@@ -138,7 +140,8 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     given = load_teachers(config.teachers)
     work = 0.0 if given else make_teacher_stage(config, 0).work(len(data.train))
     for case in CASES:
-        work += student_stage(config, case, 0).work(len(transfer_set(config, case, data.train)))
+        seen = transfer_set(config, case, data.train)
+        work += student_stage(config, case, 0, data.train).work(len(seen))
     meter = WorkMeter(config.seeds * work)
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
         outcomes: dict[str, list[Outcome]] = {case.name: [] for case in CASES}
@@ -171,14 +174,16 @@ def transfer_set(config: Config, case: Case, train_set: TransferSet) -> Transfer
     return train_set.subset(torch.isin(digits, torch.tensor(case.seen)).nonzero().squeeze(1))
 
 
-def student_stage(config: Config, case: Case, seed: int) -> Stage:
-    """Describe the student of a case and a seed."""
+def student_stage(config: Config, case: Case, seed: int, train_set: TransferSet) -> Stage:
+    """Describe the student of a case and a seed; those of all cases make as many updates."""
+    seen = len(transfer_set(config, case, train_set))
+    passes = config.distilled_epochs * (len(train_set) - config.validation) / seen
 
     def make() -> nn.Module:
         return mnist.make_student(mnist.Config(student_units=config.student_units), seed)
 
     settings = TrainingSettings(
-        epochs=config.distilled_epochs,
+        epochs=round(passes),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         warmup_epochs=1,
@@ -198,10 +203,11 @@ def _one(
     meter: WorkMeter,
 ) -> Generator[Progress, None, Outcome]:
     mnist_config = mnist.Config(temperature=config.temperature)
+    seen = transfer_set(config, case, data.train)
     trained = yield from train_stage(
-        student_stage(config, case, seed),
-        transfer_set(config, case, data.train),
-        mnist.soft_loss(mnist_config, teacher_logits, hard_weight=0.0),
+        student_stage(config, case, seed, data.train),
+        seen,
+        mnist.soft_loss(mnist_config, teacher_logits[seen.example_ids], hard_weight=0.0),
         folder=folder,
         test_set=data.test,
         meter=meter,

@@ -62,8 +62,8 @@ class MissingDigitsRun:
 
     def students(self, case: Case) -> list[nn.Module]:
         """Load a case's student of each seed, as trained."""
-        seeds = range(self.config.seeds)
-        return [self._load(student_stage(self.config, case, seed)) for seed in seeds]
+        seeds, train_set = range(self.config.seeds), load_mnist().train
+        return [self._load(student_stage(self.config, case, seed, train_set)) for seed in seeds]
 
     def shifted(self, case: Case, students: Sequence[nn.Module]) -> list[nn.Module]:
         """Copy a case's students, with the biases shifted as validation examples say."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import nn
 
 from attar.data import TransferSet, read_glyphs
-from attar.errors import FolderError
+from attar.data.glyphs import META, read_characters
+from attar.errors import AttarError, FolderError
 from attar.recipes import generalist as generalists
 from attar.recipes import specialists
 from attar.recipes.config import restore_config
@@ -22,7 +23,8 @@ def load_models(folder: Path, glyphs: Path) -> tuple[dict[str, nn.Module], Trans
 
     Args:
         folder: Of `attar reproduce generalist` or `specialists`.
-        glyphs: A `.npz` file of glyphs of the run's classes, as `attar.data.read_glyphs` reads it.
+        glyphs: A `.npz` file of glyphs of the run's classes, as `attar.data.read_glyphs` reads it;
+            if no `meta.npz` beside it says what these are, that of the run's data does.
 
     Returns:
         The networks by name, and the examples.
@@ -42,19 +44,46 @@ def load_models(folder: Path, glyphs: Path) -> tuple[dict[str, nn.Module], Trans
         raise FolderError(f"expected {expected}, found a run of {experiment} in {folder}")
     if not (folder / f"{experiment}.json").exists():
         raise FolderError(f"the run in {folder} is not finished; give its command again")
-    examples = read_glyphs(glyphs).examples
     if experiment == generalists.EXPERIMENT:
         config = restore_config(generalists.Config, run.get("config"), path)
-        examples = generalists.choose_classes(examples, config.classes)
+        examples = _read(glyphs, config.data, config.classes)
+        known = generalists.count_classes(folder / f"{generalists.NETWORK}.safetensors")
+        _check_classes(examples, known, glyphs)
         return {"generalist": generalists.load_generalist(str(folder), examples)}, examples
     of_run = restore_config(specialists.Config, run.get("config"), path)
-    examples = generalists.choose_classes(examples, of_run.classes)
-    return _load_specialists(of_run, folder, examples), examples
+    examples = _read(glyphs, of_run.data, of_run.classes)
+    return _load_specialists(of_run, folder, examples, glyphs), examples
+
+
+def _read(glyphs: Path, data: str, classes: int) -> TransferSet:
+    """Read glyphs of a run's classes, which the `meta.npz` of its data names, if it is there."""
+    beside, of_run = glyphs.with_name(META), Path(data) / META
+    if not of_run.exists():
+        return generalists.choose_classes(read_glyphs(glyphs).examples, classes)
+    examples = read_glyphs(glyphs, meta=beside if beside.exists() else of_run).examples
+    expected = read_characters(of_run)
+    if examples.class_names != expected:
+        raise AttarError(
+            f"expected glyphs of the {len(expected)} classes of {data}, which the run learned, "
+            f"got others: {beside} names {examples.classes}; give glyphs of the same classes"
+        )
+    return generalists.choose_classes(examples, classes)
+
+
+def _check_classes(examples: TransferSet, least: int, glyphs: Path) -> None:
+    if examples.classes < least:
+        raise AttarError(
+            f"expected glyphs of the run's classes, {least} or more, got {examples.classes} in "
+            f"{glyphs}; lay the meta.npz of the run's data beside it"
+        )
 
 
 def _load_specialists(
-    config: specialists.Config, folder: Path, examples: TransferSet
+    config: specialists.Config, folder: Path, examples: TransferSet, glyphs: Path
 ) -> dict[str, nn.Module]:
+    groups = read_groups(folder / "groups.safetensors")
+    least = 1 + max(int(each.max()) for each in groups.classes)
+    _check_classes(examples, max(least, config.classes), glyphs)
     if config.generalist:
         generalist = generalists.load_generalist(config.generalist, examples)
     else:
@@ -62,7 +91,6 @@ def _load_specialists(
         generalist = generalists.make_generalist(its, examples)
         load_weights(folder / f"{generalists.NETWORK}.safetensors", generalist)
         generalist.eval()
-    groups = read_groups(folder / "groups.safetensors")
     ensemble = load_ensemble(config, generalist, groups, folder, classes=examples.classes)
     models: dict[str, nn.Module] = {"generalist": generalist}
     models[f"with {len(ensemble)} specialists"] = ensemble

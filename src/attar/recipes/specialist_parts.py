@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from attar.files import write_atomically
 from attar.models import ConvNet
 from attar.modes import evaluation_mode
 from attar.recipes.specialist_config import Config
-from attar.recipes.stages import Progress, WorkMeter
+from attar.recipes.work import Progress, WorkMeter, piece
+from attar.records import read_json, write_json
 from attar.specialists import (
     CovarianceSketch,
     Specialist,
@@ -38,28 +40,6 @@ from attar.training import TrainingSettings
 
 CENTRAL = 12  # classes of a group that table 2 shows
 _BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Piece(Progress):
-    """How far an experiment is, counted in something else than epochs."""
-
-    def __str__(self) -> str:
-        """Say it for people."""
-        return f"{self.title} · {self.epoch:,} of {self.epochs:,}"
-
-
-def piece(title: str, done: int, total: int, meter: WorkMeter) -> Piece:
-    """Report that so much of a step is done."""
-    return Piece(
-        title=title,
-        epoch=done,
-        epochs=total,
-        fraction=min(1.0, meter.done / meter.total),
-        errors=None,
-        examples_per_second=0.0,
-        seconds_left=meter.seconds_left,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,10 +177,14 @@ def train_all(
             examples=len(examples),
             special_share=config.special_share,
         )
-        return train_specialist(
+        started = time.monotonic()
+        trained = train_specialist(
             halves.narrow(classes, oversampling=oversampling), seen, classes, settings,
             trunk=halves.trunk, generalist=halves.upper, weights=weights,
         )  # fmt: skip
+        seconds = time.monotonic() - started
+        write_json(specialist_path(folder, number).with_suffix(".json"), {"wall_seconds": seconds})
+        return trained
 
     made_of = _hash(hash_network(generalist), examples.fingerprint(), config.of_specialists)
     count = len(groups.classes)
@@ -210,6 +194,11 @@ def train_all(
         meter.add(specialist_work(config, examples), by_earlier_run=done <= existing)
         yield piece("specialists", done, count, meter)
     return load_ensemble(config, generalist, groups, folder, classes=examples.classes)
+
+
+def read_train_seconds(folder: Path) -> float:
+    """Add up what the trainings of a folder's specialists took; each left that beside itself."""
+    return sum(float(read_json(path)["wall_seconds"]) for path in folder.glob("specialist-*.json"))
 
 
 def load_ensemble(

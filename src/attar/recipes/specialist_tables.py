@@ -12,8 +12,8 @@ from attar.comparison.statistics import Judged, mcnemar
 from attar.data import TransferSet
 from attar.metrics import negative_log_likelihood
 from attar.recipes.specialist_config import PAPER, PAPER_GAINS
-from attar.recipes.specialist_parts import Groups, piece
-from attar.recipes.stages import Progress, WorkMeter
+from attar.recipes.specialist_parts import Groups
+from attar.recipes.work import Progress, WorkMeter, piece
 from attar.records import ResultRow
 from attar.specialists import SpecialistEnsemble, count_cover
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,25 @@ from torch import nn
 from attar.data import TransferSet, mix_seed
 from attar.distillation import soft_target_loss
 from attar.errors import AttarError
-from attar.labeling import make_plan
 from attar.models import ConvNet
 from attar.recipes import generalist as generalists
 from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.soft_targets import label_in_pieces
 from attar.recipes.specialist_config import EXPERIMENT as EXPERIMENT
 from attar.recipes.specialist_config import PAPER as PAPER
 from attar.recipes.specialist_config import QUICK as QUICK
 from attar.recipes.specialist_config import Config as Config
-from attar.recipes.specialist_parts import Groups, find_groups, piece, specialist_work, train_all
+from attar.recipes.specialist_parts import (
+    Groups,
+    find_groups,
+    read_train_seconds,
+    specialist_work,
+    train_all,
+)
 from attar.recipes.specialist_tables import Answers, ask, make_rows, table_2, table_4, tell
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.specialists import SpecialistEnsemble
-from attar.targets import SoftTargets, Sparse, TargetWriter
-from attar.teachers import as_teacher
 from attar.training import LossFn, TrainingSettings, hard_target_loss
 
 _BATCH, _SHARD = 256, 4096  # examples
@@ -55,9 +59,11 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         given = generalists.load_generalist(config.generalist, train_set)
     meter = WorkMeter(_work(config, train_set, test_set, is_given=given is not None))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
-        network = given
+        network, seconds = given, 0.0
         if network is None:
-            network = yield from _train_generalist(config, train_set, test_set, folder, meter)
+            trained = yield from _train_generalist(config, train_set, test_set, folder, meter)
+            assert isinstance(trained.network, ConvNet)
+            network, seconds = trained.network.eval(), trained.wall_seconds
         groups = yield from find_groups(config, network, train_set, folder, meter)
         ensemble = yield from train_all(config, network, groups, train_set, folder, meter)
         answers = yield from ask(ensemble, test_set, meter)
@@ -65,7 +71,9 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         if config.distilled_examples:
             distill = partial(_distill, config, network, ensemble, train_set, test_set)
             students = yield from distill(folder, meter)
-        write_json(path, _result(config, ensemble, groups, answers, students, train_set, command))
+        result = _result(config, ensemble, groups, answers, students, train_set, command)
+        seconds += read_train_seconds(folder) + result.wall_seconds
+        write_json(path, replace(result, wall_seconds=seconds))
 
 
 def generalist_config(config: Config) -> generalists.Config:
@@ -104,13 +112,10 @@ def _work(
 
 def _train_generalist(
     config: Config, train_set: TransferSet, test_set: TransferSet, folder: Path, meter: WorkMeter
-) -> Generator[Progress, None, ConvNet]:
+) -> Generator[Progress, None, Trained]:
     its = generalist_config(config)
     scale = _Scaled(meter, generalists.generalist_stage(its, train_set), train_set)
-    trained = yield from generalists.train_generalist(its, train_set, test_set, folder, scale)
-    network = trained.network
-    assert isinstance(network, ConvNet)
-    return network.eval()
+    return (yield from generalists.train_generalist(its, train_set, test_set, folder, scale))
 
 
 class _Scaled(WorkMeter):
@@ -130,29 +135,6 @@ class _Scaled(WorkMeter):
         return self._meter.seconds_left
 
 
-def _label(
-    config: Config,
-    ensemble: SpecialistEnsemble,
-    examples: TransferSet,
-    folder: Path,
-    meter: WorkMeter,
-) -> Generator[Progress, None, SoftTargets]:
-    """Keep what the ensemble says of the examples; shards that are there are not made again."""
-    teacher = as_teacher(ensemble, class_names=examples.class_names, examples=len(examples))
-    plan = make_plan(teacher, examples, Sparse(k=min(config.k, examples.classes)), (0,), _SHARD)
-    writer = TargetWriter(folder / "targets", plan)
-    missing = writer.missing()
-    done = len(examples) - sum(shard.stop - shard.start for shard in missing)
-    meter.add(2 * done, by_earlier_run=True)
-    for shard in missing:
-        indices = torch.arange(shard.start, shard.stop).split(_BATCH)
-        writer.write(shard, (teacher.logits(examples.batch(each)) for each in indices))
-        done += shard.stop - shard.start
-        meter.add(2 * (shard.stop - shard.start))
-        yield piece("what all say together", done, len(examples), meter)
-    return writer.finish()
-
-
 def _distill(
     config: Config,
     network: ConvNet,
@@ -166,7 +148,16 @@ def _distill(
     generator = torch.Generator().manual_seed(mix_seed(config.seed, 5))
     order = torch.randperm(len(train_set), generator=generator)
     transfer = train_set.subset(order[: config.distilled_examples].sort().values)
-    store = yield from _label(config, ensemble, transfer, folder, meter)
+    store = yield from label_in_pieces(
+        "what all say together",
+        ensemble,
+        transfer,
+        folder / "targets",
+        k=config.k,
+        meter=meter,
+        work_per_row=2,
+        shard_examples=_SHARD,
+    )
     soft = soft_target_loss(
         store,
         temperature=config.distilled_temperature,
@@ -222,7 +213,7 @@ def _result(
     shown = table_2(groups, train_set.class_names)
     notes = [f"classes of one specialist: {names}" for names in shown]
     details: dict[str, Any] = {
-        "notes": [*notes, *tell(answers), *_tell_kept(answers, students)],
+        "notes": [*tell(answers), *_tell_kept(answers, students), *notes],
         "table 2": shown,
         "table 4": dict(table_4(answers, groups, train_set.classes)),
         "difference": asdict(answers.judge()),

@@ -125,6 +125,15 @@ def prepare(config: DataConfig, folder: Path) -> Generator[Progress, None, Prepa
     return _open(corpus, kept)
 
 
+def read_prepared(config: DataConfig, folder: Path) -> Prepared:
+    """Read the corpus again, and the alignment that an earlier call of `prepare` left.
+
+    Raises:
+        FolderError: If either is not there.
+    """
+    return _open(load_corpus(config), folder / "alignment")
+
+
 def _align(config: DataConfig, corpus: SpeechCorpus, kept: Path) -> Generator[Progress, None, None]:
     # Diagonal covariances suit cepstra better than filterbanks, whose neighbors rise together.
     cepstra = _CEPSTRA if corpus.filterbanks else 0

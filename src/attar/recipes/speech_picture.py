@@ -3,7 +3,6 @@
 import io
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from attar.files import write_atomically
 from attar.recipes.speech_data import Part, Prepared
 from attar.speech.packed import PackedFrames
-from attar.speech.recognition import compute_log_posteriors
+from attar.speech.recognition import compute_log_posteriors, describe_states
 
 
 def draw_utterance(path: Path, prepared: Prepared, teacher: nn.Module, student: nn.Module) -> None:
@@ -26,7 +25,7 @@ def draw_utterance(path: Path, prepared: Prepared, teacher: nn.Module, student: 
     place = choose_utterance(prepared.test)
     utterance = prepared.test.utterances[place]
     states = prepared.test.states[prepared.test.packed.utterance(place)]
-    phone_of = phones_of_states(prepared)
+    phone_of = torch.from_numpy(describe_states(prepared.tree)[0])
     phones = phone_of[states]  # [frames]
     shown = sorted(
         {int(each) for each in phones}, key=lambda each: int((phones == each).nonzero()[0])
@@ -63,15 +62,6 @@ def choose_utterance(part: Part) -> int:
     if not several:
         return max(range(len(part.utterances)), key=lambda place: part.utterances[place].frames)
     return min(several, key=lambda place: part.utterances[place].frames)
-
-
-def phones_of_states(prepared: Prepared) -> Tensor:
-    """Return the phone of each tied state: [states]."""
-    table = prepared.tree.table
-    phones = torch.zeros(prepared.tree.states, dtype=torch.int64)
-    for phone in range(len(prepared.tree.phones)):
-        phones[np.unique(table[:, phone])] = phone
-    return phones
 
 
 def by_phone(

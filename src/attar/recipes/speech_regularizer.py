@@ -207,14 +207,10 @@ def _train(
 def _stage(config: Config, of_speech: SpeechConfig, prepared: Prepared, kind: Kind) -> Stage:
     shape = make_shape(of_speech, prepared)
     return make_stage(
-        kind.name,
-        kind.title,
-        lambda: shape.make_cohort(list(range(config.seeds))),
-        epochs=config.epochs,
-        batch_size=of_speech.batch_size,
-        learning_rate=of_speech.learning_rate,
-        seed=0,
-    )
+        kind.name, kind.title, lambda: shape.make_cohort(list(range(config.seeds))),
+        epochs=config.epochs, batch_size=of_speech.batch_size,
+        learning_rate=of_speech.learning_rate, seed=0,
+    )  # fmt: skip
 
 
 def _measure_teachers(of_speech: SpeechConfig, prepared: Prepared, speech: Path) -> Kept:
@@ -289,8 +285,11 @@ def _result(
             "frames": frames,
             "epochs": {name: list(each.epochs) for name, each in kept.items()},
             "notes": [
+                f"{share:.1%} of the frames with soft targets: {rows[5].mean:.1f} % test frame "
+                f"accuracy, with hard ones {rows[4].mean:.1f} %, all of them {rows[3].mean:.1f} % "
+                "(the paper: 57.0, 44.5 and 58.9)",
                 "train frame accuracy is measured on the plain frames that a network learned from; "
-                f"of all frames, on every {_EVERY}th"
+                f"of all frames, on every {_EVERY}th",
             ],
         },
     )

@@ -88,8 +88,9 @@ def _notes(config: Config, prepared: Prepared, scores: Scores) -> list[str]:
     kept = shares["test frame accuracy"]
     notes = []
     if kept is not None:
+        share = f"{kept:.0%}" if kept > 0 else "nothing"
         notes.append(
-            f"the distilled network keeps {kept:.0%} of the ensemble's gain in frame accuracy "
+            f"the distilled network keeps {share} of the ensemble's gain in frame accuracy "
             "(the paper: more than 80 %)"
         )
     for score in (scores.baselines[0], scores.ensemble, scores.distilled):

@@ -1,6 +1,6 @@
 """The networks of the speech experiment: baselines that make an ensemble, and its students."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,9 +167,17 @@ def transfer_set(config: Config, prepared: Prepared) -> FrameSet:
     return frame_set(prepared.train, prepared, views=views if config.views else None)
 
 
-def frame_set(part: Part, prepared: Prepared, *, views: Distort | None = None) -> FrameSet:
+def frame_set(
+    part: Part,
+    prepared: Prepared,
+    *,
+    class_names: Sequence[str] | None = None,
+    views: Distort | None = None,
+) -> FrameSet:
     """Make a transfer set of a part of the corpus."""
-    return FrameSet(part.packed, part.states, classes=prepared.tree.states, views=views)
+    return FrameSet(
+        part.packed, part.states, classes=prepared.tree.states, class_names=class_names, views=views
+    )
 
 
 def some_frames(part: Part, prepared: Prepared) -> TransferSet:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from attar.data import Jitter, Mnist, TransferSet
+from attar.data import Jitter, TransferSet
 from attar.errors import FolderError
 from attar.evaluation import compute_logits
 from attar.recipes import mnist
@@ -41,7 +41,13 @@ def train_teacher(
 
 
 def first_teacher_logits(
-    given: Sequence[nn.Module], stage: Stage, data: Mnist, *, folder: Path, meter: WorkMeter
+    given: Sequence[nn.Module],
+    stage: Stage,
+    train_set: TransferSet,
+    test_set: TransferSet,
+    *,
+    folder: Path,
+    meter: WorkMeter,
 ) -> Generator[Progress, None, Tensor]:
     """Return the first given teacher's logits, or else those of one that is trained here.
 
@@ -54,10 +60,10 @@ def first_teacher_logits(
     if given:
         network = given[0]
     else:
-        trained = yield from train_teacher(stage, data.train, data.test, folder=folder, meter=meter)
+        trained = yield from train_teacher(stage, train_set, test_set, folder=folder, meter=meter)
         network = trained.network
     path = folder / "teacher-0.logits.safetensors"
-    return kept_logits(path, network, partial(compute_logits, network, data.train))
+    return kept_logits(path, network, partial(compute_logits, network, train_set))
 
 
 def load_teachers(given: str) -> list[nn.Module]:

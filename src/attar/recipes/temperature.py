@@ -113,7 +113,9 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     all_stages = stages if given else [teacher, *stages]
     meter = WorkMeter(sum(stage.work(len(data.train)) for stage in all_stages))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow="seeds"):
-        logits = yield from first_teacher_logits(given, teacher, data, folder=folder, meter=meter)
+        logits = yield from first_teacher_logits(
+            given, teacher, data.train, data.test, folder=folder, meter=meter
+        )
         loss_fn = sweep_loss(config, logits)
         trained = {}
         for stage in stages:

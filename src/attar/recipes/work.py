@@ -44,3 +44,25 @@ class WorkMeter:
     def seconds_left(self) -> float | None:
         """The estimated time to the end; None as long as that can't be told."""
         return self._time_left.seconds(self.total - self.done)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece(Progress):
+    """How far an experiment is, counted in something else than epochs."""
+
+    def __str__(self) -> str:
+        """Say it for people."""
+        return f"{self.title} · {self.epoch:,} of {self.epochs:,}"
+
+
+def piece(title: str, done: int, total: int, meter: WorkMeter) -> Piece:
+    """Report that so much of a step is done."""
+    return Piece(
+        title=title,
+        epoch=done,
+        epochs=total,
+        fraction=min(1.0, meter.done / meter.total),
+        errors=None,
+        examples_per_second=0.0,
+        seconds_left=meter.seconds_left,
+    )

@@ -8,6 +8,8 @@ import io
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -19,6 +21,7 @@ from attar.training import Epoch
 Axes = Any  # matplotlib's, which is imported late
 
 SIZE = (4.6, 3.0)  # inches, of 72 units: small, so that text is legible on a phone
+_WIDE = 4  # largest to smallest number, beyond which an axis is logarithmic
 COLORS = 6  # --model-1 and so on, in base.css
 _MARKERS, _GLYPHS = "os^Dvp", "●■▲◆▼⬟"
 # Colors that the page replaces: the text's, the grid's, the models'.
@@ -59,60 +62,95 @@ def color(place: int) -> str:
     return f"var(--model-{place % COLORS + 1})"
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One number over seeds."""
+
+    name: str
+    values: Sequence[float]  # one a seed
+    mean: float
+    sd: float | None
+    published: float | None = None  # in a paper
+
+
 def error_bars(record: ComparisonRecord) -> Markup:
     """Show the errors of every seed, and mean and standard deviation over seeds."""
+    rows = [
+        Spread(
+            model.name, model.values("errors") or (), model.mean("errors") or 0, model.sd("errors")
+        )
+        for model in record.models
+    ]
+    return spreads("errors", rows, label=f"errors, of {record.examples:,}")
+
+
+def spreads(name: str, rows: Sequence[Spread], *, label: str) -> Markup:
+    """Show numbers over seeds below each other: every seed, mean and standard deviation.
+
+    A published number is an open circle.
+    """
 
     def draw(axes: Axes) -> None:
-        for row, model in enumerate(record.models):
-            values = model.values("errors") or ()
-            style = {"color": _MODEL[row % COLORS]}
-            axes.plot(values, [row] * len(values), "|", markersize=9, alpha=0.7, **style)
+        for place, row in enumerate(rows):
+            style = {"color": _MODEL[place % COLORS]}
+            axes.plot(row.values, [place] * len(row.values), "|", markersize=9, alpha=0.7, **style)
             axes.errorbar(
-                model.mean("errors") or 0.0,
-                row,
-                xerr=model.sd("errors"),
-                fmt=_MARKERS[row % COLORS],
-                capsize=4,
-                **style,
+                row.mean, place, xerr=row.sd, fmt=_MARKERS[place % COLORS], capsize=4, **style
             )
-            axes.text(0, row - 0.3, f"@{row}@", transform=axes.get_yaxis_transform())
-        axes.set_ylim(len(record.models) - 0.5, -0.75)
+            if row.published is not None:
+                axes.plot(row.published, place, "o", markersize=8, mfc="none", color=_INK)
+            axes.text(0, place - 0.3, f"@{place}@", transform=axes.get_yaxis_transform())
+        axes.set_ylim(len(rows) - 0.5, -0.75)
         axes.set_yticks([])
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(f"errors, of {record.examples:,}")
+        axes.set_xlabel("@label@")
 
-    height = 0.8 + 0.5 * len(record.models)
-    names = {f"@{row}@": shorten(model.name) for row, model in enumerate(record.models)}
-    return _chart("errors", draw, size=(SIZE[0], height), names=names)
+    names = {f"@{place}@": shorten(row.name) for place, row in enumerate(rows)}
+    size = (SIZE[0], 0.8 + 0.5 * len(rows))
+    return _chart(name, draw, size=size, names=names | {"@label@": label})
 
 
-def training_curves(
-    record: ComparisonRecord, histories: Mapping[str, Sequence[Sequence[Epoch]]]
-) -> Markup | None:
-    """Show the errors after each epoch, a line for every seed; None if none were counted."""
-    lines: list[tuple[int, tuple[int, ...], tuple[float, ...]]] = []
-    for place, model in enumerate(record.models):
-        for history in histories.get(model.name, ()):
-            measured = [
-                (epoch.index, epoch.measurements["errors"])
-                for epoch in history
-                if epoch.measurements and "errors" in epoch.measurements
-            ]
-            if measured:
-                epochs, errors = zip(*measured, strict=True)
-                lines.append((place, epochs, errors))
-    if not lines:
+def measured_errors(history: Sequence[Epoch]) -> list[tuple[int, float]]:
+    """Return epoch and errors where they were counted; nothing where that makes no line."""
+    measured = [
+        (epoch.index, epoch.measurements["errors"])
+        for epoch in history
+        if epoch.measurements and "errors" in epoch.measurements
+    ]
+    return measured if len(measured) > 1 else []
+
+
+def _losses(history: Sequence[Epoch]) -> list[tuple[int, float]]:
+    return [(epoch.index, epoch.mean_loss) for epoch in history] if len(history) > 1 else []
+
+
+def training_curves(histories: Sequence[Sequence[Sequence[Epoch]]]) -> Markup | None:
+    """Show the errors after each epoch, or else the mean losses; None where there are no lines.
+
+    Args:
+        histories: Of each model, in their order: the epochs of each seed, which make a line.
+    """
+    placed = [(place, history) for place, each in enumerate(histories) for history in each]
+    label, lines = "errors", [(place, measured_errors(history)) for place, history in placed]
+    if not any(line for _, line in lines):
+        label, lines = (
+            "mean loss, on its own targets",
+            [(place, _losses(history)) for place, history in placed],
+        )
+    counts = [count for _, line in lines for _, count in line]
+    if not counts:
         return None
 
     def draw(axes: Axes) -> None:
-        for place, epochs, errors in lines:
+        for place, line in filter(itemgetter(1), lines):
             style = {"color": _MODEL[place % COLORS], "marker": _MARKERS[place % COLORS]}
-            axes.plot(epochs, errors, markevery=[-1], alpha=0.85, **style)
-        axes.set_yscale("symlog" if any(0 in errors for *_, errors in lines) else "log")
+            axes.plot(*zip(*line, strict=True), markevery=[-1], alpha=0.85, **style)
+        if max(counts) > _WIDE * min(counts):
+            axes.set_yscale("log" if min(counts) > 0 else "symlog")
+            axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:.0e}"[0] in "25" else "")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set(xlabel="epoch", ylabel="errors on the test set")
+        axes.set(xlabel="epoch", ylabel=label)
 
     return _chart("training", draw)
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from attar.comparison_records import ComparisonRecord
+from attar.comparison_records import ComparisonRecord, warn
 from attar.files import write_atomically
 from attar.pages import make_page
 from attar.report import charts
@@ -59,6 +60,40 @@ def make_report(
     Returns:
         The page. It holds no script, and every name in it is escaped.
     """
+    return render_page(
+        title=title,
+        headline=headline(record),
+        command=record.command,
+        settings=[*(settings or {}).items(), *comparison_settings(record)],
+        machine=record.machine,
+        record=record,
+        **describe_comparison(record, histories=histories, published=published),
+    )
+
+
+def render_page(**context: Any) -> str:  # noqa: ANN401  (what the template takes)
+    """Fill the template, with an experiment's numbers, a comparison, or both."""
+    helpers = {"color": charts.color, "glyph": charts.glyph, "shorten": shorten}
+    absent = {"experiment": None, "record": None}
+    return make_page(
+        __package__, "report.html", styles=("report.css",), **{**absent, **helpers, **context}
+    )
+
+
+def comparison_settings(record: ComparisonRecord) -> list[tuple[str, object]]:
+    """List with what the models were compared."""
+    named = [(f"comparison: {name}", value) for name, value in record.settings.items()]
+    return [*named, ("test set’s fingerprint", record.data)]
+
+
+def describe_comparison(
+    record: ComparisonRecord,
+    *,
+    histories: Mapping[str, Sequence[Sequence[Epoch]]] | None = None,
+    published: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Prepare what the template says of a comparison."""
+    histories, published = histories or {}, published or {}
     quality = quality_columns(record)
     if published:
         cells = [f"{published[m.name]:g}" if m.name in published else "–" for m in record.models]
@@ -67,30 +102,23 @@ def make_report(
     places = {model.name: place for place, model in enumerate(record.models)}
     compared = dict.fromkeys(([record.teacher] if record.teacher else []) + [student.name])
     rows = class_rows(record)
-    return make_page(
-        __package__,
-        "report.html",
-        styles=("report.css",),
-        title=title,
-        record=record,
-        headline=headline(record),
-        verdicts=verdict_rows(record),
-        tests=sorted({verdict.test for verdict in record.verdicts}),
-        quality=quality,
-        costs=cost_columns(record),
-        agreements=agreement_rows(record),
-        classes=rows,
-        classes_cut=len(rows) < len(record.class_names),
-        confusions=[confusions(record, places[name]) for name in compared],
-        figures={
+    return {
+        "warnings": warn(record),
+        "verdicts": verdict_rows(record),
+        "tests": sorted({verdict.test for verdict in record.verdicts}),
+        "quality": quality,
+        "costs": cost_columns(record),
+        "agreements": agreement_rows(record),
+        "classes": rows,
+        "classes_cut": len(rows) < len(record.class_names),
+        "confusions": [confusions(record, places[name]) for name in compared],
+        "figures": {
             "errors": charts.error_bars(record),
-            "training": charts.training_curves(record, histories or {}),
+            "training": charts.training_curves(
+                [histories.get(model.name, ()) for model in record.models]
+            ),
             "reliability": charts.reliability(record),
             "latency": charts.latency(record),
         },
-        seeds=sorted({len(model.networks) for model in record.models}),
-        settings={**(settings or {})},
-        color=charts.color,
-        glyph=charts.glyph,
-        shorten=shorten,
-    )
+        "seeds": sorted({len(model.networks) for model in record.models}),
+    }

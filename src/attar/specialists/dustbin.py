@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from attar.errors import AttarError, DataError, ShapeError, check_not_negative, check_positive
 from attar.losses import soft_cross_entropy
+from attar.specialists.grouping import check_groups
 
 PerClass = Float[Tensor, "*batch classes"]
 
@@ -54,7 +55,7 @@ def measure_oversampling(*, special: int, examples: int, special_share: float) -
     if not 0 < special < examples:
         raise DataError(
             f"expected some examples of a specialist's classes and some others, "
-            f"got {special} of {examples}"
+            f"got {special} of {examples}; choose classes that the examples have"
         )
     return special_share / (1 - special_share) * (examples - special) / special
 
@@ -106,7 +107,7 @@ def draw_examples(
     if not len(special) or not len(others):
         raise DataError(
             "expected some examples of a specialist's classes and some others, "
-            f"got {len(special)} and {len(others)}"
+            f"got {len(special)} and {len(others)}; choose classes that the examples have"
         )
     wanted = round(len(special) * (1 - special_share) / special_share)
     chosen = others[torch.randperm(len(others), generator=generator)[: max(1, wanted)]]
@@ -205,11 +206,13 @@ def narrow_output(
 
     Raises:
         ShapeError: If no class is left for the dustbin.
+        AttarError: If the classes are not two or more of the generalist's, each there once.
 
     Source: Hinton et al. (2015), sec. 5.2: specialists start from the generalist's weights.
     """
     if len(classes) >= output.out_features:
         raise ShapeError(f"expected fewer special classes than all {output.out_features}")
+    check_groups([classes], output.out_features)
     check_positive(oversampling=oversampling)
     with torch.random.fork_rng(devices=[]):  # the layer's own draws, overwritten below
         narrow = nn.Linear(output.in_features, len(classes) + 1)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def train_specialists(
     """Train the specialists that a folder lacks; each is kept as soon as it is there.
 
     None needs another, so `map_fn` may call several at once, on threads or machines that share
-    the folder: `concurrent.futures.ThreadPoolExecutor().map` for one.
+    the folder: `concurrent.futures.ThreadPoolExecutor().map` for one, or `attar.cluster.map_fn`.
 
     Args:
         make: Number of a group -> its trained specialist.
@@ -184,12 +185,12 @@ def train_specialists(
             yield number
         else:
             lacking.append(number)
+    yield from map_fn(partial(_train_one, make, folder, made_of), lacking)
 
-    def train(number: int) -> int:
-        save_specialist(specialist_path(folder, number), make(number), made_of=made_of)
-        return number
 
-    yield from map_fn(train, lacking)
+def _train_one(make: Callable[[int], Specialist], folder: Path, made_of: str, number: int) -> int:
+    save_specialist(specialist_path(folder, number), make(number), made_of=made_of)
+    return number
 
 
 def specialist_path(folder: Path, number: int) -> Path:

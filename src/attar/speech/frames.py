@@ -1,6 +1,7 @@
 """Frames of speech as a transfer set: windows are gathered by the batch, never all at once."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,8 @@ class FrameSet(TransferSet):
     Args:
         packed: The frames.
         states: The tied state of each: [frames]; -1 where it is not known.
-        classes: How many tied states there are.
+        classes: How many tied states there are; by default as many as have a name.
+        class_names: What they are called; by default "0", "1" and so on.
         views: Makes view 1 and above out of windows [batch, inputs].
 
     Raises:
@@ -35,11 +37,14 @@ class FrameSet(TransferSet):
         packed: PackedFrames,
         states: Int64[Tensor, " frames"],
         *,
-        classes: int,
+        classes: int | None = None,
+        class_names: Sequence[str] | None = None,
         views: ViewFn | None = None,
     ) -> None:
         """Check all of it, once."""
-        super().__init__(packed.frames, states, classes=classes, views=views)
+        super().__init__(
+            packed.frames, states, classes=classes, class_names=class_names, views=views
+        )
         self.packed = packed
 
     def batch(self, indices: Int64[Tensor, " batch"], view: int = 0) -> Batch:

@@ -154,7 +154,7 @@ def time_words(
         AttarError: If the path's phones are no pronunciations of its words: it is of another tree
             or lexicon.
     """
-    phone_of, position_of = _describe_states(tree)
+    phone_of, position_of = describe_states(tree)
     runs = list(_phone_runs(phone_of[decoded.states], position_of[decoded.states]))
     spoken = [run for run in runs if tree.phones[run[0]] != SILENCE]
     lengths = _split_phones(
@@ -179,7 +179,7 @@ def time_words(
     return tuple(timed)
 
 
-def _describe_states(tree: Tree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def describe_states(tree: Tree) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the phone and the position of each tied state, which belongs to one of each."""
     phones, positions = np.zeros((2, tree.states), dtype=np.int64)
     for phone in range(len(tree.phones)):

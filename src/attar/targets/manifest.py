@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 from attar.errors import AttarError, FolderError, StoreError
@@ -16,6 +15,7 @@ from attar.targets.encoding import (
     encoding_to_json,
     row_bytes,
 )
+from attar.urls import Place
 
 FORMAT = "attar soft targets"
 FORMAT_VERSION = 1
@@ -162,32 +162,32 @@ class ShardEntry:
         return Shard(self.number, self.view, self.member, self.start, self.stop)
 
 
-def entry_path(folder: Path, shard: Shard) -> Path:
+def entry_path(folder: Place, shard: Shard) -> Place:
     """Return where a shard's entry stands as long as there is no manifest."""
-    return folder / Path(shard.name).with_suffix(".json")
+    return folder / f"{shard.name.removesuffix('.arrow')}.json"
 
 
-def write_plan(folder: Path, plan: StorePlan) -> None:
+def write_plan(folder: Place, plan: StorePlan) -> None:
     """Write what a store in the making is going to be."""
     _write(folder / PLAN, _plan_to_json(plan))
 
 
-def write_entry(folder: Path, entry: ShardEntry) -> None:
+def write_entry(folder: Place, entry: ShardEntry) -> None:
     """Write that a shard is finished."""
     _write(entry_path(folder, entry.shard), asdict(entry))
 
 
-def write_manifest(folder: Path, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
+def write_manifest(folder: Place, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
     """Write what makes a store whole."""
     _write(folder / MANIFEST, _plan_to_json(plan) | {"shards": [asdict(e) for e in entries]})
 
 
-def read_plan(folder: Path) -> StorePlan:
+def read_plan(folder: Place) -> StorePlan:
     """Read the plan of a store in the making; raise `StoreError` if it is damaged."""
     return _plan_from_json(folder / PLAN, _read(folder / PLAN))
 
 
-def read_entry(folder: Path, shard: Shard) -> ShardEntry | None:
+def read_entry(folder: Place, shard: Shard) -> ShardEntry | None:
     """Read the entry of a shard; None if it isn't finished, or not for sure."""
     path = entry_path(folder, shard)
     if not path.exists() or not (folder / shard.name).exists():
@@ -200,7 +200,7 @@ def read_entry(folder: Path, shard: Shard) -> ShardEntry | None:
     return entry if whole and entry.shard == shard else None
 
 
-def read_manifest(folder: Path) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
+def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
     """Read the manifest of a finished store; raise `StoreError` if it is damaged or too new."""
     path = folder / MANIFEST
     content = _read(path)
@@ -214,12 +214,12 @@ def read_manifest(folder: Path) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
     return plan, entries
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write(path: Place, content: dict[str, Any]) -> None:
     content = {"format": FORMAT, "version": FORMAT_VERSION, **content}
     write_json(path, content | {"checksum": _checksum(content)})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Place) -> dict[str, Any]:
     try:
         content = read_json(path)
     except FolderError as error:
@@ -245,7 +245,7 @@ def _plan_to_json(plan: StorePlan) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(json.dumps(content)))
 
 
-def _plan_from_json(path: Path, content: Mapping[str, Any]) -> StorePlan:
+def _plan_from_json(path: Place, content: Mapping[str, Any]) -> StorePlan:
     names = StorePlan.__dataclass_fields__
     try:
         fields = {name: content[name] for name in names}

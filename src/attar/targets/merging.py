@@ -16,7 +16,7 @@ from attar.targets.manifest import (
     read_plan,
     write_manifest,
 )
-from attar.targets.shards import check_content
+from attar.targets.shards import read_checked
 from attar.targets.store import SoftTargets
 from attar.targets.writer import check_same_plan
 
@@ -54,7 +54,7 @@ def merge(sources: Sequence[Path], folder: Path) -> SoftTargets:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(f"expected a new or empty folder to merge into, got {folder}")
     for entry, source in found.values():
-        check_content(source / entry.shard.name, entry)
+        read_checked(source / entry.shard.name, entry)
     make_folder(folder)
     merged = tuple(found[shard.number][0] for shard in plan.shards)
     for entry in merged:

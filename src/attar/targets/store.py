@@ -1,8 +1,7 @@
 """Reading a store: any examples, in any order, straight from the page cache."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -23,7 +22,8 @@ from attar.targets.manifest import (
     read_manifest,
     read_plan,
 )
-from attar.targets.shards import check_content, check_size, map_shard
+from attar.targets.shards import check_size, map_shard, read_checked
+from attar.urls import Place, as_place, do_each
 
 MOST_MAPPED = 256  # shards at once: each keeps a file open
 
@@ -31,26 +31,28 @@ MOST_MAPPED = 256  # shards at once: each keeps a file open
 class SoftTargets:
     """A finished store, mapped into memory: it takes no more of it than the batches do."""
 
-    def __init__(self, folder: Path, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
+    def __init__(self, folder: Place, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
         """Hold what `open` has read."""
         self.folder, self.plan, self.entries = folder, plan, entries
         self._columns = lru_cache(maxsize=MOST_MAPPED)(self._map)
         self._series = {view.number: place for place, view in enumerate(plan.views)}
 
     @classmethod
-    def open(cls, folder: Path | str) -> "SoftTargets":
+    def open(cls, folder: Place | str) -> "SoftTargets":
         """Open a store.
+
+        Of one at a URL, this machine keeps a copy of each shard from when it is needed first, in
+        `attar/soft-targets` of the user's folder of caches (`XDG_CACHE_HOME`).
 
         Raises:
             StoreError: If it is unfinished, damaged or of a newer format, or a shard is missing or
                 truncated. Whether the shards' bytes are right, `verify` tells.
         """
-        folder = Path(folder)
+        folder = as_place(folder)
         if not (folder / MANIFEST).exists():
             raise StoreError(_why_not_finished(folder))
         plan, entries = read_manifest(folder)
-        for entry in entries:
-            check_size(folder / entry.shard.name, entry)
+        do_each(folder, lambda each: check_size(folder / each.shard.name, each), entries)
         return cls(folder, plan, entries)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -131,7 +133,7 @@ class SoftTargets:
             StoreError: If one differs; it names the shard and what to do.
         """
         for entry in self.entries:
-            check_content(self.folder / entry.shard.name, entry)
+            read_checked(self.folder / entry.shard.name, entry)
             self._map(entry.number)
 
     def _map(self, number: int) -> Columns:
@@ -175,11 +177,12 @@ class SoftTargets:
         return rows
 
 
-def _why_not_finished(folder: Path) -> str:
+def _why_not_finished(folder: Place) -> str:
     if not (folder / PLAN).exists():
         return f"{folder} is no soft-target store: it has no {MANIFEST}; is the path right?"
     plan = read_plan(folder)
-    missing = [shard for shard in plan.shards if read_entry(folder, shard) is None]
+    entries = do_each(folder, partial(read_entry, folder), plan.shards)
+    missing = [shard for shard, entry in zip(plan.shards, entries, strict=True) if entry is None]
     if not missing:
         return f"{folder} is unfinished: all shards are there, but no {MANIFEST}; label again"
     count = f"{len(missing)} of {len(plan.shards)} shards are missing"

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from attar.targets.manifest import (
 from attar.targets.measuring import measure, sample_rows
 from attar.targets.shards import to_arrow
 from attar.targets.store import SoftTargets
+from attar.urls import Place, do_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class TargetWriter:
     the plan and the logits alone, not on the order of the shards or the size of the batches.
 
     Args:
-        folder: Empty, new, or with a store of the same plan, or of one that has no shard yet.
+        folder: A path, or a `UrlPath`; empty, new, or with a store of the same plan, or of one that
+            has no shard yet.
         plan: What the store is going to be.
 
     Raises:
@@ -55,6 +57,7 @@ class TargetWriter:
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from attar.targets import Dense
         >>> plan = StorePlan(2, ("cat", "dog"), Dense(), data="of the set", teacher="of it")
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +69,7 @@ class TargetWriter:
                 [-2.0000,  0.0000]])
     """
 
-    def __init__(self, folder: Path, plan: StorePlan) -> None:
+    def __init__(self, folder: Place, plan: StorePlan) -> None:
         """Claim the folder."""
         self.folder, self.plan = make_folder(folder), plan
         if (folder / MANIFEST).exists():
@@ -81,7 +84,7 @@ class TargetWriter:
             write_plan(folder, plan)
 
     @classmethod
-    def join(cls, folder: Path, plan: StorePlan) -> "TargetWriter":
+    def join(cls, folder: Place, plan: StorePlan) -> "TargetWriter":
         """Write into a folder that another process, maybe on another machine, has claimed.
 
         Raises:
@@ -101,7 +104,8 @@ class TargetWriter:
         """Tell which shards are still to be written; none of a finished store."""
         if (self.folder / MANIFEST).exists():
             return ()
-        return tuple(s for s in self.plan.shards if read_entry(self.folder, s) is None)
+        entries = do_each(self.folder, partial(read_entry, self.folder), self.plan.shards)
+        return tuple(s for s, entry in zip(self.plan.shards, entries, strict=True) if not entry)
 
     def write(self, shard: Shard, batches: Iterable[Tensor]) -> ShardEntry:
         """Write a shard; if anything goes wrong, nothing is left of it.
@@ -150,7 +154,7 @@ class TargetWriter:
             StoreError: If a shard is still missing.
         """
         if not (self.folder / MANIFEST).exists():
-            found = [read_entry(self.folder, shard) for shard in self.plan.shards]
+            found = do_each(self.folder, partial(read_entry, self.folder), self.plan.shards)
             entries = tuple(entry for entry in found if entry is not None)
             if len(entries) < len(found):
                 first = self.missing()[0]
@@ -162,7 +166,7 @@ class TargetWriter:
 
     def _take_over(self, found: StorePlan) -> None:
         """Go on with a store in the making; one of another plan gives way if it holds nothing."""
-        if any(read_entry(self.folder, shard) is not None for shard in found.shards):
+        if any(do_each(self.folder, partial(read_entry, self.folder), found.shards)):
             check_same_plan(self.folder, found, self.plan)
         elif found != self.plan:
             for half in self.folder.glob("shard-*"):  # without an entry, or with a damaged one
@@ -211,7 +215,7 @@ class TargetWriter:
             )
 
 
-def check_same_plan(folder: Path, found: StorePlan, wanted: StorePlan) -> None:
+def check_same_plan(folder: Place, found: StorePlan, wanted: StorePlan) -> None:
     """Raise `StoreError`, naming both sides, unless two plans are the same."""
     for name in StorePlan.__dataclass_fields__:
         there, here = getattr(found, name), getattr(wanted, name)
@@ -225,13 +229,12 @@ def check_same_plan(folder: Path, found: StorePlan, wanted: StorePlan) -> None:
             )
 
 
-def remove_traces(folder: Path, plan: StorePlan) -> None:
+def remove_traces(folder: Place, plan: StorePlan) -> None:
     """Remove what only a store in the making needs, and what writers that were killed left."""
-    for shard in plan.shards:
-        entry_path(folder, shard).unlink(missing_ok=True)
+    do_each(folder, lambda shard: entry_path(folder, shard).unlink(missing_ok=True), plan.shards)
     (folder / PLAN).unlink(missing_ok=True)
-    for partial in folder.glob(PARTIAL):
-        partial.unlink(missing_ok=True)
+    for half in folder.glob(PARTIAL):
+        half.unlink(missing_ok=True)
 
 
 def _first_difference(

@@ -52,7 +52,8 @@ function startBrowser(sets, onDraw) {
     const { set, example } = state;
     const target = set.targets[example];
     byId("example-title").textContent = `${set.name} example ${set.ids[example]}`;
-    byId("example-picture").replaceChildren(makePicture(set, example, "The example"));
+    byId("example-picture").replaceChildren(makePicture(set, example, set.caption || "The example"));
+    byId("example-caption").textContent = set.caption;
     const { student } = wanted();
     byId("example-says").replaceChildren(
       "hard target ", make("b", {}, nameElement(className(target))),

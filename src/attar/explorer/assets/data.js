@@ -60,6 +60,7 @@ async function openSet(packed) {
     targets,
     kind: packed.inputs ? packed.inputs.kind : "none",
     shape,
+    caption: packed.caption,
     inputOf: (example) => inputs.subarray(example * size, (example + 1) * size),
     logitsOf: (model, example) => logits[model].subarray(example * classes, (example + 1) * classes),
   };

@@ -4,10 +4,12 @@ const FIRST_TEMPERATURE = 4; // where the resemblances show, and the likeliest c
 
 const sets = await Promise.all(data.sets.map(openSet));
 const board = { put: null };
+// Known before the examples are sorted by it: the one shown at first is the first one.
+temperature.value = data.temperature > 1 ? Math.min(FIRST_TEMPERATURE, data.temperature) : FIRST_TEMPERATURE;
 const browser = startBrowser(sets, data.networks.length ? (image) => board.put?.(image) : null);
 startDemonstration(browser.teacherLogits);
 startResemblance(sets[0], browser.look);
-startTemperature(Math.min(FIRST_TEMPERATURE, data.temperature));
+startTemperature(temperature.value);
 
 if (data.networks.length) {
   const networks = [];
