@@ -288,7 +288,7 @@ def test_a_diverging_run_is_one_line(command, tmp_path):
 
 
 def test_an_interrupted_run_says_that_it_goes_on(command, tmp_path, monkeypatch):
-    def interrupt(progress):
+    def interrupt(progress, *, log):
         next(progress)
         raise KeyboardInterrupt
 
@@ -301,7 +301,7 @@ def test_an_interrupted_run_says_that_it_goes_on(command, tmp_path, monkeypatch)
 
 
 def test_an_error_of_the_system_is_one_line(command, tmp_path, monkeypatch):
-    def fail(progress):
+    def fail(progress, *, log):
         raise OSError(errno.EIO, "Input/output error", "/dev/tape")
 
     monkeypatch.setattr(REPRODUCE, "follow", fail)
@@ -310,7 +310,7 @@ def test_an_error_of_the_system_is_one_line(command, tmp_path, monkeypatch):
 
 
 def test_a_mistake_of_ours_is_not_hidden(command, tmp_path, monkeypatch):
-    def fail(progress):
+    def fail(progress, *, log):
         raise LookupError("a bug")
 
     monkeypatch.setattr(REPRODUCE, "follow", fail)

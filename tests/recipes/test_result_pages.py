@@ -8,7 +8,6 @@ from report.comparisons import make_record
 
 from attar import cli
 from attar.recipes import (
-    ensemble,
     generalist,
     losses,
     regularizer,
@@ -36,7 +35,7 @@ def leave_run(recipe, folder):
 
 @pytest.mark.parametrize(
     "recipe",
-    [ensemble, generalist, losses, regularizer, specialists, speech_regularizer, temperature],
+    [generalist, losses, regularizer, specialists, speech_regularizer, temperature],
 )
 def test_a_finished_run_of_any_recipe_gets_its_report(recipe, tmp_path, capsys, shape_hints_off):
     folder = tmp_path / "run"

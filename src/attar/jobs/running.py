@@ -39,7 +39,6 @@ from attar.jobs.students import (
 from attar.labeling import make_plan
 from attar.records import read_json, write_json
 from attar.targets import Dense, Encoding, SoftTargets, Sparse
-from attar.targets.encoding import encoding_to_json
 from attar.teachers import Teacher
 from attar.teachers.fingerprints import hash_network
 from attar.training import load_weights
@@ -296,5 +295,4 @@ def _claim(job: Job) -> None:
 
 
 def _show_encoding(encoding: Encoding) -> str:
-    content = encoding_to_json(encoding)
-    return "dense" if content["kind"] == "dense" else f"sparse, k {content['k']}"
+    return f"sparse, k {encoding.k}" if isinstance(encoding, Sparse) else "dense"

@@ -9,22 +9,21 @@ from torch import nn
 
 from attar.data import Distortion, TransferSet, draw_bits, mix_seed
 from attar.distillation import soft_target_loss
-from attar.errors import AttarError, check_positive
+from attar.errors import AttarError
 from attar.evaluation import evaluate
 from attar.models import ConvNet
-from attar.recipes.config import option
 from attar.recipes.early_stopping import train_to_the_best
 from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.generalist import Config as GeneralistConfig
 from attar.recipes.generalist import (
-    DATA_HELP,
-    GENERALIST_HELP,
     generalist_stage,
     load_generalist,
     load_sets,
     make_generalist,
     train_generalist,
 )
-from attar.recipes.generalist import Config as GeneralistConfig
+from attar.recipes.regularizer_config import QUICK as QUICK  # beside `run`, as in every recipe
+from attar.recipes.regularizer_config import Config as Config
 from attar.recipes.soft_targets import label_in_pieces
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
@@ -32,55 +31,6 @@ from attar.training import TrainingSettings, hard_target_loss
 
 EXPERIMENT = "regularizer"
 _DESIGNS, _SHARE, _HELD_OUT = 0, 1, 2  # streams of seeds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """A network of all the data teaches the same network, which sees a few of them.
-
-    The paper gives 3 % of the examples; 1 of 16 designs a class is ours, and so are all settings.
-    Hard targets have early stopping: of the weights measured in training, those count that do best
-    on examples that are in neither set.
-    """
-
-    data: str = option("data/glyphs", DATA_HELP)
-    generalist: str = option("", GENERALIST_HELP)
-    classes: int = option(3000, "Take this many of the classes alone; 0 for all.")
-    generalist_epochs: int = option(4, "Its passes over all examples, if it is trained here.")
-    share: float = option(0.03, "Share of the examples in the second of the small sets.")
-    hard_steps: int = option(500, "Longest training on hard targets, in steps.")
-    soft_steps: int = option(1000, "Training on soft targets, in steps.")
-    batch_size: int = option(256, "Examples in a batch of the small sets.")
-    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
-    temperature: float = option(2.0, "Of the soft targets.")
-    k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
-    views: int = option(64, "Views of each example that the generalist labels.")
-    held_out: int = option(2000, "Examples for the early stopping.")
-    seed: int = option(0, "Of the small sets, the first weights, the order and the views.")
-
-    def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
-        check_positive(
-            hard_steps=self.hard_steps,
-            soft_steps=self.soft_steps,
-            batch_size=self.batch_size,
-            temperature=self.temperature,
-            views=self.views,
-            held_out=self.held_out,
-        )
-        if not 0 < self.share < 1:
-            raise AttarError(f"expected a share between 0 and 1, got {self.share}")
-
-
-QUICK = replace(
-    Config(),
-    classes=500,
-    generalist_epochs=8,
-    hard_steps=150,
-    soft_steps=400,
-    batch_size=128,
-    held_out=500,
-)
 PAPER = {  # frame accuracies of speech: on the examples trained on, and on the test set
     "all": (0.634, 0.589),
     "hard": (0.673, 0.445),
