@@ -66,10 +66,10 @@ class Config:
 QUICK = replace(
     Config(),
     seeds=1,
-    teacher_epochs=15,
+    teacher_epochs=12,
     teacher_hidden_dropout=0.4,
     student_epochs=6,
-    distilled_epochs=10,
+    distilled_epochs=8,
 )
 
 # Test errors. Its distilled student has soft and hard targets ("the additional task").
