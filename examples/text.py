@@ -227,7 +227,13 @@ def ask_hub(unlabeled: int) -> Sentences:
     """Load the same from Hugging Face."""
     from datasets import load_dataset
 
-    questions, films = load_dataset("SetFit/TREC-QC"), load_dataset("SetFit/subj", split="train")
+    try:
+        questions, films = (
+            load_dataset("SetFit/TREC-QC"), load_dataset("SetFit/subj", split="train"),
+        )  # fmt: skip
+    except ConnectionError as error:
+        found = f"expected Hugging Face's sentences, got {error}"
+        raise SystemExit(f"{found}; without a network, give a folder of them with --data") from error
 
     def pairs(split: str) -> list[tuple[str, int]]:
         rows = questions[split]
@@ -255,7 +261,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/text"), help="of what is kept")
     parser.add_argument("--data", type=Path, help="folder of sentences; else Hugging Face is asked")
-    parser.add_argument("--unlabeled", type=int, default=4000, help="sentences about films")
+    parser.add_argument("--unlabeled", type=int, default=2500, help="sentences about films")
     options = parser.parse_args()
     started = time.monotonic()
     given = options.data, options.unlabeled
