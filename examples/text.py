@@ -233,7 +233,9 @@ def ask_hub(unlabeled: int) -> Sentences:
         )  # fmt: skip
     except ConnectionError as error:
         found = f"expected Hugging Face's sentences, got {error}"
-        raise SystemExit(f"{found}; without a network, give a folder of them with --data") from error
+        raise SystemExit(
+            f"{found}; without a network, give a folder of them with --data"
+        ) from error
 
     def pairs(split: str) -> list[tuple[str, int]]:
         rows = questions[split]

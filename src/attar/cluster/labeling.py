@@ -159,7 +159,7 @@ def _run(work: _Work, missing: Sequence[Shard], workers: int, cluster: Cluster) 
         size=workers,
         max_concurrent_calls_per_actor=2,  # one writes while the other computes
         enable_true_multi_threading=True,
-        max_tasks_in_flight_per_actor=2,  # no more: what waits for one is not for another that is idle
+        max_tasks_in_flight_per_actor=2,  # more would wait here while others are idle
     )
     for start in range(0, len(missing), _WAVE):
         shards = {shard.number: shard for shard in missing[start : start + _WAVE]}
