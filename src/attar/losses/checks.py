@@ -11,13 +11,13 @@ UNLABELED = -1  # hard target of an example whose class is unknown
 def hard_cross_entropy(logits: Tensor, hard_targets: Tensor) -> Tensor:
     """Return -log q of the true class at temperature 1; 0 for an unlabeled example."""
     check_hard_targets(hard_targets, logits)
+    z, targets = at_least_float32(logits), hard_targets
+    if z.ndim != 2:  # cross_entropy wants classes second; a view of a view costs time in each step
+        z, targets = z.reshape(-1, z.shape[-1]), targets.reshape(-1)
     losses = torch.nn.functional.cross_entropy(
-        at_least_float32(logits).reshape(-1, logits.shape[-1]),
-        hard_targets.reshape(-1),
-        ignore_index=UNLABELED,
-        reduction="none",
+        z, targets, ignore_index=UNLABELED, reduction="none"
     )
-    return losses.view(hard_targets.shape)
+    return losses.view(hard_targets.shape) if losses.shape != hard_targets.shape else losses
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

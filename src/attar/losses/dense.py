@@ -229,12 +229,14 @@ def distillation_loss(
         raise AttarError("expected soft_weight > 0 or hard_weight > 0, got 0 for both; raise one")
     if soft_weight == 0:
         return hard_weight * hard_cross_entropy(logits, hard_targets)
-    soft = soft_cross_entropy_with_teacher_logits(logits, teacher_logits, temperature=temperature)
-    # Soft-target gradients shrink as 1/T²; T² brings them back (Hinton et al. 2015, sec. 2).
-    soft = soft_weight * temperature**2 * soft
+    p = softmax_with_temperature(teacher_logits.detach(), temperature=temperature)
+    # Soft-target gradients shrink as 1/T²; T² brings them back (Hinton et al. 2015, sec. 2). The
+    # factors are p's, which has no gradient to be carried back through them.
+    weighted_p = (-soft_weight * temperature**2) * p
+    soft = expectation(weighted_p, log_softmax(logits, temperature=temperature))
     if hard_weight == 0:
         return soft
-    return soft + hard_weight * hard_cross_entropy(logits, hard_targets)
+    return torch.add(soft, hard_cross_entropy(logits, hard_targets), alpha=hard_weight)
 
 
 def expectation(p: Tensor, values: Tensor, *, dim: int = -1) -> Tensor:
