@@ -14,9 +14,7 @@ def hard_cross_entropy(logits: Tensor, hard_targets: Tensor) -> Tensor:
     z, targets = at_least_float32(logits), hard_targets
     if z.ndim != 2:  # cross_entropy wants classes second; a view of a view costs time in each step
         z, targets = z.reshape(-1, z.shape[-1]), targets.reshape(-1)
-    losses = torch.nn.functional.cross_entropy(
-        z, targets, ignore_index=UNLABELED, reduction="none"
-    )
+    losses = torch.nn.functional.cross_entropy(z, targets, ignore_index=UNLABELED, reduction="none")
     return losses.view(hard_targets.shape) if losses.shape != hard_targets.shape else losses
 
 

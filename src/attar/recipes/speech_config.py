@@ -21,8 +21,8 @@ class DataConfig:
     )
     data_seed: int = option(0, "Draws these speakers.")
     states: int = option(400, "Tied states, at most.")
-    align_units: int = option(160, "Units of the network that aligns once more.")
-    align_epochs: int = option(2, "Its passes; 0: the mixtures' alignment stays.")
+    align_units: int = option(256, "Units of the network that aligns once more.")
+    align_epochs: int = option(4, "Its passes; 0: the mixtures' alignment stays.")
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -41,12 +41,12 @@ class Config(DataConfig):
 
     seeds: int = option(10, "Members of the ensemble, each of which is a baseline.")
     layers: int = option(3, "Hidden layers of every network (the paper: 8).")
-    units: int = option(160, "Units in each (the paper: 2560).")
-    dropout: float = option(0.1, "Probability that a hidden unit is dropped.")
-    epochs: int = option(3, "Passes over the frames, of every network.")
+    units: int = option(512, "Units in each (the paper: 2560).")
+    dropout: float = option(0.0, "Probability that a hidden unit is dropped.")
+    epochs: int = option(8, "Passes over the frames, of every network.")
     batch_size: int = option(256, "Frames in a batch.")
     learning_rate: float = option(0.0015, "The highest one (AdamW).")
-    views: int = option(3, "Distorted views of the frames, an epoch each, over and over.")
+    views: int = option(8, "Distorted views of the frames, an epoch each, over and over.")
     shift: float = option(0.2, "Standard deviation of what a view adds to a feature.")
     masked_frames: int = option(4, "The longest run of frames that a view masks, of 26.")
     masked_band: int = option(4, "The widest band of features that a view masks.")

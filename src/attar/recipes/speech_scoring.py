@@ -28,9 +28,9 @@ from attar.speech.recognition import score as count
 from attar.speech.scoring import WordErrors, bootstrap_interval, pool, pool_by_speaker
 from attar.teachers.fingerprints import hash_network, hash_value
 
-SCALES = (0.12, 0.2, 0.3, 0.45)  # acoustic scales that are tried
+SCALES = (0.07, 0.1, 0.14, 0.2, 0.3, 0.45)  # acoustic scales that are tried
 _MOST_TUNED = 120  # held-out utterances on which they are tried
-PENALTIES = (0.0, -1.5, 2.0)  # word penalties, in nats, each with each scale
+PENALTIES = (0.0, -1.5, -3.0, 2.0)  # word penalties, in nats, each with each scale
 
 
 @dataclass(frozen=True, slots=True)
