@@ -15,8 +15,8 @@ from attar.recipes.stages import Progress
 from attar.records import write_json
 
 QUICK = replace(
-    Config(), corpus="fsdd", align_units=160, align_epochs=2, seeds=3, units=128, layers=2, epochs=3,
-    views=1, temperatures="2",
+    Config(), corpus="fsdd", align_units=160, align_epochs=2, seeds=3, units=128, layers=2,
+    epochs=3, views=1, temperatures="2",
 )  # fmt: skip
 
 
