@@ -22,12 +22,12 @@ class Config:
     generalist_epochs: int = option(4, "Its passes over all examples, if it is trained here.")
     share: float = option(0.03, "Share of the examples in the second of the small sets.")
     hard_steps: int = option(500, "Longest training on hard targets, in steps.")
-    soft_steps: int = option(1000, "Training on soft targets, in steps.")
+    soft_steps: int = option(3000, "Training on soft targets, in steps.")
     batch_size: int = option(256, "Examples in a batch of the small sets.")
     learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
     temperature: float = option(2.0, "Of the soft targets.")
     k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
-    views: int = option(64, "Views of each example that the generalist labels.")
+    views: int = option(256, "Views of each example that the generalist labels.")
     held_out: int = option(2000, "Examples for the early stopping.")
     seed: int = option(0, "Of the small sets, the first weights, the order and the views.")
 
@@ -51,6 +51,7 @@ QUICK = replace(
     generalist_epochs=8,
     hard_steps=150,
     soft_steps=400,
+    views=64,
     batch_size=128,
     held_out=500,
 )
