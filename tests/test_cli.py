@@ -99,9 +99,12 @@ def test_every_option_of_the_experiment_is_told_with_its_default(command):
     assert words.count("[default: ") == len(defaults) + 1  # and --out
 
 
-@pytest.mark.parametrize("path", [(), ("reproduce",)])
-def test_without_a_command_the_help_is_shown(command, path):
-    assert command(*path).stdout == command(*path, "--help").stdout
+@pytest.mark.parametrize("path", [(), ("reproduce",), ("data",), ("targets",)])
+def test_without_a_command_the_help_is_shown_and_no_summary_is_cut_off(command, path):
+    done = command(*path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == command(*path, "--help").stdout
+    assert "..." not in done.stdout.partition("Commands:")[2]
 
 
 def test_the_version_is_told(command):

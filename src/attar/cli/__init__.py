@@ -14,6 +14,7 @@ from attar.cli.compare import compare
 from attar.cli.data import data
 from attar.cli.explore import explore
 from attar.cli.export import export
+from attar.cli.groups import list_whole_summaries, show_help
 from attar.cli.jobs import add_commands
 from attar.cli.reproduce import reproduce
 from attar.cli.targets import targets
@@ -47,8 +48,8 @@ def attar(
     """Distill large models and ensembles into small ones that are cheap to deploy."""
     if version:
         typer.echo(f"attar {__version__}")
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    else:
+        show_help(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
         command = typer.main.get_command(app)
+        list_whole_summaries(command)
         line = shlex.join(["attar", *words])
         code = command.main(args=words, prog_name="attar", standalone_mode=False, obj=line)
     except typer.TyperException as error:

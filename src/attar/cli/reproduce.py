@@ -11,6 +11,7 @@ import typer
 
 from attar.cli.events import HELP, event_log
 from attar.cli.explore import READERS
+from attar.cli.groups import make_group
 from attar.cli.terminal import follow, show_result
 from attar.event_files import TensorBoardLog
 from attar.recipes import (
@@ -42,19 +43,11 @@ REPORTS: dict[str, Callable[[Path, Path], None]] = {
     speech_results.EXPERIMENT: speech_pages.report,
 }
 
-reproduce = typer.Typer(
-    name="reproduce",
-    help="Run an experiment of Hinton, Vinyals & Dean (2015), and put its numbers beside the "
+reproduce = make_group(
+    "reproduce",
+    "Run an experiment of Hinton, Vinyals & Dean (2015), and put its numbers beside the "
     "paper's. One that was stopped goes on; one that is finished shows its table at once.",
-    rich_markup_mode=None,
 )
-
-
-@reproduce.callback(invoke_without_command=True)
-def show_experiments(context: typer.Context) -> None:
-    """Show the help where no experiment is named."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
 
 
 @runtime_checkable

@@ -8,13 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from attar import targets as store
+from attar.cli.groups import make_group
 from attar.targets import SoftTargets, StoreSummary
 
-targets = typer.Typer(
-    name="targets",
-    help="Look at a store of soft targets, check it, or put stores together.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+targets = make_group(
+    "targets", "Look at a store of soft targets, check it, or put stores together."
 )
 Folder = Annotated[str, typer.Argument(help="The store's folder, or its URL.", metavar="FOLDER")]
 

@@ -1,0 +1,25 @@
+"""Groups of commands, such as `attar data`."""
+
+from typing import Any
+
+import typer
+
+
+def make_group(name: str, purpose: str) -> typer.Typer:
+    """Make a group that shows its help where no command is named."""
+    group = typer.Typer(name=name, help=purpose, rich_markup_mode=None)
+    group.callback(invoke_without_command=True)(show_help)
+    return group
+
+
+def show_help(context: typer.Context) -> None:
+    """Show the help, unless a command was named."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def list_whole_summaries(command: Any) -> None:  # noqa: ANN401  (typer's commands are not public)
+    """Have lists of commands show whole first paragraphs, which typer cuts off at the margin."""
+    for listed in getattr(command, "commands", {}).values():
+        listed.short_help = (listed.help or "").split("\n\n")[0]
+        list_whole_summaries(listed)
