@@ -152,11 +152,12 @@ def student_epochs(train_set: TransferSet, pairs: int) -> dict[str, float]:
 def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict[str, float]:
     """Time the textbook loop's epochs on a part of the examples; return seconds of a whole one."""
     images, labels = train_set.inputs[:examples], train_set.hard_targets[:examples]
-    plain, jittered = (
+    jittered, plain, for_soft = (
         make_loader(images, labels, batch_size=batch_size, jitter=pixels, workers=workers)
         for pixels, batch_size in (
-            (0, CONFIG.student_batch_size),
             (CONFIG.jitter, CONFIG.teacher_batch_size),
+            (0, CONFIG.student_batch_size),
+            (0, CONFIG.distilled_batch_size),
         )
     )
     teacher, student = make_teacher(CONFIG.teacher_units), make_student(CONFIG.student_units)
@@ -164,7 +165,7 @@ def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict
     actions: dict[str, Callable[[], None]] = {
         "teacher": lambda: train_teacher_epoch(teacher, jittered, adamw),
         "hard": lambda: train_student_epoch(student, plain, sgd),
-        "soft": lambda: train_student_epoch(student, plain, sgd, teacher),
+        "soft": lambda: train_student_epoch(student, for_soft, sgd, teacher),
     }
     scale = EXAMPLES / examples
     return {name: scale * seconds(run, repeats=1, warmup=0) for name, run in actions.items()}
@@ -225,7 +226,11 @@ def main() -> None:
             out,
             {
                 "figures": figures,
-                "batch_sizes": [CONFIG.teacher_batch_size, CONFIG.student_batch_size],
+                "batch_sizes": [
+                    CONFIG.teacher_batch_size,
+                    CONFIG.student_batch_size,
+                    CONFIG.distilled_batch_size,
+                ],
                 "machine": asdict(this_machine()),
             },
         )

@@ -33,7 +33,7 @@ class Config:
 
     seeds: int = option(3, "Runs, each with its own random numbers.")
     teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
-    teacher_epochs: int = option(180, "Passes of the teacher over the training set.")
+    teacher_epochs: int = option(250, "Passes of the teacher over the training set.")
     teacher_learning_rate: float = option(0.002, "Highest learning rate of the teacher (AdamW).")
     teacher_batch_size: int = option(512, "Examples in a batch of the teacher.")
     teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
@@ -43,9 +43,10 @@ class Config:
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
     student_epochs: int = option(20, "Passes of the student that has hard targets alone.")
     student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
+    student_batch_size: int = option(128, "Examples in a batch, for it.")
     distilled_epochs: int = option(40, "Passes of the students that have soft targets.")
     distilled_learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
-    student_batch_size: int = option(128, "Examples in a batch of the students.")
+    distilled_batch_size: int = option(64, "Examples in a batch, for them.")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(1.0, "Weight of the hard targets' loss, for the one with both.")
@@ -69,7 +70,7 @@ QUICK = replace(
     teacher_epochs=12,
     teacher_hidden_dropout=0.4,
     student_epochs=6,
-    distilled_epochs=8,
+    distilled_epochs=6,
 )
 
 # Test errors. Its distilled student has soft and hard targets ("the additional task").
@@ -117,10 +118,10 @@ def load_sets(config: Config) -> tuple[TransferSet, TransferSet]:
 def make_stages(config: Config, seed: int) -> dict[str, Stage]:
     """Describe the four networks of a seed; its three students start from the same weights."""
 
-    def of_student(epochs: int, learning_rate: float) -> TrainingSettings:
+    def of_student(epochs: int, batch_size: int, learning_rate: float) -> TrainingSettings:
         return TrainingSettings(
             epochs=epochs,
-            batch_size=config.student_batch_size,
+            batch_size=batch_size,
             learning_rate=learning_rate,
             warmup_epochs=1,
             seed=seed,
@@ -135,8 +136,12 @@ def make_stages(config: Config, seed: int) -> dict[str, Stage]:
         warmup_epochs=1,
         seed=seed,
     )
-    for_hard = of_student(config.student_epochs, config.student_learning_rate)
-    distilled = of_student(config.distilled_epochs, config.distilled_learning_rate)
+    for_hard = of_student(
+        config.student_epochs, config.student_batch_size, config.student_learning_rate
+    )
+    distilled = of_student(
+        config.distilled_epochs, config.distilled_batch_size, config.distilled_learning_rate
+    )
     of_seed = f"seed {seed + 1} of {config.seeds}"
     return {
         "teacher": Stage(f"teacher-{seed}", f"teacher, {of_seed}", teacher, for_teacher),
