@@ -33,7 +33,7 @@ class Config:
 
     seeds: int = option(3, "Runs, each with its own random numbers.")
     teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
-    teacher_epochs: int = option(250, "Passes of the teacher over the training set.")
+    teacher_epochs: int = option(180, "Passes of the teacher over the training set.")
     teacher_learning_rate: float = option(0.002, "Highest learning rate of the teacher (AdamW).")
     teacher_batch_size: int = option(512, "Examples in a batch of the teacher.")
     teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
