@@ -1,6 +1,7 @@
 """Stores at URLs: in memory, by way of fsspec, and on a disk, by way of pyarrow."""
 
 import errno
+import io
 import pickle
 
 import fsspec
@@ -17,7 +18,19 @@ from attar.urls import UrlPath, as_place
 OPTIONS = {"shard_examples": 4, "encoding": Sparse(k=2)}
 
 
-class SmallDisk(MemoryFileSystem):
+class Memory(MemoryFileSystem):
+    """Each reader of a file has a place of its own; where threads share one, some read nothing."""
+
+    protocol = "own"
+    store, pseudo_dirs = {}, [""]
+
+    def _open(self, path, mode="rb", **options):
+        if mode == "rb":
+            return io.BytesIO(self.cat_file(path))
+        return super()._open(path, mode, **options)
+
+
+class SmallDisk(Memory):
     """It takes so many files, and no more."""
 
     protocol = "small"
@@ -36,8 +49,9 @@ def url(request, tmp_path, monkeypatch):
     if request.param == "local":
         yield f"local://{tmp_path}/at/url"
     else:
-        yield f"memory://{tmp_path.name}/url"
-        fsspec.filesystem("memory").store.clear()
+        fsspec.register_implementation("own", Memory, clobber=True)
+        yield f"own://{tmp_path.name}/url"
+        Memory.store.clear()
 
 
 @pytest.fixture
