@@ -152,7 +152,7 @@ def student_epochs(train_set: TransferSet, pairs: int) -> dict[str, float]:
 def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict[str, float]:
     """Time the textbook loop's epochs on a part of the examples; return seconds of a whole one."""
     images, labels = train_set.inputs[:examples], train_set.hard_targets[:examples]
-    jittered, plain, for_soft = (
+    jittered, for_hard, for_soft = (
         make_loader(images, labels, batch_size=batch_size, jitter=pixels, workers=workers)
         for pixels, batch_size in (
             (CONFIG.jitter, CONFIG.teacher_batch_size),
@@ -164,7 +164,7 @@ def textbook_epochs(train_set: TransferSet, workers: int, examples: int) -> dict
     sgd, adamw = make_sgd(student, 0.01), make_adamw(teacher, 0.001)
     actions: dict[str, Callable[[], None]] = {
         "teacher": lambda: train_teacher_epoch(teacher, jittered, adamw),
-        "hard": lambda: train_student_epoch(student, plain, sgd),
+        "hard": lambda: train_student_epoch(student, for_hard, sgd),
         "soft": lambda: train_student_epoch(student, for_soft, sgd, teacher),
     }
     scale = EXAMPLES / examples

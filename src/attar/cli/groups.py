@@ -1,7 +1,5 @@
 """Groups of commands, such as `attar data`."""
 
-from typing import Any
-
 import typer
 
 
@@ -18,8 +16,11 @@ def show_help(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def list_whole_summaries(command: Any) -> None:  # noqa: ANN401  (typer's commands are not public)
-    """Have lists of commands show whole first paragraphs, which typer cuts off at the margin."""
+def list_whole_summaries(command: object) -> None:
+    """Have lists of commands show whole first paragraphs, which typer cuts off at the margin.
+
+    Takes what `typer.main.get_command` returns, and changes it and all commands below it.
+    """
     for listed in getattr(command, "commands", {}).values():
         listed.short_help = (listed.help or "").split("\n\n")[0]
         list_whole_summaries(listed)
