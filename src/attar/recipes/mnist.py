@@ -43,10 +43,9 @@ class Config:
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
     student_epochs: int = option(20, "Passes of the student that has hard targets alone.")
     student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
-    student_batch_size: int = option(128, "Its examples in a batch.")
     distilled_epochs: int = option(40, "Passes of the students that have soft targets.")
-    distilled_learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
-    distilled_batch_size: int = option(64, "Their examples in a batch.")
+    distilled_learning_rate: float = option(0.1, "Their highest learning rate (SGD).")
+    student_batch_size: int = option(128, "Examples in a batch of all three students.")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(1.0, "Weight of the hard targets' loss, for the one with both.")
@@ -70,7 +69,7 @@ QUICK = replace(
     teacher_epochs=12,
     teacher_hidden_dropout=0.4,
     student_epochs=6,
-    distilled_epochs=6,
+    distilled_epochs=8,
 )
 
 # Test errors. Its distilled student has soft and hard targets ("the additional task").
@@ -117,16 +116,6 @@ def load_sets(config: Config) -> tuple[TransferSet, TransferSet]:
 
 def make_stages(config: Config, seed: int) -> dict[str, Stage]:
     """Describe the four networks of a seed; its three students start from the same weights."""
-
-    def of_student(epochs: int, batch_size: int, learning_rate: float) -> TrainingSettings:
-        return TrainingSettings(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            warmup_epochs=1,
-            seed=seed,
-        )
-
     teacher, student = (partial(make, config, seed) for make in (make_teacher, make_student))
     for_teacher = TrainingSettings(
         epochs=config.teacher_epochs,
@@ -136,11 +125,15 @@ def make_stages(config: Config, seed: int) -> dict[str, Stage]:
         warmup_epochs=1,
         seed=seed,
     )
-    for_hard = of_student(
-        config.student_epochs, config.student_batch_size, config.student_learning_rate
+    for_hard = TrainingSettings(
+        epochs=config.student_epochs,
+        batch_size=config.student_batch_size,
+        learning_rate=config.student_learning_rate,
+        warmup_epochs=1,
+        seed=seed,
     )
-    distilled = of_student(
-        config.distilled_epochs, config.distilled_batch_size, config.distilled_learning_rate
+    distilled = replace(
+        for_hard, epochs=config.distilled_epochs, learning_rate=config.distilled_learning_rate
     )
     of_seed = f"seed {seed + 1} of {config.seeds}"
     return {
