@@ -280,6 +280,7 @@ WRONG = {
     "student_learning_rate": 0.0,
     "distilled_epochs": 0,
     "distilled_learning_rate": math.inf,
+    "distilled_momentum": 1.0,
     "temperature": 0.0,
     "soft_weight": -1.0,
     "hard_weight": -1.0,
@@ -437,7 +438,7 @@ def test_soft_targets_hand_down_what_the_teacher_learned_from_jitter(tmp_path, m
         student_units=100,
         student_epochs=15,
         distilled_epochs=60,
-        distilled_learning_rate=0.05,  # more does damage in so short a warm-up
+        distilled_momentum=0.9,  # more does damage in a warm-up of 20 steps
         teacher_batch_size=100,
         student_batch_size=100,
     )

@@ -44,7 +44,8 @@ class Config:
     student_epochs: int = option(20, "Passes of the student that has hard targets alone.")
     student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
     distilled_epochs: int = option(40, "Passes of the students that have soft targets.")
-    distilled_learning_rate: float = option(0.1, "Their highest learning rate (SGD).")
+    distilled_learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
+    distilled_momentum: float = option(0.95, "Their momentum (Nesterov's).")
     student_batch_size: int = option(128, "Examples in a batch of all three students.")
     temperature: float = option(20.0, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
@@ -133,7 +134,10 @@ def make_stages(config: Config, seed: int) -> dict[str, Stage]:
         seed=seed,
     )
     distilled = replace(
-        for_hard, epochs=config.distilled_epochs, learning_rate=config.distilled_learning_rate
+        for_hard,
+        epochs=config.distilled_epochs,
+        learning_rate=config.distilled_learning_rate,
+        momentum=config.distilled_momentum,
     )
     of_seed = f"seed {seed + 1} of {config.seeds}"
     return {
