@@ -194,7 +194,7 @@ def main() -> None:
     fraction = (
         training_flops(CONFIG.teacher_units, CONFIG.teacher_batch_size) / step["seconds"] / peak
     )
-    students = student_epochs(train_set, pairs=5)
+    students = student_epochs(train_set, pairs=9)
     textbook = min(
         (textbook_epochs(train_set, workers, examples=20_480) for workers in (0, 2)),
         key=job_seconds,
