@@ -161,6 +161,17 @@ def test_the_verdict_says_who_makes_fewer_errors():
     assert str(result).startswith("good: BETTER than bad (0 and 20 errors, p < 0.0001).")
 
 
+def test_the_examples_that_one_model_alone_gets_right_are_counted_in_full():
+    truth = [0, 1] * 12_500
+    models = {
+        "good": predict(truth, classes=2),
+        "bad": predict([1 - each for each in truth[:12_345]] + truth[12_345:], classes=2),
+    }
+    lines = str(compare(models, make_set(truth, classes=2), **QUICK)).splitlines()
+    (row,) = (cells for cells in map(str.split, lines) if cells[:3] == ["good", "BETTER", "bad"])
+    assert row[5:7] == ["12,345", "0"]
+
+
 def test_identical_models_do_not_differ():
     model = predict([0, 1, 2, 1, 1, 0, 0, 1])
     for models in ({"a": model, "b": model}, {"a": [model] * 3, "b": [model] * 3}):

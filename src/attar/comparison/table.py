@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attar.comparison_records import Agreement, ComparisonRecord, ModelResult, Verdict, tell, warn
-from attar.comparison_records.sentences import tell_errors, write_p_value
+from attar.comparison_records.sentences import tell_errors, write_count, write_p_value
 
 _WIDTH = 110
 
@@ -81,8 +81,8 @@ def _verdicts(record: ComparisonRecord) -> Table:
             each.outcome.upper(),
             _plain(each.other),
             write_p_value(each.p_value),
-            f"{each.only_model_right:,.4g}",
-            f"{each.only_other_right:,.4g}",
+            write_count(each.only_model_right),
+            write_count(each.only_other_right),
             _difference(each),
         )
     return table

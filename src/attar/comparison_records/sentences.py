@@ -72,6 +72,16 @@ def write_p_value(p_value: float) -> str:
     return f"{p_value:.2g}" if p_value >= 1e-4 else "< 0.0001"
 
 
+def write_count(count: float) -> str:
+    """Write a count of examples, which over seeds is a mean.
+
+    Example:
+        >>> write_count(12345.0), write_count(79.2222)
+        ('12,345', '79.2')
+    """
+    return f"{count:,.0f}" if count.is_integer() else f"{count:,.1f}"
+
+
 def _tell_pair(record: ComparisonRecord, verdict: Verdict) -> str:
     return f"{verdict.model}: {tell_verdict(record, verdict)}"
 

@@ -1,6 +1,7 @@
 """What the report says in words, and how it writes numbers."""
 
 from attar.comparison_records import ComparisonRecord, ModelResult, Outcome, Verdict
+from attar.comparison_records.sentences import write_count
 
 LONGEST_NAME = 60
 
@@ -36,7 +37,7 @@ def count(number: float | None, sd: float | None = None) -> str:
     """
     if number is None:
         return "–"
-    return f"{number:,.1f}\xa0±\xa0{sd:,.1f}" if sd is not None else f"{number:,g}"
+    return f"{number:,.1f}\xa0±\xa0{sd:,.1f}" if sd is not None else write_count(number)
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:

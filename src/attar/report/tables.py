@@ -53,7 +53,7 @@ def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
             interval=f"{points(verdict.interval.low)} to {points(verdict.interval.high)}",
             p_value=write_p_value(verdict.p_value),
             test=verdict.test,
-            discordant=f"{verdict.only_model_right:,g} : {verdict.only_other_right:,g}",
+            discordant=f"{count(verdict.only_model_right)} : {count(verdict.only_other_right)}",
         )
         for verdict in verdicts
     ]
