@@ -126,7 +126,10 @@ def teacher_step(train_set: TransferSet, steps: int) -> dict[str, float]:
 
 
 def student_epochs(train_set: TransferSet, pairs: int) -> dict[str, float]:
-    """Time a student's epochs on hard targets, and on both, in turn."""
+    """Time a student's epochs on hard targets, and on soft and hard ones, in turn.
+
+    Returns the median seconds of either, and the median ratio of neighbors.
+    """
     stages = recipe.make_stages(CONFIG, seed=0)
     soft_loss = recipe.soft_loss(CONFIG, torch.randn(EXAMPLES, 10), hard_weight=CONFIG.hard_weight)
     kinds = {

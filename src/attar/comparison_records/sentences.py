@@ -73,13 +73,13 @@ def write_p_value(p_value: float) -> str:
 
 
 def write_count(count: float) -> str:
-    """Write a count of examples, which over seeds is a mean.
+    """Write a count, or a mean of counts over seeds; one decimal, unless it is a whole number.
 
     Example:
-        >>> write_count(12345.0), write_count(79.2222)
-        ('12,345', '79.2')
+        >>> write_count(12345), write_count(14.0), write_count(79.2222)
+        ('12,345', '14', '79.2')
     """
-    return f"{count:,.0f}" if count.is_integer() else f"{count:,.1f}"
+    return f"{count:,.0f}" if count % 1 == 0 else f"{count:,.1f}"
 
 
 def _tell_pair(record: ComparisonRecord, verdict: Verdict) -> str:

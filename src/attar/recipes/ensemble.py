@@ -53,7 +53,9 @@ class Config:
     teacher_epochs: int = option(mnist.Config().teacher_epochs, "Passes of the teachers.")
     student_units: int = option(800, "Units in each of a student's two hidden layers.")
     distilled_epochs: int = option(mnist.Config().distilled_epochs, "Passes of the students.")
-    learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
+    learning_rate: float = option(
+        mnist.Config().distilled_learning_rate, "Their highest learning rate (SGD)."
+    )
     batch_size: int = option(mnist.Config().student_batch_size, "Examples in a batch of theirs.")
     temperature: float = option(mnist.Config().temperature, "Of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
