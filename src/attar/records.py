@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from attar.errors import FolderError, file_error
-from attar.files import write_atomically
+from attar.files import sha256, write_atomically
 from attar.urls import Place
 
 
@@ -126,6 +126,32 @@ def read_json(path: Place) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise FolderError(f"{path} is damaged: expected a JSON object; remove it")
     return content
+
+
+def write_sealed_json(path: Place, content: dict[str, Any]) -> None:
+    """Write a JSON object together with a checksum of it, under the key `checksum`.
+
+    Raises:
+        FolderError: If the file cannot be written; what it held before is then unharmed.
+    """
+    write_json(path, content | {"checksum": _checksum(content)})
+
+
+def read_sealed_json(path: Place) -> dict[str, Any]:
+    """Read what `write_sealed_json` wrote, without its checksum.
+
+    Raises:
+        FolderError: If the file cannot be read, or does not match its checksum.
+    """
+    content = read_json(path)
+    if content.pop("checksum", None) != _checksum(content):
+        raise FolderError(f"{path} is damaged: its checksum does not match its content; remove it")
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256(text.encode())
 
 
 def this_machine() -> Machine:
