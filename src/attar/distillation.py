@@ -16,6 +16,7 @@ from attar.losses import (
     SparseTargets,
     distillation_loss,
     mean_logits,
+    member_shares,
     sparse_distillation_loss,
 )
 from attar.progress import reporting
@@ -200,13 +201,7 @@ def soft_target_loss(
 
 
 def _shares(store: SoftTargets, weights: Sequence[float] | None) -> tuple[float, ...]:
-    count = store.plan.member_count
-    given = [1.0] * count if weights is None else list(weights)
-    if len(given) != count or min(given) < 0 or not 0 < sum(given) < float("inf"):
-        raise AttarError(
-            f"expected a weight >= 0 for each of {count} members, not all of them 0, got {given}"
-        )
-    return tuple(weight / sum(given) for weight in given)
+    return member_shares(weights, store.plan.member_count)
 
 
 def check_fits(store: SoftTargets, transfer_set: ExampleSet) -> None:

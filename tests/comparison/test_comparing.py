@@ -123,6 +123,52 @@ def test_an_ensemble_answers_with_the_mean_of_its_members():
     assert network_of(geometric).nll == pytest.approx(math.log(2))
 
 
+def test_member_weights_are_those_of_the_teacher_that_taught():
+    right, wrong = predict([0, 1, 2, 0]), predict([1, 2, 0, 1], margin=5.0)
+    ensemble = attar.as_teacher([right, wrong], classes=3)
+    models = {"teacher": ensemble, "other": ensemble}
+    test_set = make_set([0, 1, 2, 0])
+    for weights, errors in (((1, 0), 0), ((0, 1), 4), ((3, 1), 0), (None, 4)):
+        result = compare(models, test_set, member_weights=weights, **QUICK)
+        assert network_of(result, "teacher").errors == errors
+        assert network_of(result, "other").errors == 4  # of equal weights, always
+        assert result.settings.get("member_weights") == (weights and list(weights))
+    one = compare({"teacher": right}, test_set, member_weights=[2.0], **QUICK)
+    assert network_of(one, "teacher").errors == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "text"),
+    [
+        ("teacher", [1, 0, 0], r"model 'teacher': member_weights: expected a weight .* 2"),
+        ("teacher", [0, 0], r"not all of them 0, got \[0, 0\]"),
+        ("teacher", [1, -1], r"expected a weight >= 0"),
+        ("model", [1, 0], r"expected a teacher whose members have the member_weights"),
+    ],
+)
+def test_member_weights_of_no_such_teacher_are_refused(name, weights, text):
+    models = {name: attar.as_teacher([predict([0, 1]), predict([1, 0])], classes=3)}
+    with pytest.raises(AttarError, match=text):
+        compare(models, make_set([0, 1]), member_weights=weights, **QUICK)
+
+
+def test_an_ensemble_network_is_compared_with_its_own_mean():
+    members = [predict([1], margin=30.0), predict([0]), predict([0])]  # one is sure, two are right
+    test_set = make_set([0])
+    by_mean = {}
+    for mean in ("arithmetic", "geometric"):
+        network = attar.EnsembleNetwork(members, mean=mean)
+        result = compare({"model": network}, test_set, **QUICK)
+        expected = network(test_set.batch(torch.tensor([0])).inputs).argmax(1)
+        assert network_of(result).predictions == tuple(expected.tolist())
+        assert result.settings["mean"] == mean
+        by_mean[mean] = network_of(result).predictions
+    assert by_mean == {"arithmetic": (0,), "geometric": (1,)}
+    network = attar.EnsembleNetwork(members, mean="geometric")
+    result = compare({"model": network}, test_set, mean="arithmetic", **QUICK)
+    assert network_of(result).predictions == (0,)  # as asked for
+
+
 def test_costs_are_counted_and_speeds_measured():
     network = nn.Sequential(nn.Linear(1, 3), nn.Dropout(0.5))
     network.train()

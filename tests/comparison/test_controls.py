@@ -71,6 +71,21 @@ def test_a_shuffled_teacher_is_as_sure_but_thinks_of_other_classes():
     assert not torch.equal(_shuffle(DenseTargets(logits), indices, seed=2).logits, shuffled)
 
 
+@pytest.mark.parametrize("encoding", [Dense(), Sparse(k=2)])
+def test_a_shuffled_ensemble_has_the_weights_of_its_members(tmp_path, encoding):
+    data = make_set()
+    both = label([make_network(1), make_network(2)], data, tmp_path / "both", encoding=encoding)
+    alone = label(make_network(2), data, tmp_path / "alone", encoding=encoding)
+    options = {**SETTINGS, "controls": ["shuffled teacher"]}
+    (weighted,) = train_controls(make_network, data, both, member_weights=[0, 1], **options)[
+        "shuffled teacher"
+    ]
+    (expected,) = train_controls(make_network, data, alone, **options)["shuffled teacher"]
+    torch.testing.assert_close(weights(weighted), weights(expected))
+    with pytest.raises(AttarError, match="a weight >= 0 for each of 2 members"):
+        train_controls(make_network, data, both, member_weights=[1], **options)
+
+
 def test_a_shuffled_sparse_teacher_keeps_its_probabilities(tmp_path):
     data = make_set()
     store = label(make_network(1), data, tmp_path / "store", encoding=Sparse(k=2))

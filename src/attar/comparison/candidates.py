@@ -1,7 +1,7 @@
 """The models to be compared: whatever they are, made to answer in the test set's classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,8 +9,8 @@ from torch import Tensor
 from attar.comparison_records import Role
 from attar.data import Batch, TransferSet
 from attar.errors import AttarError, DataError
-from attar.losses import Mean, check_mean, mean_logits
-from attar.teachers import Teacher, as_teacher
+from attar.losses import Mean, check_mean, mean_logits, member_shares
+from attar.teachers import EnsembleNetwork, Teacher, as_teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Network:
     teacher: Teacher
     columns: tuple[int, ...] | None  # where each class of the test set stands; None: in its place
     mean: Mean  # of an ensemble's members
+    shares: tuple[float, ...] | None = None  # of the members in that mean; None: equal ones
 
     def logits(self, batch: Batch) -> Float[Tensor, "batch classes"]:
         """Answer in float64, in the test set's classes; an ensemble's members are averaged.
@@ -40,7 +41,9 @@ class Network:
             ) from error
         if self.columns is not None:
             logits = logits[..., self.columns]
-        return logits if logits.ndim == 2 else mean_logits(logits, mean=self.mean)
+        if logits.ndim == 2:
+            return logits
+        return mean_logits(logits, mean=self.mean, shares=self.shares)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +61,25 @@ def open_candidates(
     *,
     roles: Mapping[str, Role],
     class_orders: Mapping[str, Sequence[str]],
-    mean: Mean,
+    mean: Mean | None,
+    member_weights: Sequence[float] | None,
 ) -> tuple[Candidate, ...]:
     """Make a candidate of each model; a list or a tuple of models is one with several seeds.
 
+    Without a mean, an `EnsembleNetwork` has its own, and other ensembles the arithmetic one. The
+    weights are those of the members of the teacher.
+
     Raises:
-        AttarError: If there is no model, or one is nothing that can be asked.
+        AttarError: If there is no model, or one is nothing that can be asked, or there are weights
+            and no teacher with as many members.
         DataError: If its classes are not the test set's.
     """
     if not models:
         raise AttarError("expected one model or more to compare, got none")
-    check_mean(mean)
+    if mean is not None:
+        check_mean(mean)
+    if member_weights is not None and "teacher" not in roles.values():
+        raise AttarError("expected a teacher whose members have the member_weights, got none")
     for name in class_orders:
         if name not in models:
             raise AttarError(f"expected class_orders of the models {list(models)}, got {name!r}")
@@ -82,7 +93,10 @@ def open_candidates(
         networks = []
         for seed, source in enumerate(seeds):
             told = f"model {name!r}" if len(seeds) == 1 else f"model {name!r}, seed {seed}"
-            networks.append(_open(source, told, test_set, class_orders.get(name), mean))
+            network = _open(source, told, test_set, class_orders.get(name), mean)
+            if member_weights is not None and roles[name] == "teacher":
+                network = replace(network, shares=_find_shares(network, member_weights))
+            networks.append(network)
         candidates.append(Candidate(name, roles[name], tuple(networks)))
     return tuple(candidates)
 
@@ -92,7 +106,7 @@ def _open(
     name: str,
     test_set: TransferSet,
     order: Sequence[str] | None,
-    mean: Mean,
+    mean: Mean | None,
 ) -> Network:
     if isinstance(source, list | tuple):
         raise AttarError(
@@ -109,7 +123,15 @@ def _open(
         columns = None if found is None else _find_columns(found, test_set.class_names)
     except AttarError as error:
         raise type(error)(f"{name}: {error}") from error
-    return Network(name, teacher, columns, mean)
+    by_default = source.mean if isinstance(source, EnsembleNetwork) else "arithmetic"
+    return Network(name, teacher, columns, mean or by_default)
+
+
+def _find_shares(network: Network, member_weights: Sequence[float]) -> tuple[float, ...]:
+    try:
+        return member_shares(member_weights, network.teacher.members or 1)
+    except AttarError as error:
+        raise AttarError(f"{network.name}: member_weights: {error}") from error
 
 
 def _find_columns(found: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:

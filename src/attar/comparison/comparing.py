@@ -50,7 +50,8 @@ def compare(
     level: float = 0.05,
     pairs: Sequence[tuple[str, str]] | None = None,
     class_orders: Mapping[str, Sequence[str]] | None = None,
-    mean: Mean = "arithmetic",
+    mean: Mean | None = None,
+    member_weights: Sequence[float] | None = None,
     latency: bool = True,
     resamples: int = 10_000,
     seed: int = 0,
@@ -76,7 +77,10 @@ def compare(
         pairs: Names of the pairs to be judged; by default all of them. Fewer are judged sharper.
         class_orders: By the name of a model, the class names in the order in which it answers, if
             that is not the test set's and the model does not say so itself.
-        mean: Of an ensemble's members: of their probabilities, or of their logits.
+        mean: Of an ensemble's members: `arithmetic`, of their probabilities, or `geometric`, of
+            their logits; by default that of an `attar.EnsembleNetwork`, else arithmetic.
+        member_weights: Weights of the teacher's members in that mean, as given to `attar.distill`;
+            equal by default. Other ensembles have equal ones.
         latency: Whether to measure the models' speed; it takes some seconds a model.
         resamples: Of a bootstrap.
         seed: Of the resampling.
@@ -116,6 +120,7 @@ def compare(
         roles=_roles(everything, controls or {}, teacher, baseline),
         class_orders=class_orders or {},
         mean=mean,
+        member_weights=member_weights,
     )
     held_against = next((each for each in candidates if each.name == teacher), None)
     with reporting(progress) as report:
@@ -147,7 +152,13 @@ def compare(
         baseline=baseline,
         models=results,
         verdicts=judge(wrong, chosen, rules),
-        settings={**asdict(rules), "mean": mean, "latency": latency, "reliability_bins": BINS},
+        settings={
+            **asdict(rules),
+            "mean": " and ".join(sorted({n.mean for each in candidates for n in each.networks})),
+            **({} if member_weights is None else {"member_weights": list(member_weights)}),
+            "latency": latency,
+            "reliability_bins": BINS,
+        },
         data=test_set.fingerprint(),
         machine=this_machine(),
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attar.data import Batch, TransferSet, draw_uniform
 from attar.distillation import check_fits, soft_target_loss
 from attar.errors import AttarError, DataError, check_not_negative
-from attar.losses import DenseTargets, Mean, SoftTargetBatch
+from attar.losses import DenseTargets, Mean, SoftTargetBatch, mean_logits, member_shares
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.training import LossFn, OptimizerName, Step, TrainingRun, make_settings
@@ -53,6 +53,7 @@ def train_controls(
     learning_rate: float = 1e-3,
     optimizer: OptimizerName = "adamw",
     mean: Mean = "arithmetic",
+    member_weights: Sequence[float] | None = None,
     progress: Callable[[ControlProgress], None] | None = None,
 ) -> dict[str, tuple[nn.Module, ...]]:
     """Train what a distilled student has to beat, with the settings that it was distilled with.
@@ -80,6 +81,7 @@ def train_controls(
         learning_rate: At its highest.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
         mean: Of an ensemble's members, for the shuffled teacher.
+        member_weights: Weights of the members in that mean; equal by default.
         progress: Called after every step; `attar.ProgressBar()` shows how far it is.
 
     Returns:
@@ -103,13 +105,15 @@ def train_controls(
         soft_weight=soft_weight,
         hard_weight=hard_weight,
         mean=mean,
+        member_weights=member_weights,
     )
+    shares = member_shares(member_weights, store.plan.member_count)
     trained: dict[str, tuple[nn.Module, ...]] = {}
     runs = [(control, seed) for control in controls for seed in seeds]
     with reporting(progress) as report:
         for place, (control, seed) in enumerate(runs):
             if control == "shuffled teacher":
-                loss_fn = shuffled(change=partial(_shuffle, seed=seed))
+                loss_fn = shuffled(change=partial(_shuffle, mean=mean, shares=shares, seed=seed))
             else:
                 loss_fn = _hard_loss(label_smoothing if control == "label smoothing" else 0.0)
             run = TrainingRun(
@@ -162,24 +166,29 @@ def _hard_loss(label_smoothing: float) -> LossFn:
     return loss_fn
 
 
-def _shuffle(soft: SoftTargetBatch, indices: Int64[Tensor, " batch"], seed: int) -> SoftTargetBatch:
+def _shuffle(
+    soft: SoftTargetBatch,
+    indices: Int64[Tensor, " batch"],
+    seed: int,
+    mean: Mean = "arithmetic",
+    shares: Sequence[float] = (1.0,),
+) -> SoftTargetBatch:
     """Let all classes but the most probable one change places, as seed and example say.
 
-    An ensemble's members change places alike; what stays is the most probable class of their sum.
+    An ensemble's members change places alike; what stays is the most probable class of their mean.
     """
     if isinstance(soft, DenseTargets):
-        totals = (
-            soft.logits if soft.logits.ndim == 2 else soft.logits.sum(dim=0)
-        )  # [batch, classes]
+        is_ensemble = soft.logits.ndim == 3
+        totals = mean_logits(soft.logits, mean=mean, shares=shares) if is_ensemble else soft.logits
         places = _permute(totals.argmax(dim=-1), totals.shape[1], indices, seed)
         moved = torch.empty_like(soft.logits)
         return DenseTargets(moved.scatter_(-1, places.expand_as(moved), soft.logits))
     members = soft.indices if soft.indices.ndim == 3 else soft.indices[None]  # [members, batch, k]
     logits = soft.logits.reshape(members.shape)
     totals = logits.new_zeros(members.shape[1], soft.classes)
-    for index, logit in zip(members, logits, strict=True):
+    for index, logit, share in zip(members, logits, shares, strict=True):
         largest = slice(None, soft.largest)
-        weights = torch.softmax(logit[:, largest], dim=-1)
+        weights = share * torch.softmax(logit[:, largest], dim=-1)
         totals.scatter_add_(-1, index[:, largest], weights)
     places = _permute(totals.argmax(dim=-1), soft.classes, indices, seed)
     moved = places.expand(len(members), -1, -1).gather(-1, members)

@@ -19,7 +19,7 @@ from attar.losses.dense import (
     soft_cross_entropy_with_teacher_logits,
     softmax_with_temperature,
 )
-from attar.losses.means import Mean, check_mean, mean_logits
+from attar.losses.means import Mean, check_mean, mean_logits, member_shares
 from attar.losses.members import MemberWeights, member_distillation_loss
 from attar.losses.output_layer import RowsLoss, output_layer_loss
 from attar.losses.soft_targets import (
@@ -53,6 +53,7 @@ __all__ = [
     "logit_matching",
     "mean_logits",
     "member_distillation_loss",
+    "member_shares",
     "output_layer_loss",
     "soft_cross_entropy",
     "soft_cross_entropy_with_teacher_logits",

@@ -18,6 +18,28 @@ def check_mean(mean: str) -> None:
         raise AttarError(f"expected mean to be arithmetic or geometric, got {mean!r}")
 
 
+def member_shares(weights: Sequence[float] | None, members: int) -> tuple[float, ...]:
+    """Turn weights of an ensemble's members into shares of the mean, which sum to 1.
+
+    Args:
+        weights: One for each member, >= 0, not all of them 0; None for equal ones.
+        members: How many there are.
+
+    Raises:
+        AttarError: If there are others.
+
+    Example:
+        >>> member_shares([3, 1], 2), member_shares(None, 2)
+        ((0.75, 0.25), (0.5, 0.5))
+    """
+    given = [1.0] * members if weights is None else list(weights)
+    if len(given) != members or min(given) < 0 or not 0 < sum(given) < float("inf"):
+        raise AttarError(
+            f"expected a weight >= 0 for each of {members} members, not all of them 0, got {given}"
+        )
+    return tuple(weight / sum(given) for weight in given)
+
+
 def mean_logits(
     logits: Float[Tensor, "members *batch classes"],
     *,
