@@ -5,7 +5,7 @@ from pathlib import Path
 
 from attar.errors import AttarError, FolderError, check_not_negative, check_positive
 from attar.figures import Curve, draw_curves
-from attar.records import read_json, write_json
+from attar.records import read_sealed_json, write_sealed_json
 
 SIGNIFICANT = 0.05  # probability of a difference by chance, below which it counts
 
@@ -80,17 +80,17 @@ class TemperatureChoice:
         )
 
     def write(self, path: Path, *, made_for: str) -> None:
-        """Write the record as JSON; `made_for` stands for all that it hangs on."""
-        write_json(path, {"made_for": made_for} | asdict(self))
+        """Write the record as JSON with a checksum; `made_for` stands for all that decides it."""
+        write_sealed_json(path, {"made_for": made_for} | asdict(self))
 
     @classmethod
     def read(cls, path: Path, *, made_for: str | None = None) -> "TemperatureChoice":
         """Read a record that `write` wrote.
 
         Raises:
-            FolderError: If it cannot be read, is none, or was made for something else.
+            FolderError: If it cannot be read, is damaged, or was made for something else.
         """
-        content = read_json(path)
+        content = read_sealed_json(path)
         if content.pop("made_for", None) != made_for and made_for is not None:
             raise FolderError(
                 f"{path} is the choice of a run with other data, store, settings or candidates; "
