@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from attar.data import TransferSet, load_mnist, read_arrays
-from attar.errors import DataError
+from attar.errors import AttarError, DataError
 from attar.export import FORMATS, Exported, Format, export_student
 from attar.objects import make_object
 from attar.records import this_machine, write_json
@@ -63,6 +63,12 @@ def export(
 
     Nothing is written if one of them cannot be made or its logits differ.
     """
+    if classes is not None and data == MNIST:
+        raise AttarError(
+            f"expected no --classes beside --data {MNIST}, which has 10, got {classes}"
+        )
+    if calibration is not None and "int8" not in (form or FORMATS):
+        raise AttarError("expected --format int8 beside --calibration, which no other format uses")
     examples = read_examples(data, part="test", classes=classes)
     student = make_object(network, Path.cwd(), nn.Module)
     load_weights(weights, student)

@@ -52,13 +52,15 @@ def transcribe(
     for path in files:
         transcript = recognizer.transcribe(path)
         seconds += transcript.seconds
-        if as_json:
-            print(json.dumps(_to_json(transcript)), flush=True)
-        else:
-            _show(transcript)
+        counted = None
         if reference is not None:
             words = [each.word for each in transcript.words]
-            errors += count_errors(references[path.stem], words)
+            counted = count_errors(references[path.stem], words)
+            errors += counted
+        if as_json:
+            print(json.dumps(_to_json(transcript, counted)), flush=True)
+        else:
+            _show(transcript)
     if as_json:
         return
     if reference is not None:
@@ -83,12 +85,13 @@ def _read_references(
     return references
 
 
-def _to_json(transcript: Transcript) -> dict[str, object]:
+def _to_json(transcript: Transcript, errors: WordErrors | None) -> dict[str, object]:
     return {
         "file": str(transcript.path),
         "seconds": round(transcript.seconds, 3),
         "text": transcript.text,
         "words": [asdict(each) for each in transcript.words],
+        **({} if errors is None else {"errors": asdict(errors)}),
     }
 
 
