@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import re
 import sys
 import sysconfig
 import traceback
@@ -18,6 +19,7 @@ from attar.errors import ObjectError, file_error
 T = TypeVar("T")
 
 _NOT_THE_USERS = (str(Path(__file__).parent), sysconfig.get_path("stdlib"))
+_modules: dict[tuple[str, str, str], ModuleType] = {}  # by name, path and checksum of the file
 
 
 def load_object(spec: str, folder: Path) -> object:
@@ -89,20 +91,29 @@ def _run_file(file: Path, folder: Path) -> ModuleType:
     except OSError as error:
         raise ObjectError(str(file_error("read", file, error))) from error
     path = str(file.resolve())
-    digest = hashlib.sha256(path.encode() + content).hexdigest()
-    name = f"_attar_{file.stem}_{digest[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    # Fingerprints of models and views contain the module's name. It must not depend on where the
+    # folder is, nor on lines of the file that the model does not use.
+    is_below = file.is_relative_to(folder)
+    place = file.relative_to(folder).with_suffix("") if is_below else Path(file.stem)
+    name = "_attar_" + re.sub(r"\W", "_", str(place))
+    key = name, path, hashlib.sha256(content).hexdigest()
+    if key in _modules:
+        sys.modules[name] = _modules[key]
+        return _modules[key]
     spec = spec_from_loader(name, SourceFileLoader(name, path))
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
+    before = sys.modules.get(name)
     sys.modules[name] = module  # where dataclasses look up their module
     try:
         with _importing_from(folder, file.parent), _explaining(f"{file} fails"):
             exec(compile(content, path, "exec"), module.__dict__)  # no stale .pyc, none left
     except BaseException:
         del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
         raise
+    _modules[key] = module
     return module
 
 
@@ -144,22 +155,43 @@ def _explaining(what: str) -> Iterator[None]:
     except ObjectError:
         raise
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        reason = f"{type(error).__name__}: {text}".removesuffix(": ")
-        raise ObjectError(f"{what}: {reason}{_line(error)}") from error
+        raise ObjectError(f"{what}: {describe_error(error)}") from error
 
 
-def _line(error: BaseException) -> str:
-    """Say where the error was raised: the innermost line that is the user's own."""
+def describe_error(error: BaseException) -> str:
+    """Describe an error in one line: its type, its text, and the user's line that raised it."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return add_users_line(reason, error)
+
+
+def add_users_line(message: str, error: BaseException) -> str:
+    """Append the file and line of the user's code at which an error began, if it is in none yet.
+
+    An error of attar that was raised `from` an error of the user's code has the line of the latter.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        line = users_line(cause)
+        if line is not None:
+            return message if line in message else f"{message} ({line})"
+        cause = cause.__cause__
+    return message
+
+
+def users_line(error: BaseException) -> str | None:
+    """Return the innermost line of the user's code in an error's traceback; None if there is none.
+
+    The user's code is everything outside attar, the standard library and installed packages.
+    """
     if isinstance(error, SyntaxError):
-        return ""  # its text has the line
+        return None  # its text has the line
     lines = [
-        f" ({frame.filename}, line {frame.lineno})"
+        f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(("<", *_NOT_THE_USERS))
         and not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)
     ]
-    return lines[-1] if lines else ""
+    return lines[-1] if lines else None
 
 
 def _kind(value: object) -> str:

@@ -84,12 +84,31 @@ def test_what_is_there_without_a_record_is_kept(tmp_path):
     assert (tmp_path / "earlier/distill/seed-0-unknown/mine.txt").exists()
 
 
-def test_a_damaged_record_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after", "entry"),
+    [
+        ('"inputs"', '"inputz"', "inputs"),
+        ('"done"', '"dome"', "done"),
+        ('"done": true', '"done": 5', "done"),
+        ('"machine": {', '"machine": 5, "other": {', "machine"),
+        ('"outputs": {', '"outputs": 5, "other": {', "outputs"),
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path, before, after, entry):
     step = make_step(tmp_path)
     step.begin(Told())
-    (step.place / "step.json").write_text('{"inputs": 3}', encoding="utf-8")
-    with pytest.raises(FolderError, match=r"step\.json is damaged: expected inputs and outputs"):
-        step.begin(Told())
+    finish(step)
+    text = (step.place / "step.json").read_text(encoding="utf-8")
+    assert before in text
+    (step.place / "step.json").write_text(text.replace(before, after), encoding="utf-8")
+    for use in (
+        lambda: step.begin(Told()),
+        step.is_done,
+        step.machine,
+        lambda: step.check_done(""),
+    ):
+        with pytest.raises(FolderError, match=rf"step\.json is damaged: .* entry '{entry}'"):
+            use()
 
 
 def test_changes_are_told_in_words():

@@ -1,7 +1,9 @@
 """The command line: `attar`. The one part that prints."""
 
+import os
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -20,8 +22,10 @@ from attar.cli.reproduce import reproduce
 from attar.cli.targets import targets
 from attar.cli.transcribe import transcribe
 from attar.errors import AttarError, file_error
+from attar.objects import add_users_line, describe_error, users_line
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
+DEBUG, DEBUG_VARIABLE = "--debug", "ATTAR_DEBUG"
 
 app = typer.Typer(
     name="attar",
@@ -44,6 +48,10 @@ app.add_typer(targets)
 def attar(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[  # which `main` has read already
+        bool,
+        typer.Option(DEBUG, help=f"Show the traceback of an error, as {DEBUG_VARIABLE}=1 does."),
+    ] = False,
 ) -> None:
     """Distill large models and ensembles into small ones that are cheap to deploy."""
     if version:
@@ -55,28 +63,47 @@ def attar(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and exit: 0 done, 2 wrong input, 130 interrupted.
 
-    Whatever the user can mend ends in one line on standard error, never in a traceback.
+    Whatever the user can mend, their own code included, ends in one line on standard error. The
+    option `--debug`, anywhere on the line, or the environment's ATTAR_DEBUG=1 shows the traceback
+    before it.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without × shows a question mark
     try:
-        words = list(sys.argv[1:] if arguments is None else arguments)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        words = [word for word in given if word != DEBUG]
+        debug = len(words) < len(given) or os.environ.get(DEBUG_VARIABLE, "0") not in ("", "0")
         command = typer.main.get_command(app)
         list_whole_summaries(command)
         line = shlex.join(["attar", *words])
         code = command.main(args=words, prog_name="attar", standalone_mode=False, obj=line)
-    except typer.TyperException as error:
-        code = _fail(_one_line(error))
-    except AttarError as error:
-        code = _fail(str(error))
-    except OSError as error:
-        code = _fail(str(file_error("use", Path(error.filename or "a file"), error)))
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except Exception as error:
+        message = _explain(error)
+        if message is None:  # a mistake of attar's own
+            raise
+        if debug:
+            traceback.print_exception(error)
+        code = _fail(message)
     if code == INTERRUPTED:  # which is also how typer answers to Ctrl-C
         typer.echo("attar: interrupted; the same command goes on where it stopped", err=True)
     sys.exit(code)
+
+
+def _explain(error: Exception) -> str | None:
+    """Say what is wrong, and in which line of the user's code; None of a mistake of attar's own."""
+    if isinstance(error, typer.TyperException):
+        return _one_line(error)
+    if isinstance(error, AttarError):
+        return add_users_line(str(error), error)
+    if isinstance(error, OSError):
+        told = str(file_error("use", Path(error.filename or "a file"), error))
+        return add_users_line(told, error)
+    if isinstance(error, MemoryError):
+        return add_users_line(f"there is not enough memory: {error}".removesuffix(": "), error)
+    return None if users_line(error) is None else describe_error(error)
 
 
 def _one_line(error: typer.TyperException) -> str:

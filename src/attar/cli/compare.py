@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from attar.cli.jobs import make_command
+from attar.cli.jobs import run_parts
 from attar.cli.terminal import showing
 from attar.comparison import compare as compare_models
 from attar.errors import AttarError, FolderError
@@ -30,26 +30,31 @@ def compare(
         typer.Option(help="For a folder: where to write.  [default: FOLDER/compare-<name of ON>]"),
     ] = None,
     latency: Annotated[
-        bool, typer.Option(help="For a folder: whether to measure the networks' speed.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Whether to measure the speed of the models.  [default: as [compare] of the job "
+            "file says, else yes]"
+        ),
+    ] = None,
 ) -> None:
     """Compare teacher, baseline and students on the test set; or a run's networks on any glyphs.
 
-    With a job file, it is the last step of the job: skipped if its inputs have not changed. With
+    With a job file, it is the last step of the job: skipped if its inputs have not changed. A job
+    file runs the Python code that it names; a folder runs none. With
     the folder of a finished `attar reproduce generalist` or `specialists`, it compares the networks
     there, the generalist with all its specialists being one, on the glyphs of --on.
     """
     if not target.is_dir():
         if on or out:
             raise AttarError(f"expected --on and --out with a run's folder alone, {target} is none")
-        make_command("compare")(target)
+        run_parts(target, ("compare",), latency=latency)
         return
     if on is None:
         raise FolderError(f"expected --on FILE.npz, the glyphs to compare the run in {target} on")
     models, examples = load_models(target, on)
     with showing() as show:
         found = compare_models(
-            models, examples, teacher="generalist", latency=latency, progress=show
+            models, examples, teacher="generalist", latency=latency is not False, progress=show
         )
     found = replace(found, command=context.obj)
     folder = make_folder(out or target / f"compare-{on.stem}")

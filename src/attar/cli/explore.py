@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from attar.errors import FolderError
+from attar.errors import AttarError, FolderError
 from attar.explorer import LOOPBACK, Exploration, make_explorer, open_server
 from attar.files import write_atomically, write_size
 from attar.jobs import read_job
-from attar.jobs.exploring import explore_job, find_job
+from attar.jobs.exploring import explore_job, refuse_folder
 from attar.jobs.running import OWNER
 from attar.recipes import (
     missing_digits,
@@ -27,7 +27,7 @@ READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
     f"{missing_digits.EXPERIMENT}.json": missing_digits_pages.explore,
     f"{speech_results.EXPERIMENT}.json": speech_pages.explore,
-    OWNER: lambda folder: explore_job(find_job(folder)),
+    OWNER: refuse_folder,
 }
 
 
@@ -35,9 +35,9 @@ def explore(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Of a finished run, as `attar run` or `attar reproduce` (mnist, missing-digits, "
-            "speech) leaves it; or the job file.",
-            metavar="FOLDER",
+            help="A job file, or the folder of a finished `attar reproduce` (mnist, "
+            "missing-digits, speech).",
+            metavar="JOB.TOML|FOLDER",
         ),
     ],
     out: Annotated[
@@ -49,15 +49,21 @@ def explore(
         typer.Option("--serve", help="Serve it to this machine alone, until Ctrl-C."),
     ] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="For --serve; 0 takes a free one.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, max=65535, help="For --serve.  [default: one that is free]"),
+    ] = None,
 ) -> None:
     """Make a page for looking at dark knowledge: teacher and student at any temperature.
 
     One file that needs no network: a temperature slider over the teacher's real logits, the
     examples on which teacher and student disagree (images, features, windows of speech), which
     classes resemble each other, and a board to draw on, which the networks answer in the page.
+
+    Exploring a job needs its networks: give the job file, and the Python code it names is run.
+    Exploring a folder reads data and runs no code from it.
     """
+    if port is not None and not serve:
+        raise AttarError(f"expected --serve beside --port {port}, got --port alone")
     job = read_job(folder) if folder.suffix == ".toml" else None
     page = make_explorer(explore_job(job) if job else read_folder(folder))
     folder = job.folder if job else folder
@@ -66,7 +72,7 @@ def explore(
         write_atomically(path, page.encode())
         print(f"{path}: {write_size(len(page.encode()))}; open it in a browser")
     if serve:
-        with open_server(page, port=port) as server, suppress(KeyboardInterrupt):
+        with open_server(page, port=port or 0) as server, suppress(KeyboardInterrupt):
             print(f"http://{LOOPBACK}:{server.server_port}/ until Ctrl-C", flush=True)
             server.serve_forever()
 

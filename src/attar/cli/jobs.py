@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from rich.table import Table
 from attar.cli.engines import choose_cluster, make_engine
 from attar.cli.events import HELP, event_log
 from attar.cli.terminal import showing
+from attar.errors import AttarError
 from attar.event_files import TensorBoardLog
 from attar.files import write_size
 from attar.jobs import PARTS, Part, read_job, run_job
@@ -56,6 +58,7 @@ _HELP: dict[Part, str] = {
     "distill": "Train the students from the soft targets, and the baseline. Needs no teacher.",
     "compare": "Compare teacher, baseline and students on the test set.",
 }
+_TRUST = "A job file runs the Python code that it names. Run only job files that you trust."
 _MORE = (
     "A step whose inputs have not changed is skipped; one that was stopped goes on. If a setting, "
     "the data or the code behind it has changed, that is said, and the earlier result is kept."
@@ -77,6 +80,8 @@ def plan(job: JobFile, on: On = None, workers: Workers = None) -> None:
 
     It measures a few batches, in seconds, and writes nothing. With `--on ray --workers 64` it says
     what labeling takes with so many processes of a cluster, from that measurement on this machine.
+
+    A job file runs the Python code that it names. Plan only job files that you trust.
     """
     chosen = choose_cluster(read_job(job), on, None, workers)
     found = plan_job(chosen)
@@ -106,7 +111,7 @@ def run(
     log: Log = None,
 ) -> None:
     """Do a whole job: train what must be trained, label, distill, compare."""
-    _do(job, PARTS, on, address, workers, log)
+    run_parts(job, PARTS, on, address, workers, log)
 
 
 def make_command(part: Part) -> Callable[..., None]:
@@ -119,15 +124,15 @@ def make_command(part: Part) -> Callable[..., None]:
         workers: Workers = None,
         log: Log = None,
     ) -> None:
-        _do(job, (part,), on, address, workers, log)
+        run_parts(job, (part,), on, address, workers, log)
 
-    command.__doc__ = f"{_HELP[part]}\n\n{_MORE}"
+    command.__doc__ = f"{_HELP[part]}\n\n{_MORE}\n\n{_TRUST}"
     return command
 
 
 def add_commands(app: typer.Typer) -> None:
     """Give all of them to the command line."""
-    run.__doc__ = f"{run.__doc__}\n\n{_MORE}"
+    run.__doc__ = f"{run.__doc__}\n\n{_MORE}\n\n{_TRUST}"
     for name, command in (("init", init), ("plan", plan), ("run", run)):
         app.command(name)(command)
     for part in PARTS:
@@ -135,15 +140,23 @@ def add_commands(app: typer.Typer) -> None:
             app.command(part)(make_command(part))
 
 
-def _do(
+def run_parts(
     path: Path,
     parts: Collection[Part],
-    on: str | None,
-    address: str | None,
-    workers: int | None,
-    log: str | None,
+    on: str | None = None,
+    address: str | None = None,
+    workers: int | None = None,
+    log: str | None = None,
+    *,
+    latency: bool | None = None,
 ) -> None:
+    """Do parts of a job; options that are None are as the job file says."""
     job = choose_cluster(read_job(path), on, address, workers)
+    if latency is not None:
+        table = job.settings.compare.model_copy(update={"latency": latency})
+        job = replace(job, settings=job.settings.model_copy(update={"compare": table}))
+    if log is not None and not {"train", "distill"} & set(parts):
+        raise AttarError(f"expected no --log with {' and '.join(parts)}, which trains nothing")
     with (
         event_log(log, job.folder) as events,
         make_engine(job.settings.cluster) as engine,

@@ -34,10 +34,12 @@ def compare_models(
         step: This one.
         tell: Gets how far it is.
     """
+    distill = job.settings.distill
     found = compare(
         models,
         test_set,
-        mean=job.settings.distill.mean,
+        mean=distill.mean,
+        member_weights=distill.member_weights if "teacher" in models else None,
         latency=job.settings.compare.latency,
         progress=tell,
     )

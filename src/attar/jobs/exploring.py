@@ -1,7 +1,9 @@
 """Looking at a finished job: what its folder gives to the explorer."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -9,13 +11,12 @@ from torch import Tensor, nn
 from attar.errors import FolderError
 from attar.evaluation import compute_logits
 from attar.explorer import ExampleSet, Exploration, Model
-from attar.jobs.file import Job, read_job
-from attar.jobs.running import OWNER, JobRun
+from attar.jobs.file import Job
+from attar.jobs.running import JobRun, read_owner
 from attar.jobs.searching import CHOICE
 from attar.jobs.sources import AnySet
 from attar.jobs.values import AUTO
-from attar.losses import mean_logits
-from attar.records import read_json
+from attar.losses import mean_logits, member_shares
 from attar.teachers.networks import NetworkTeacher
 from attar.temperatures import TemperatureChoice
 
@@ -25,22 +26,19 @@ TEST_BYTES, TRANSFER_BYTES = 8_000_000, 1_500_000  # of their inputs, at most
 _BATCH = 256
 
 
-def find_job(folder: Path) -> Job:
-    """Read the job file whose results a folder holds.
+def refuse_folder(folder: Path) -> NoReturn:
+    """Explain how to explore a job whose folder was given: a folder alone never runs code.
 
     Raises:
-        FolderError: If it is not above the folder any more.
-        JobError: If it is wrong.
+        FolderError: Always.
     """
-    name = str(read_json(folder / OWNER).get("job"))
-    for above in folder.resolve().parents:
-        if (above / name).is_file():
-            job = read_job(above / name)
-            if job.folder.resolve() == folder.resolve():
-                return job
+    name = read_owner(folder)
+    above = [each / name for each in folder.resolve().parents if (each / name).is_file()]
+    path = above[0] if above else Path(name)
+    missing = "" if above else f" (no folder above {folder} has {name})"
     raise FolderError(
-        f"expected {name}, whose results {folder} holds, in a folder above it, found none; "
-        "put it back, or give the job file itself"
+        f"to explore {folder}, its job file must be run, which executes the Python code it names; "
+        f"if you trust it: attar explore {shlex.quote(str(path))}{missing}"
     )
 
 
@@ -53,6 +51,7 @@ def explore_job(job: Job) -> Exploration:
         JobError: If the job is not done as far as its students, or what it names has changed.
     """
     run = JobRun(job, frozenset(), print)
+    run.check_teacher()
     networks = {name: each[0] for name, each in run.students().items()}
     sets = []
     if job.settings.test_set is not None and run.teacher.reads_inputs:
@@ -90,8 +89,7 @@ def _show(
     of_teacher = torch.cat(answers, dim=-2)
     if of_teacher.ndim == 3:
         distill = run.job.settings.distill
-        weights = distill.member_weights or (1.0,) * len(of_teacher)
-        shares = [weight / sum(weights) for weight in weights]
+        shares = member_shares(distill.member_weights, len(of_teacher))
         of_teacher = mean_logits(of_teacher, mean=distill.mean, shares=shares)
     return ExampleSet(name, examples, {TEACHER: of_teacher} | logits)
 

@@ -17,6 +17,7 @@ from attar.jobs.lines import Key, find_line, show_key
 from attar.jobs.settings import TABLES, JobSettings, validate
 from attar.jobs.table import Table
 from attar.jobs.values import AUTO
+from attar.objects import add_users_line, describe_error, users_line
 
 Details = Mapping[str, Any]  # pydantic's, of an error: type, loc, msg, input
 
@@ -55,13 +56,20 @@ class Job:
 
     @contextmanager
     def blaming(self, *key: str | int, but: type[AttarError] = JobError) -> Iterator[None]:
-        """Begin the errors of the body, but those of a kind, with the place of the key to blame."""
+        """Begin the errors of the body, but those of a kind, with the place of the key to blame.
+
+        An error that began in the user's code ends with its file and line there.
+        """
         try:
             yield
         except (JobError, but):
             raise
         except AttarError as error:
-            raise self.error(str(error), *key) from error
+            raise self.error(add_users_line(str(error), error), *key) from error
+        except Exception as error:
+            if users_line(error) is None:  # a mistake of attar's own
+                raise
+            raise self.error(describe_error(error), *key) from error
 
 
 def read_job(path: Path | str) -> Job:
@@ -113,6 +121,9 @@ def _check_together(job: Job) -> None:
     weights = distill.member_weights
     if weights is not None and len(weights) != len(teachers):
         found = f"expected a weight for each of {len(teachers)} teachers, got {list(weights)}"
+        raise job.error(f"{found}; or leave it out", "distill", "member_weights")
+    if weights is not None and sum(weights) == 0:
+        found = f"expected weights, not all of them 0, got {list(weights)}"
         raise job.error(f"{found}; or leave it out", "distill", "member_weights")
     seen = settings.transfer_set
     if any(soft_targets.views) and not seen.jitter and ":" not in seen.source:

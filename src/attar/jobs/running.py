@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError
+from attar.errors import FolderError, JobError, StoreError
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
@@ -19,6 +19,7 @@ from attar.jobs.sources import (
     AnySet,
     check_network,
     code_of,
+    identify_views,
     load_teacher,
     load_test_set,
     load_transfer_set,
@@ -115,7 +116,7 @@ class JobRun:
         if "train" in self.parts:
             self.train()
         if "label" in self.parts:
-            self.label()
+            self.label(read_all=self.parts == {"label"})
         if "distill" in self.parts:
             self.distill()
         if "compare" in self.parts:
@@ -148,14 +149,20 @@ class JobRun:
         step.check_done(f"attar train {self.job.path}")
         return step.place / TEACHER
 
-    def label(self) -> None:
-        """Label the transfer set."""
+    def label(self, *, read_all: bool) -> None:
+        """Label the transfer set; shards that were lost or damaged since are labeled again.
+
+        Args:
+            read_all: Read all shards to find damage. Otherwise only their sizes are compared.
+        """
         views = self.job.settings.soft_targets.views
-        with self.job.blaming("soft_targets"):
-            encoding = choose_encoding(self.job)
-            plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
-        codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
-        step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
+        with self.job.blaming("soft_targets"):  # raises if the teacher or the set lacks the views
+            make_plan(self.teacher, self.transfer_set, choose_encoding(self.job), views, 0)
+        step = self.label_step(self.identify_teacher())
+        if step.is_done():
+            damage = find_damage(step.place / TARGETS, read_all=read_all)
+            if damage is not None:
+                step.reopen(damage, self.tell)
         self.once(step, self.write_targets)
 
     def write_targets(self, step: Step, tell: Tell) -> None:
@@ -174,6 +181,14 @@ class JobRun:
             )
         step.finish(f"{TARGETS}/manifest.json")
 
+    def identify_teacher(self) -> dict[str, Any]:
+        """Return the step inputs that say which teacher it is."""
+        teachers = range(len(self.job.settings.teacher))
+        return {
+            "the teacher's code": [code_of(self.job, "teacher", at) for at in teachers],
+            "the teacher's weights": self.teacher.fingerprint(),
+        }
+
     def label_step(self, more: dict[str, Any]) -> Step:
         """Say what decides the soft targets; without `more`, what is known without the teacher."""
         settings = self.job.settings
@@ -185,7 +200,7 @@ class JobRun:
                 "teacher": ", ".join(each.source for each in settings.teacher),
                 "encoding": _show_encoding(choose_encoding(self.job)),
                 "views": list(views),
-                "jitter": str(self.transfer_set.views) if any(views) else None,
+                **identify_views(self.job, self.transfer_set, are_seen=any(views)),
                 "the transfer set": self.transfer_set.fingerprint(),
                 **more,
             },
@@ -200,6 +215,8 @@ class JobRun:
     def distill(self) -> None:
         """Train the students, and the baseline."""
         job, transfer_set, store = self.job, self.transfer_set, self.store()
+        if any(not step.is_done() for step in self.student_steps()["distilled"]):
+            store = self.repair(store)
         works = []
         for seed in job.settings.distill.seeds:
             network = make_network(job, "student", seed=seed)
@@ -216,12 +233,28 @@ class JobRun:
             works.append(StepWork(step, partial(train_baseline, job, network, plan)))
         self.engine.do_all(works, self.tell)
 
+    def repair(self, store: SoftTargets) -> SoftTargets:
+        """Read all of the store before students learn from it; label again what is damaged.
+
+        Raises:
+            JobError: If something is damaged, and labeling is none of the parts to be done.
+        """
+        damage = find_damage(Path(str(store.folder)), read_all=True)
+        if damage is None:
+            return store
+        if "label" not in self.parts:
+            command = f"attar label {self.job.path}"
+            raise JobError(f"{damage}; run `{command}` to label what is damaged again")
+        self.label(read_all=True)
+        return self.store()
+
     def compare(self) -> None:
         """Compare the teacher and the students on the test set."""
         if self.job.settings.test_set is None:
             self.tell("nothing is compared: the job file has no [test_set]")
             return
         models: dict[str, object] = {}
+        self.check_teacher()
         if self.teacher.reads_inputs:
             models["teacher"] = self.teacher
         else:
@@ -236,15 +269,21 @@ class JobRun:
         models |= students
         inputs = {
             **weights,
-            "teacher": self.teacher.fingerprint(),
+            **self.identify_teacher(),
+            "the student's code": code_of(self.job, "student"),
             "the test set": self.test_set.fingerprint(),
             "mean": self.job.settings.distill.mean,
+            "member_weights": self.job.settings.distill.member_weights,
             **self.job.settings.compare.model_dump(),
         }
         step = Step(self.job.folder, "compare", inputs)
         trained = find_trainings(self.job, self.student_steps())
         self.once(step, partial(compare_models, self.job, models, self.test_set, trained))
         show_comparison(step, self.tell)
+
+    def check_teacher(self) -> None:
+        """Raise `JobError` unless the teacher is the one that the soft targets are of."""
+        self.label_step(self.identify_teacher()).check_done(f"attar label {self.job.path}")
 
     def students(self) -> dict[str, list[nn.Module]]:
         """Load the students, by name, one for each seed, in evaluation mode."""
@@ -278,14 +317,45 @@ class JobRun:
         return steps
 
 
+def find_damage(folder: Path, *, read_all: bool) -> str | None:
+    """Say what of a finished store is lost or damaged; None if nothing is.
+
+    Args:
+        folder: Of the store.
+        read_all: Compare the checksums of all shards, and not their sizes alone.
+    """
+    try:
+        store = SoftTargets.open(folder)
+        if read_all:
+            store.verify()
+    except StoreError as error:
+        return str(error)
+    return None
+
+
+def read_owner(folder: Path) -> str:
+    """Return the name of the job file whose results a folder holds.
+
+    Raises:
+        FolderError: If the record is damaged, or has anything else than the name of a file.
+    """
+    name = read_json(folder / OWNER).get("job")
+    is_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
+    if not is_name or name in ("", ".", ".."):
+        raise FolderError(
+            f"{folder / OWNER} is damaged: expected the name of a job file, got {name!r}; remove it"
+        )
+    return str(name)
+
+
 def _claim(job: Job) -> None:
     """Raise `FolderError` if the folder is of another job, or of something else."""
     path = job.folder / OWNER
     name = job.path.resolve().name
     advice = f'name another one: folder = "runs/{job.path.stem}"'
     if path.exists():
-        owner = read_json(path).get("job")
-        if owner != name and (job.root / str(owner)).exists():
+        owner = read_owner(job.folder)
+        if owner != name and (job.root / owner).exists():
             raise FolderError(f"{job.folder} holds the results of {owner}, not {name}; {advice}")
     else:
         others = sorted(each.name for each in job.folder.iterdir() if each.name[0] != ".")

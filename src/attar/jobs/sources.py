@@ -13,6 +13,7 @@ from attar.data import (
     StreamedSet,
     TransferSet,
     load_mnist,
+    name_views,
     read_arrays,
     read_image_folder,
     read_table,
@@ -25,7 +26,7 @@ from attar.jobs.file import Job
 from attar.jobs.set_tables import SetTable, TransferTable
 from attar.jobs.settings import TeacherTable
 from attar.modes import evaluation_mode
-from attar.objects import load_object, make_object
+from attar.objects import describe_error, load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.classifiers import is_classifier
 from attar.training import load_weights
@@ -101,8 +102,8 @@ def check_network(job: Job, network: nn.Module, transfer_set: AnySet, *key: str 
         with evaluation_mode(network), torch.no_grad():
             logits = network(batch.inputs)
     except Exception as error:  # of the user's code
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise job.error(f"{spec} fails on {given}: {reason}", *key, "source") from error
+        told = f"{spec} fails on {given}: {describe_error(error)}"
+        raise job.error(told, *key, "source") from error
     expected = [len(batch.indices), transfer_set.classes]
     if not isinstance(logits, Tensor) or list(logits.shape) != expected:
         got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
@@ -140,6 +141,21 @@ def code_of(job: Job, *key: str | int) -> str | None:
         return None
     with job.blaming(*key, "source"):
         return fingerprint_code(spec, job.root)
+
+
+def identify_views(job: Job, transfer_set: AnySet, *, are_seen: bool) -> dict[str, str | None]:
+    """Return the step inputs that say what makes the views of a set, if a step sees any.
+
+    The name of a function or a class does not show a change of its code. It belongs to the source
+    of the set, so that its code is part of the code of that.
+    """
+    if not are_seen:
+        return {"jitter": None}
+    with job.blaming("transfer_set", "source"):
+        named: dict[str, str | None] = {"jitter": name_views(transfer_set.views)}
+    if not isinstance(transfer_set.views, Jitter):
+        named["the views' code"] = code_of(job, "transfer_set")
+    return named
 
 
 def is_object(source: str) -> bool:

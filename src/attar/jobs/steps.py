@@ -96,6 +96,11 @@ class Step:
         tell(f"{self.title}: {why or 'it is gone'}; so it was once before, taken from {EARLIER}/")
         return bool(found["done"])
 
+    def reopen(self, why: str, tell: Tell) -> None:
+        """Have a step that is done go on, as its outputs are not whole any more."""
+        tell(f"{self.title} again: {why}")
+        self._write(done=False, outputs={})
+
     def is_done(self) -> bool:
         """Tell whether it is done, with these inputs."""
         found = self._read()
@@ -103,8 +108,8 @@ class Step:
 
     def machine(self) -> dict[str, Any]:
         """Say where it was done."""
-        found = self._read() or {}
-        return dict(found.get("machine", {}))
+        found = self._read()
+        return {} if found is None else dict(found["machine"])
 
     def finish(self, *outputs: str, **more: Any) -> None:  # noqa: ANN401 (what JSON can hold)
         """Write that the step is done; `outputs` are its files, by name, `more` is for people."""
@@ -205,8 +210,13 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found = read_json(path)
-    if not isinstance(found.get("inputs"), dict) or not isinstance(found.get("outputs"), dict):
-        raise FolderError(f"{path} is damaged: expected inputs and outputs; move it away")
+    parts = {"inputs": dict, "outputs": dict, "done": bool, "machine": dict}
+    wrong = [name for name, kind in parts.items() if not isinstance(found.get(name), kind)]
+    if wrong:
+        raise FolderError(
+            f"{path} is damaged: expected a valid entry {wrong[0]!r}; move {path.parent} away, so "
+            "that the step is done again"
+        )
     return found
 
 

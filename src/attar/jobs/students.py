@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
-from attar.data import StreamedSet, name_views
+from attar.data import StreamedSet
 from attar.errors import FolderError
 from attar.jobs.file import Job
 from attar.jobs.histories import add_epoch
 from attar.jobs.searching import choice_path, keep_choice, learned_from
-from attar.jobs.sources import AnySet, check_network, code_of, make_network
+from attar.jobs.sources import AnySet, check_network, code_of, identify_views, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.jobs.values import AUTO
 from attar.progress import TimeLeft
@@ -65,7 +65,7 @@ def teacher_step(job: Job, transfer_set: AnySet, position: int) -> Step:
             "the teacher's code": code_of(job, *key),
             "the teacher's first weights": hash_network(network),
             "the transfer set": transfer_set.fingerprint(),
-            "jitter": name_views(transfer_set.views) if transfer_set.views else None,
+            **identify_views(job, transfer_set, are_seen=transfer_set.views is not None),
         },
     )
 
@@ -99,7 +99,9 @@ def distill_step(
     inputs["member_weights"] = inputs["member_weights"] and list(inputs["member_weights"])
     inputs |= _of_student(job, network, transfer_set)
     if store is not None:
-        inputs["the soft targets"] = store.fingerprint()
+        inputs["the soft targets"] = store.fingerprint()  # with the name of the views, if any
+    views = identify_views(job, transfer_set, are_seen=any(job.settings.soft_targets.views))
+    inputs |= {name: value for name, value in views.items() if name != "jitter"}
     return Step(job.folder, f"distill/seed-{seed}", inputs)
 
 
@@ -174,7 +176,7 @@ def baseline_step(job: Job, network: nn.Module, baseline: Baseline, transfer_set
     """Say what decides a student on hard targets."""
     inputs = asdict(baseline.settings) | {"views": list(baseline.views)}
     inputs |= _of_student(job, network, transfer_set)
-    inputs["jitter"] = name_views(transfer_set.views) if any(baseline.views) else None
+    inputs |= identify_views(job, transfer_set, are_seen=any(baseline.views))
     return Step(job.folder, f"baseline/seed-{baseline.settings.seed}", inputs)
 
 
