@@ -1,9 +1,11 @@
 """Steps are done once for their inputs, said to be skipped or done again, and never lost."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from attar.comparison import Comparison
 from attar.errors import FolderError, JobError
 from attar.files import hold_folder
 from attar.jobs import read_job, run_job
+from attar.targets import TargetWriter
+from attar.targets.manifest import read_manifest
 
 STEPS = ["train teacher-0", "label", "distill seed-0", "baseline seed-0", "compare"]
 SKIPPED = [f"{step}: nothing has changed, skipped" for step in STEPS]
@@ -220,3 +224,57 @@ def test_killed_and_started_again_the_bytes_are_the_same(done, folder):
     earlier = {name for name in done.contents() if name.startswith("earlier/")}
     whole = {name: content for name, content in done.contents().items() if name not in earlier}
     assert folder.contents() == whole
+
+
+def flip(path, at=500):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-8])
+
+
+@pytest.mark.filterwarnings("ignore:.*it will be written again")
+@pytest.mark.parametrize(
+    ("harm", "parts", "is_seen"),
+    [
+        (Path.unlink, (), True),
+        (cut, (), True),
+        (flip, (), False),  # its size is right, and no student is to be trained from it
+        (flip, ("label",), True),
+    ],
+)
+def test_a_lost_or_damaged_shard_is_labeled_again(done, harm, parts, is_seen):
+    shard = done.root / "job/label/targets/shard-00000.arrow"
+    whole, students = shard.read_bytes(), done.contents("distill/**/*.safetensors")
+    harm(shard)
+    skip_unless_repaired(done)
+    told = done.run(*parts)
+    seen = [line for line in told if line.startswith("label again: ") and shard.name in line]
+    assert len(seen) == is_seen
+    assert (shard.read_bytes() == whole) == is_seen
+    assert done.contents("distill/**/*.safetensors") == students
+
+
+@pytest.mark.filterwarnings("ignore:.*it will be written again")
+def test_no_student_learns_from_a_damaged_shard(done):
+    shard = done.root / "job/label/targets/shard-00000.arrow"
+    whole, students = shard.read_bytes(), done.contents("distill/**/*.safetensors")
+    flip(shard)
+    shutil.rmtree(done.root / "job/distill")
+    with pytest.raises(JobError, match=r"00000\.arrow is damaged: .*; run `attar label .*job"):
+        done.run("distill")
+    assert not done.contents("distill/**/*.safetensors")
+    skip_unless_repaired(done)
+    assert any(line.startswith("label again: ") for line in done.run())
+    assert shard.read_bytes() == whole
+    assert done.contents("distill/**/*.safetensors") == students
+
+
+def skip_unless_repaired(done):
+    """Skip where the writer of a finished store does not look for lost shards."""
+    targets = done.root / "job/label/targets"
+    if not TargetWriter(targets, read_manifest(targets)[0]).missing():
+        pytest.skip("needs a writer that looks for lost shards")

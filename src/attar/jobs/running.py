@@ -215,14 +215,15 @@ class JobRun:
     def distill(self) -> None:
         """Train the students, and the baseline."""
         job, transfer_set, store = self.job, self.transfer_set, self.store()
-        if any(not step.is_done() for step in self.student_steps()["distilled"]):
-            store = self.repair(store)
         works = []
         for seed in job.settings.distill.seeds:
             network = make_network(job, "student", seed=seed)
             step = distill_step(job, network, store, transfer_set, seed)
             known = (job, network, store, transfer_set, self.engine.distill)
             works.append(StepWork(step, partial(distill_student, *known)))
+        if any(not work.step.is_done() for work in works) and self.repair(store):
+            self.distill()  # from the repaired store
+            return
         if self.engine.together:
             do_in_turn(works, self.tell)
             works = []
@@ -233,20 +234,23 @@ class JobRun:
             works.append(StepWork(step, partial(train_baseline, job, network, plan)))
         self.engine.do_all(works, self.tell)
 
-    def repair(self, store: SoftTargets) -> SoftTargets:
-        """Read all of the store before students learn from it; label again what is damaged.
+    def repair(self, store: SoftTargets) -> bool:
+        """Read all of the store before students learn from it, and label again what is damaged.
+
+        Returns:
+            Whether anything was.
 
         Raises:
             JobError: If something is damaged, and labeling is none of the parts to be done.
         """
         damage = find_damage(Path(str(store.folder)), read_all=True)
         if damage is None:
-            return store
+            return False
         if "label" not in self.parts:
             command = f"attar label {self.job.path}"
             raise JobError(f"{damage}; run `{command}` to label what is damaged again")
         self.label(read_all=True)
-        return self.store()
+        return True
 
     def compare(self) -> None:
         """Compare the teacher and the students on the test set."""
@@ -329,7 +333,8 @@ def find_damage(folder: Path, *, read_all: bool) -> str | None:
         if read_all:
             store.verify()
     except StoreError as error:
-        return str(error)
+        what, _, advice = str(error).rpartition("; ")
+        return what or advice
     return None
 
 
