@@ -95,8 +95,20 @@ def test_a_wrong_folder_is_told_in_one_line(command, folder, tmp_path):
 def test_help_teaches(command):
     done = command("--help")
     assert done.returncode == 0
-    for expected in ("attar explore [OPTIONS] {FOLDER}", "--serve", "--out", "temperature slider"):
+    for expected in (
+        "attar explore [OPTIONS] {JOB.TOML|FOLDER}",
+        "runs no code",
+        "--serve",
+        "--out",
+        "temperature slider",
+    ):
         assert expected in done.stdout
+
+
+def test_a_port_without_serving_is_refused(command, folder):
+    for port in (0, 8000):
+        assert_one_line(command(folder, "--port", port), f"expected --serve beside --port {port}")
+    assert not (folder / "explorer.html").exists()
 
 
 def test_serving_ends_with_an_interruption_and_writes_nothing(command, folder, monkeypatch):

@@ -143,6 +143,23 @@ def test_what_is_wrong_ends_in_one_line(folder, attar_export, changes, message):
     assert not (folder / "export").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--format", "safetensors", "--calibration", "train.npz"),
+            "expected --format int8 beside",
+        ),
+        (("--data", "mnist", "--classes", "10"), "expected no --classes beside --data mnist"),
+    ],
+)
+def test_an_option_that_is_of_no_use_is_refused(folder, attar_export, options, message):
+    code, out, err = attar_export(*ARGUMENTS, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (folder / "export").exists()
+
+
 @pytest.mark.parametrize("option", [("--tolerance", "0"), ("--format", "tflite")])
 def test_a_wrong_option_ends_in_one_line(folder, attar_export, option):
     code, _, err = attar_export(*ARGUMENTS, *option)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from job_folder import JobFolder
 
+from attar import Comparison
 from attar.cli import main
 from attar.jobs import read_job
 
@@ -100,9 +101,43 @@ def test_another_log_is_refused_before_anything_is_done(attar, tmp_path):
     assert not Path("job").exists()
 
 
+def test_compare_takes_no_latency_with_a_job_file(attar, tmp_path):
+    JobFolder(tmp_path).edit("latency = false\n", "report = false\n")
+    for part in ("train", "label", "distill"):
+        assert attar(part, "job.toml")[0] == 0
+    code, out, err = attar("compare", "job.toml", "--no-latency")
+    assert (code, err) == (0, "")
+    assert "examples/s, 1 thread" not in out
+    found = Comparison.read(Path("job/compare/comparison.json"))
+    assert not any(model.speeds for model in found.models)
+    out = attar("compare", "job.toml", "--no-latency")[1]
+    assert out.startswith("compare: nothing has changed, skipped")
+    JobFolder(tmp_path, new=False).edit("report = false\n", "report = false\nlatency = false\n")
+    out = attar("compare", "job.toml")[1]
+    assert out.startswith("compare: nothing has changed, skipped")
+    out = attar("compare", "job.toml", "--latency")[1]
+    assert out.startswith("compare again: latency false -> true")
+
+
+def test_an_option_that_a_step_cannot_use_is_refused(attar, tmp_path):
+    JobFolder(tmp_path)
+    code, out, err = attar("label", "job.toml", "--log", "tensorboard")
+    assert (code, out) == (2, "")
+    assert err == "attar: error: expected no --log with label, which trains nothing\n"
+    for option in ("--on", "--out"):
+        code, out, err = attar("compare", "job.toml", option, "x")
+        assert (code, out) == (2, "")
+        assert "expected --on and --out with a run's folder alone" in err
+    assert not Path("job").exists()
+
+
 @pytest.mark.parametrize(
     ("command", "text"),
     [
+        *(
+            (name, "runs the Python code")
+            for name in ("run", "plan", "train", "compare", "explore")
+        ),
         ("init", "runs as it is"),
         ("plan", "writes nothing"),
         ("run", "train what must be trained, label, distill, compare"),

@@ -89,6 +89,10 @@ def test_reference_counts_word_errors(model, tmp_path, transcribe):
     assert code == 0
     assert "WER" in out
     assert "in 2 words" in out
+    _, as_json, _ = transcribe(model, path, "--reference", tmp_path / "text", "--json")
+    errors = json.loads(as_json)["errors"]
+    assert errors.pop("reference_words") == 2
+    assert f"{errors['substitutions']} substitutions, {errors['deletions']} deletions" in out
     (tmp_path / "text").write_text("one\n")  # nothing was said
     _, out, _ = transcribe(model, path, "--reference", tmp_path / "text")
     assert "insertions in 0 words" in out
