@@ -26,6 +26,32 @@ def test_several_teachers_are_an_ensemble(folder):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
+        (
+            "4.0",
+            "1e300",
+            '19, distill.temperature: expected a number up to 1e+15, or "auto", got 1e',
+        ),
+        ("4.0", "9" * 400, "19, distill.temperature: expected a number up to 1e+15"),
+        (
+            "epochs = 2\n",
+            f"epochs = {10**400}\n",
+            "11, teacher.train.epochs: expected a number less",
+        ),
+        (
+            "hard_weight = 0.1",
+            "hard_weight = 1e300",
+            "21, distill.hard_weight: expected a number l",
+        ),
+        (
+            "[test_set]",
+            f"classes = {10**9}\n[test_set]",
+            "5, transfer_set.classes: expected a numb",
+        ),
+        (
+            "# a job",
+            r'folder = "a\u0000b"' + "\n# a job",
+            "1, folder: expected a path, got one with a null char",
+        ),
         ("4.0", '"4"', 'distill.temperature: expected a number above 0, or "auto", got "4"; try'),
         ("4.0", "-1", '19, distill.temperature: expected a number above 0, or "auto", got -1; '),
         ("4.0", "nan", '19, distill.temperature: expected a number above 0, or "auto", got nan;'),
@@ -71,6 +97,13 @@ def test_what_is_wrong_is_told_with_its_line(folder, before, after, message):
     assert told.startswith(f"{folder.path}, line ")
     assert message in told
     assert "\n" not in told
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000, f"a = {'9' * 5000}"])
+def test_what_the_parser_cannot_take_is_told_too(folder, text):
+    folder.path.write_text(text)
+    with pytest.raises(JobError, match=r"expected a job file, got .*job\.toml: "):
+        read_job(folder.path)
 
 
 SPARSE = '[soft_targets]\nencoding = "sparse"\nk = 2\n'

@@ -11,6 +11,7 @@ from attar.cli.terminal import showing
 from attar.comparison import compare as compare_models
 from attar.errors import AttarError, FolderError
 from attar.files import make_folder
+from attar.jobs import Part
 from attar.recipes.specialist_models import load_models
 
 _REPORTED = 100  # classes; a report of more has tables that nobody can read
@@ -47,7 +48,8 @@ def compare(
     if not target.is_dir():
         if on or out:
             raise AttarError(f"expected --on and --out with a run's folder alone, {target} is none")
-        run_parts(target, ("compare",), latency=latency)
+        part: Part = "compare"
+        run_parts(target, (part,), latency=latency)
         return
     if on is None:
         raise FolderError(f"expected --on FILE.npz, the glyphs to compare the run in {target} on")

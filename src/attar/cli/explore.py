@@ -59,8 +59,8 @@ def explore(
     examples on which teacher and student disagree (images, features, windows of speech), which
     classes resemble each other, and a board to draw on, which the networks answer in the page.
 
-    To explore a job, give its job file, which runs the Python code that it names. Exploring a folder
-    reads data and runs no code.
+    To explore a job, give its job file, which runs the Python code that it names. Exploring a
+    folder reads data and runs no code.
     """
     if port is not None and not serve:
         raise AttarError(f"expected --serve beside --port {port}, got --port alone")

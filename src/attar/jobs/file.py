@@ -90,11 +90,15 @@ def read_job(path: Path | str) -> Job:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise JobError(_not_toml(path, text, error)) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, deep nesting
+        raise JobError(f"expected a job file, got {path}: {error}") from error
     try:
         job = Job(path, text, validate(content))
     except ValidationError as error:
         raise JobError(_explain(path, text, content, error)) from error
     _check_together(job)
+    if "\0" in str(job.folder):
+        raise job.error("expected a path, got one with a null character", "folder")
     if job.folder.resolve() in (job.root.resolve(), path.resolve()):
         hint = f'try folder = "runs/{path.stem}"'
         raise job.error(f"expected a folder of the job's own, got {job.folder}; {hint}", "folder")
@@ -209,4 +213,5 @@ def _toml(value: object) -> str:
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, dict):
         return "a table"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"

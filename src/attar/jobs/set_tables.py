@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from attar.jobs.table import Table
-from attar.jobs.values import Count, OneOrMore, Seed, Several, Size
+from attar.jobs.values import MOST, Classes, Count, OneOrMore, Seed, Several, Size, Token
 
 
 class SetTable(Table):
@@ -38,10 +38,10 @@ class SetTable(Table):
         "the test set those of the transfer set",
         examples=[["cat", "dog"]],
     )
-    classes: Count | None = Field(
+    classes: Classes | None = Field(
         default=None, description="how many classes, where the data does not tell", examples=[10]
     )
-    padding: int | None = Field(
+    padding: Token | None = Field(
         default=None,
         description="the token id that fills up short lists of token ids",
         examples=[0],
@@ -57,7 +57,7 @@ class SetTable(Table):
 class TransferTable(SetTable):
     """Inputs on which the students see soft targets."""
 
-    jitter: Annotated[int, Field(ge=0)] = Field(
+    jitter: Annotated[int, Field(ge=0, le=MOST)] = Field(
         default=0,
         description="views 1 and above show each image shifted by up to so many pixels; a teacher "
         "that is trained sees another view every epoch",

@@ -8,6 +8,7 @@ from attar.jobs.cluster_table import ClusterTable
 from attar.jobs.set_tables import SetTable, TransferTable
 from attar.jobs.table import Table
 from attar.jobs.values import (
+    MOST,
     Count,
     NotNegative,
     OneOrMore,
@@ -15,6 +16,7 @@ from attar.jobs.values import (
     Seed,
     Several,
     Temperature,
+    Token,
 )
 from attar.losses import Mean
 from attar.teachers import Answers
@@ -68,7 +70,7 @@ class TeacherTable(Table):
         "else logits",
         examples=["probabilities"],
     )
-    padding: int | None = Field(
+    padding: Token | None = Field(
         default=None, description="the token id of padding, for an attention mask", examples=[0]
     )
     train: TrainTable | None = Field(
@@ -91,7 +93,7 @@ class SoftTargetsTable(Table):
     k: Count | None = Field(
         default=None, description="how many logits a sparse one keeps", examples=[32]
     )
-    views: Several[Annotated[int, Field(ge=0)]] = Field(
+    views: Several[Annotated[int, Field(ge=0, le=MOST)]] = Field(
         default=(0,),
         description="numbers of the views to label; 0 is the plain example, others need jitter or "
         "a set with views. The student sees them in turn, an epoch each",

@@ -1,12 +1,14 @@
 """What the values of a job file may be: types with their ranges."""
 
-import math
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
 T = TypeVar("T")
 AUTO: Literal["auto"] = "auto"
+MOST = 10**12  # of what can be counted
+MOST_CLASSES = 10**7  # each of them has a name in memory
+LARGEST = 1e15  # its square and products with losses are float32
 
 
 def _to_tuple(value: object) -> object:
@@ -21,17 +23,22 @@ def _to_temperature(value: object) -> float | Literal["auto"]:
     if value == AUTO:
         return AUTO
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+    if not is_number or not 0 < value <= LARGEST:  # type: ignore[operator]
         told = f'"{value}"' if isinstance(value, str) else str(value).lower()
-        raise ValueError(f'expected a number above 0, or "auto", got {told}; try temperature = 4.0')
+        limit = f"up to {LARGEST:g}" if is_number and value > LARGEST else "above 0"  # type: ignore[operator]
+        raise ValueError(
+            f'expected a number {limit}, or "auto", got {told[:80]}; try temperature = 4.0'
+        )
     return float(value)  # type: ignore[arg-type]
 
 
 Several = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_to_tuple)]
 OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Classes = Annotated[int, Field(ge=1, le=MOST_CLASSES)]
+Token = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 Temperature = Annotated[float | Literal["auto"], PlainValidator(_to_temperature)]
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]
