@@ -106,11 +106,11 @@ def sparse_distillation_loss(
 class _SparseCrossEntropy(torch.autograd.Function):
     """Keeps one `[batch, classes]` matrix; backward writes the gradient over it.
 
-    The matrix is r, the student's softmax within the tail, or q where there is no tail. By eq. 2 the
-    gradient of the k largest is (q - p) / T. That of the tail is r · (q of the tail - p of the tail)
-    / T: its mass shared out as the student does. r and the logarithm of the tail's mass are computed
-    from the tail alone, so they hold however small that mass is. A draw of weight w adds -w/T to its
-    class.
+    The matrix is e, the exponentials of the student's tail, or of all classes where there is no
+    tail. By eq. 2 the gradient of the k largest is (q - p) / T. That of the tail is
+    e / sum e · (q of the tail - p of the tail) / T: its mass shared out as the student does. Both
+    e and the logarithm of the tail's mass are computed from the tail alone, so they hold however
+    small that mass is. A draw of weight w adds -w/T to its class.
     """
 
     @staticmethod
@@ -125,12 +125,13 @@ class _SparseCrossEntropy(torch.autograd.Function):
         """Return -sum of weights · log q, less tail · log of the student's tail, `[batch]`."""
         z = at_least_float32(logits.detach())
         weights = weights.to(z.dtype)
-        r, largest, log_sum = _softmax(z, None if tail is None else indices, temperature)
+        excluded = None if tail is None else indices
+        e, largest, sums = _exponentials(z, excluded, temperature)
         chosen = z.gather(-1, indices)  # [batch, k]
         # Relative to the row's largest logit: far from 0 a float32 has few digits behind the point.
-        shift = torch.maximum(largest, chosen.amax(-1)) if tail is not None else largest  # [batch]
-        log_sum = log_sum + (largest - shift) / temperature
+        shift = largest if tail is None else torch.maximum(largest, chosen.amax(-1))  # [batch]
         scaled = (chosen - shift.unsqueeze(-1)) / temperature
+        log_sum = sums.log() + (largest - shift) / temperature
         log_total = log_sum if tail is None else torch.logaddexp(log_sum, scaled.logsumexp(-1))
         log_q = scaled - log_total.unsqueeze(-1)  # [batch, k]
         loss = -torch.where(weights == 0, 0.0, weights * log_q).sum(-1)
@@ -141,54 +142,54 @@ class _SparseCrossEntropy(torch.autograd.Function):
             weight = row_scale + tail
             values = weight.unsqueeze(-1) * log_q.exp() - weights
             row_scale = weight * log_rest.exp() - tail
-        ctx.save_for_backward(logits, indices, row_scale / temperature, values / temperature)
-        ctx.r = r if ctx.needs_input_grad[0] else None
+        row_scale = row_scale / (sums * temperature)
+        ctx.save_for_backward(logits, indices, row_scale, values / temperature)
+        ctx.e = e if ctx.needs_input_grad[0] else None
         ctx.temperature, ctx.has_tail = temperature, tail is not None
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Write the gradient over r."""
+        """Write the gradient over e."""
         logits, indices, row_scale, values = ctx.saved_tensors
-        gradient, ctx.r = ctx.r, None
+        gradient, ctx.e = ctx.e, None
         if gradient is None:  # backward for the second time
             z = at_least_float32(logits.detach())
-            gradient, *_ = _softmax(z, indices if ctx.has_tail else None, ctx.temperature)
+            gradient, *_ = _exponentials(z, indices if ctx.has_tail else None, ctx.temperature)
         gradient.mul_((loss_gradient * row_scale).unsqueeze(-1))
         gradient.scatter_add_(-1, indices, loss_gradient.unsqueeze(-1) * values)
         return gradient.to(logits.dtype), None, None, None, None
 
 
-def _softmax(
+def _exponentials(
     z: Tensor, excluded: Tensor | None, temperature: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the softmax of z/T over the classes that are not excluded, and its normalizer.
+    """Return exp((z - m)/T) of the classes that are not excluded, m being their largest logit.
 
-    It works on some rows at a time, so that copies of z need little memory. The largest logit's
-    softmax is at least one over the number of classes, and the normalizer its reciprocal.
+    It works on as many rows at a time as fit into a processor's cache.
 
     Args:
         z: Logits `[batch, classes]`.
-        excluded: Classes to leave out, `[batch, k]`; their softmax is 0.
+        excluded: Classes to leave out, `[batch, k]`; their exponential is 0.
         temperature: T.
 
     Returns:
-        Softmax `[batch, classes]`; the largest logit m of these classes, `[batch]`, -inf if they all
-        are; the log-sum-exp of (z - m)/T, `[batch]`.
+        Exponentials `[batch, classes]`; m, `[batch]`; the exponentials' sums, `[batch]`, 1 or more.
     """
-    softmax, largest, log_sum = torch.empty_like(z), z.new_empty(len(z)), z.new_empty(len(z))
+    e, largest, sums = torch.empty_like(z), z.new_empty(len(z)), z.new_empty(len(z))
     rows = max(1, _BLOCK // z.shape[-1])
     for start in range(0, len(z), rows):
         part = slice(start, start + rows)
-        block = z[part].clone()
+        block = e[part].copy_(z[part])
         if excluded is not None:
             block.scatter_(-1, excluded[part], -torch.inf)
-        largest[part], place = block.max(dim=-1)
-        block.sub_(largest[part].unsqueeze(-1).clamp(min=torch.finfo(z.dtype).min)).div_(temperature)
-        torch.softmax(block, dim=-1, out=softmax[part])
-        log_sum[part] = -softmax[part].gather(-1, place.unsqueeze(-1)).squeeze(-1).log()
-    impossible = largest == -torch.inf
-    if impossible.any():  # the student rules out all of these classes
-        softmax[impossible], log_sum[impossible] = 0.0, 0.0
-    return softmax, largest, log_sum
+        torch.amax(block, dim=-1, out=largest[part])
+        block.sub_(largest[part].unsqueeze(-1))
+        if temperature != 1:
+            block.div_(temperature)
+        torch.sum(block.exp_(), dim=-1, out=sums[part])
+    impossible = largest == -torch.inf  # the student rules out all of these classes
+    if impossible.any():
+        e[impossible], sums[impossible] = 0.0, 1.0
+    return e, largest, sums
