@@ -31,13 +31,8 @@ _NO_MATTER = frozenset({"n_jobs", "verbose", "_sklearn_version"})  # of an estim
 _PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, np.dtype)
 _NAMED = (type, BuiltinFunctionType, ModuleType)
 _JOB_MODULE = re.compile(r"^_attar_(.+)_[0-9a-f]{16}\.")  # of a file that was run, with its digest
-_INSTALLED = tuple(
-    Path(path).resolve()
-    for path in (
-        *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        Path(__file__).parents[1],
-    )
-)
+_PATHS = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALLED = tuple(Path(path).resolve() for path in [*_PATHS, str(Path(__file__).parents[1])])
 
 Update = Callable[[Any], None]  # takes bytes
 
