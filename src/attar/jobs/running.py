@@ -1,15 +1,17 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from torch import nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError
+from attar.errors import FolderError, TeacherWarning
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
@@ -39,6 +41,7 @@ from attar.jobs.students import (
 from attar.labeling import make_plan
 from attar.records import read_json, write_json
 from attar.targets import Dense, Encoding, SoftTargets, Sparse
+from attar.targets.quality import find_store_doubt
 from attar.teachers import Teacher
 from attar.teachers.fingerprints import hash_network
 from attar.training import load_weights
@@ -156,13 +159,20 @@ class JobRun:
             plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
         codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
         step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
-        self.once(step, self.write_targets)
+        work = StepWork(step, self.write_targets)
+        if not work.begin(self.tell):
+            work(self.tell)
+            return
+        quality = SoftTargets.open(step.place / TARGETS).teacher_quality
+        doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
+        if doubt is not None:
+            self.tell(f"warning: {doubt}")
 
     def write_targets(self, step: Step, tell: Tell) -> None:
         """Do the step that labels."""
         table = self.job.settings.soft_targets
-        with self.job.blaming("soft_targets", but=FolderError):
-            self.engine.label(
+        with self.job.blaming("soft_targets", but=FolderError), _telling_warnings(tell):
+            targets = self.engine.label(
                 self.teacher,
                 self.transfer_set,
                 step.place / TARGETS,
@@ -170,8 +180,11 @@ class JobRun:
                 views=table.views,
                 batch_size=table.batch_size,
                 workers=table.workers,
+                expected_accuracy=table.expected_accuracy,
                 progress=lambda now: tell(show_labeling(step, now)),
             )
+        quality = targets.teacher_quality
+        tell(f"teacher: {quality or 'not measured, as no example has a hard target'}")
         step.finish(f"{TARGETS}/manifest.json")
 
     def label_step(self, more: dict[str, Any]) -> Step:
@@ -276,6 +289,30 @@ class JobRun:
             for seed in seeds
         ]
         return steps
+
+
+@contextmanager
+def _telling_warnings(tell: Tell) -> Iterator[None]:
+    """Tell warnings about the teacher as lines, as soon as they are given."""
+    with warnings.catch_warnings():  # it brings back what is set here
+        warnings.simplefilter("always", TeacherWarning)
+        show = warnings.showwarning
+
+        def show_or_tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, TeacherWarning):
+                tell(f"warning: {message}")
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_or_tell
+        yield
 
 
 def _claim(job: Job) -> None:
