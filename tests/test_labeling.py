@@ -336,8 +336,8 @@ def test_a_teacher_that_fails_on_every_example_is_not_blamed_on_one(tmp_path):
     data = TransferSet(torch.randn(600, 4), classes=2)
     expected = (
         r"the teacher fails on every example \(first error: RuntimeError: .*1x4 and 5x2.*; 8 t"
-        r"ried, view 0\); does it take inputs .* \['batch', 4\] torch.float32\? if it needs other "
-        r"inputs than the student, compute its logits from those, and give attar.label\(logits, tr"
+        r"ried, view 0\); does it take inputs .* \['batch', 4\] torch.float32\? If it needs other "
+        r"inputs than the student, compute its logits from those, and store them with attar.label"
     )
     with pytest.raises(DataError, match=expected):
         label(nn.Linear(5, 2), data, tmp_path, workers=1)

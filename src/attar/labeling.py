@@ -334,9 +334,9 @@ def _explain_failure(
         return DataError(
             f"the teacher fails on every example (first error: {reason}; {1 + len(others)} tried, "
             f"view {view}); does it take inputs of the shape and type that the transfer set has, "
-            f"{['batch', *inputs.shape[1:]]} {inputs.dtype}? if it needs other inputs than the "
-            "student, compute its logits from those, and give attar.label(logits, transfer_set, "
-            "...) these in its place"
+            f"{['batch', *inputs.shape[1:]]} {inputs.dtype}? If it needs other inputs than the "
+            "student, compute its logits from those, and store them with "
+            "attar.label(logits, transfer_set, ...)"
         )
     return DataError(
         f"the teacher fails on example {found}, view {view}: {reason}; look at it, or leave it out"

@@ -90,6 +90,7 @@ class JobRun:
     parts: frozenset[Part]
     tell: Tell
     engine: Engine = field(default_factory=Engine)
+    doubts: list[str] = field(default_factory=list)  # warnings about the teacher, as they are told
 
     @cached_property
     def transfer_set(self) -> AnySet:
@@ -159,19 +160,17 @@ class JobRun:
             plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
         codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
         step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
-        work = StepWork(step, self.write_targets)
-        if not work.begin(self.tell):
-            work(self.tell)
-            return
-        quality = SoftTargets.open(step.place / TARGETS).teacher_quality
-        doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
-        if doubt is not None:
-            self.tell(f"warning: {doubt}")
+        self.once(step, self.write_targets)
+        if not self.doubts:  # it may have been labeled before
+            quality = SoftTargets.open(step.place / TARGETS).teacher_quality
+            doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
+            if doubt is not None:
+                self.tell(f"warning: {doubt}")
 
     def write_targets(self, step: Step, tell: Tell) -> None:
         """Do the step that labels."""
         table = self.job.settings.soft_targets
-        with self.job.blaming("soft_targets", but=FolderError), _telling_warnings(tell):
+        with self.job.blaming("soft_targets", but=FolderError), self.telling_warnings(tell):
             targets = self.engine.label(
                 self.teacher,
                 self.transfer_set,
@@ -186,6 +185,30 @@ class JobRun:
         quality = targets.teacher_quality
         tell(f"teacher: {quality or 'not measured, as no example has a hard target'}")
         step.finish(f"{TARGETS}/manifest.json")
+
+    @contextmanager
+    def telling_warnings(self, tell: Tell) -> Iterator[None]:
+        """Tell warnings about the teacher as lines, as soon as they are given."""
+        with warnings.catch_warnings():  # it brings back what is set here
+            warnings.simplefilter("always", TeacherWarning)
+            show = warnings.showwarning
+
+            def show_or_tell(
+                message: Warning | str,
+                category: type[Warning],
+                filename: str,
+                lineno: int,
+                file: TextIO | None = None,
+                line: str | None = None,
+            ) -> None:
+                if issubclass(category, TeacherWarning):
+                    self.doubts.append(str(message))
+                    tell(f"warning: {message}")
+                else:
+                    show(message, category, filename, lineno, file, line)
+
+            warnings.showwarning = show_or_tell
+            yield
 
     def label_step(self, more: dict[str, Any]) -> Step:
         """Say what decides the soft targets; without `more`, what is known without the teacher."""
@@ -289,30 +312,6 @@ class JobRun:
             for seed in seeds
         ]
         return steps
-
-
-@contextmanager
-def _telling_warnings(tell: Tell) -> Iterator[None]:
-    """Tell warnings about the teacher as lines, as soon as they are given."""
-    with warnings.catch_warnings():  # it brings back what is set here
-        warnings.simplefilter("always", TeacherWarning)
-        show = warnings.showwarning
-
-        def show_or_tell(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if issubclass(category, TeacherWarning):
-                tell(f"warning: {message}")
-            else:
-                show(message, category, filename, lineno, file, line)
-
-        warnings.showwarning = show_or_tell
-        yield
 
 
 def _claim(job: Job) -> None:
