@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from attar.data import TransferSet
+from attar.data import ExampleSet, TransferSet
 from attar.errors import DataError, ShapeError
 from attar.metrics import is_error, negative_log_likelihood
 from attar.modes import evaluation_mode
@@ -146,7 +146,7 @@ def _summarise(measured: Tensor) -> Evaluation:
     )
 
 
-def check_labeled(test_set: TransferSet) -> None:
+def check_labeled(test_set: ExampleSet) -> None:
     """Raise `DataError` unless every example has a hard target."""
     hard_targets = test_set.hard_targets
     if (hard_targets < 0).any():

@@ -79,9 +79,16 @@ def test_measures_agree_with_scikit_learn():
     top5 = metrics.top_k_accuracy_score(truth, p, k=5, labels=labels)
     assert network.top5_accuracy == pytest.approx(top5)
     assert network.accuracy == pytest.approx(metrics.accuracy_score(truth, p.argmax(1)))
-    confusions = count_confusions(result.hard_targets, network.predictions, classes=8)
+    assert network.balanced_accuracy == pytest.approx(
+        metrics.balanced_accuracy_score(truth, p.argmax(1))
+    )
+    assert result.recalls("model") == pytest.approx(
+        metrics.recall_score(truth, p.argmax(1), average=None)
+    )
+    confusions = count_confusions(result.hard_targets, network.predictions)
     expected = metrics.confusion_matrix(truth, p.argmax(1), labels=labels)
-    assert (confusions[:, :8] == expected).all()
+    assert all(confusions[pair] == count for pair, count in np.ndenumerate(expected))
+    assert confusions.total() == 200
 
 
 @settings(max_examples=15)
@@ -169,15 +176,15 @@ def test_the_examples_that_one_model_alone_gets_right_are_counted_in_full():
     }
     lines = str(compare(models, make_set(truth, classes=2), **QUICK)).splitlines()
     (row,) = (cells for cells in map(str.split, lines) if cells[:3] == ["good", "BETTER", "bad"])
-    assert row[5:7] == ["12,345", "0"]
+    assert row[5:8] == ["12,345", ":", "0"]
 
 
-def test_identical_models_do_not_differ():
+def test_identical_models_are_undecided():
     model = predict([0, 1, 2, 1, 1, 0, 0, 1])
     for models in ({"a": model, "b": model}, {"a": [model] * 3, "b": [model] * 3}):
         result = compare(models, make_set(TRUTH), **QUICK)
         verdict = result.verdict("a", "b")
-        assert (verdict.outcome, verdict.p_value, verdict.difference) == ("no difference", 1, 0)
+        assert (verdict.outcome, verdict.p_value, verdict.difference) == ("undecided", 1, 0)
 
 
 def test_several_seeds_are_judged_by_the_bootstrap_and_pairs_are_corrected():
@@ -259,10 +266,10 @@ def test_classes_without_examples_are_told():
 def test_one_example_proves_nothing():
     models = {"teacher": predict([0]), "hard targets": predict([1]), "model": [predict([0])] * 2}
     result = compare(models, make_set([0]), **QUICK)
-    assert {each.outcome for each in result.verdicts} == {"no difference"}
+    assert {each.outcome for each in result.verdicts} == {"undecided"}
     assert {each.p_value for each in result.verdicts} == {1}
     assert result.model("model").gap_closed.share == 1
-    assert "1 test example can tell very little" in str(result)
+    assert "1 test example can show very little" in str(result)
 
 
 # Class orders

@@ -53,7 +53,7 @@ def make_record(*, examples=200, classes=10, seeds=2, names=NAMES, class_names=N
         models=tuple(models),
         verdicts=(
             make_verdict(names[0], names[1], "better"),
-            make_verdict(names[0], names[2], "no difference"),
+            make_verdict(names[0], names[2], "undecided"),
             make_verdict(names[1], names[2], "worse"),
         ),
         settings={"level": level},
@@ -74,6 +74,7 @@ def make_network(random, hard_targets, classes, wrong, *, teacher=False):
     return NetworkResult(
         errors=int(is_wrong.sum()),
         accuracy=1 - share,
+        balanced_accuracy=1 - share,
         top5_accuracy=0.999 if classes > 5 else None,
         nll=0.1,
         brier=0.05,
@@ -90,7 +91,7 @@ def make_network(random, hard_targets, classes, wrong, *, teacher=False):
 
 
 def make_verdict(model, other, outcome):
-    signs = {"better": (-0.02, -0.01), "no difference": (-0.01, 0.01), "worse": (0.01, 0.02)}
+    signs = {"better": (-0.02, -0.01), "undecided": (-0.01, 0.01), "worse": (0.01, 0.02)}
     low, high = signs[outcome]
     return Verdict(
         model, other, outcome, 0.004, 0.001, "paired bootstrap", (low + high) / 2,
@@ -106,6 +107,7 @@ def without_numbers(record, place):
             network,
             errors=record.examples,
             accuracy=0.0,
+            balanced_accuracy=0.0,
             top5_accuracy=None,
             nll=None,
             brier=None,

@@ -75,7 +75,7 @@ def test_pictures_are_inside_and_a_comparison_follows(tmp_path):
     page = path.read_text("utf-8")
     assert f'src="data:image/png;base64,{base64.b64encode(PNG).decode()}"' in page
     text = words(page)
-    for expected in ("How far they follow the teacher", "NO DIFFERENCE", record.data):
+    for expected in ("How far they follow the teacher", "UNDECIDED", record.data):
         assert expected in text, expected
     identities = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(identities)) == len(identities)
