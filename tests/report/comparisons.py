@@ -90,13 +90,23 @@ def make_network(random, hard_targets, classes, wrong, *, teacher=False):
     )
 
 
-def make_verdict(model, other, outcome):
-    signs = {"better": (-0.02, -0.01), "undecided": (-0.01, 0.01), "worse": (0.01, 0.02)}
-    low, high = signs[outcome]
+def make_verdict(model, other, outcome, **more):
+    small = (-0.01, 0.01)
+    signs = {"better": (-0.02, -0.01), "undecided": small, "worse": (0.01, 0.02)}
+    low, high = signs.get(outcome, small)
     return Verdict(
-        model, other, outcome, 0.004, 0.001, "paired bootstrap", (low + high) / 2,
-        Interval(low, high), 8.0, 2.0,
-    )  # fmt: skip
+        model=model,
+        other=other,
+        outcome=outcome,
+        p_value=0.004,
+        raw_p_value=0.001,
+        test="paired bootstrap",
+        difference=(low + high) / 2,
+        interval=Interval(low, high),
+        only_model_right=8.0,
+        only_other_right=2.0,
+        **more,
+    )
 
 
 def without_numbers(record, place):

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,13 @@ def test_pictures_are_inside_and_a_comparison_follows(tmp_path):
         assert expected in text, expected
     identities = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(identities)) == len(identities)
+
+
+def test_a_teacher_that_is_no_better_comes_before_the_first_note():
+    record = replace(make_record(), teacher="hard targets", baseline="teacher")
+    text = words(make_experiment_report(make_result(), comparison=record))
+    lead = "The teacher is no better than the student without it; distillation cannot help."
+    assert f"report · temperature {lead}" in text
 
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path):

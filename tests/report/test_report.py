@@ -49,6 +49,64 @@ def test_the_sentence_is_told_from_the_students_side(outcome, said):
     assert said in headline(replace(record, verdicts=(verdict,)))
 
 
+def test_a_teacher_that_is_no_better_comes_before_the_sentence_on_the_student():
+    record = make_record(seeds=1)
+    swapped = replace(record, teacher="hard targets", baseline="teacher")
+    lead = "The teacher is no better than the student without it; distillation cannot help. "
+    text = words(make_report(swapped))
+    assert text.startswith(f"attar report · Did it help? {lead}Train the teacher longer")
+    shown = headline(record)
+    undecided = replace(record, verdicts=(make_verdict("teacher", "hard targets", "undecided"),))
+    assert headline(undecided).startswith("The teacher is not shown to be better than the student ")
+    assert "The teacher is" not in shown
+    assert "gap not shown" in words(make_report(undecided))
+    assert "75%" not in words(make_report(undecided)).partition("How to repeat")[0]
+
+
+def test_the_student_of_the_headline_is_called_the_best_of_several():
+    record = make_record(seeds=1)
+    student = record.model("distilled")
+    other = replace(student, name="distilled, T = 8")
+    several = replace(record, models=(*record.models, other))
+    best = re.sub("[\u2068\u2069]", "", headline(several))
+    assert best.startswith("distilled, the best of 2 students on this test set, is not signif")
+    assert "the best of" not in headline(record)
+
+
+def test_equivalence_is_told_with_its_margin():
+    small = {"equivalence_p_value": 0.002, "within_margin": True}
+    record = replace(
+        make_record(seeds=1),
+        margin=0.015,
+        verdicts=(
+            make_verdict("distilled", "teacher", "equivalent", **small),
+            make_verdict("distilled", "hard targets", "better", **small),
+        ),
+    )
+    told = re.sub("[\u2068\u2069]", "", headline(record))
+    assert told.startswith(
+        "distilled is equivalent to its teacher, within 1.5 points of error rate"
+    )
+    assert re.search(r"hard targets \(\d+\), by less than 1.5 points of error rate\.$", told)
+    text = words(make_report(record))
+    assert "smaller than the margin of 1.5 points" in text
+    assert "distilled EQUIVALENT teacher" in text
+    assert "distilled BETTER within the margin hard targets" in text
+    assert "0.004 0.002" in text
+    assert "p, equivalence" not in words(make_report(make_record()))
+
+
+def test_errors_by_class_have_the_recall_beside_them():
+    record = make_record(seeds=1)
+    student = record.model("distilled").networks[0]
+    errors = student.class_errors[3]
+    recall = record.recalls("distilled")[3]
+    assert recall == 1 - errors / 20
+    row = re.search(r" 3 20 (.*?) 4 20 ", words(make_report(record)))[1]
+    assert row.endswith(f"{errors} ({recall:.0%})")
+    assert "balanced accuracy" in words(make_report(record))
+
+
 def test_without_verdicts_or_students_the_sentence_says_what_there_is():
     record = make_record(seeds=1)
     assert "makes" in headline(replace(record, verdicts=()))

@@ -100,6 +100,7 @@ def compare(
 
     Example:
         >>> from torch import nn
+        >>> from attar import TransferSet
         >>> inputs = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
         >>> test_set = TransferSet(inputs, torch.tensor([0, 1, 1]), class_names=["left", "right"])
         >>> models = {"same": nn.Identity(), "swapped": nn.Identity()}

@@ -87,7 +87,7 @@ def equivalence_p_value(
 
     Example:
         >>> round(equivalence_p_value(44, 40, examples=2000, margin=0.01), 4)
-        0.0004
+        0.0434
 
     Source: Tango (1998), "Equivalence test and confidence interval for the difference in
     proportions for the paired-sample design", Statistics in Medicine 17.
