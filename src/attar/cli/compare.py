@@ -54,10 +54,10 @@ def compare(
                 f"{target} is not a folder, and --on and --out need the folder of a run; "
                 "for a job file, leave them out"
             )
-        if margin is not None or not latency:
+        if margin is not None:
             raise AttarError(
-                "--margin and --no-latency need the folder of a run; for a job, set margin or "
-                f"latency in the table [compare] of {target}"
+                f"--margin needs the folder of a run; for a job, set margin in the table [compare] "
+                f"of {target}"
             )
         make_command("compare")(target)
         return

@@ -125,11 +125,11 @@ def compare(
         class_orders=class_orders or {},
         mean=mean,
     )
-    reference = next((each for each in candidates if each.name == teacher), None)
+    held_against = next((each for each in candidates if each.name == teacher), None)
     with reporting(progress) as report:
         answers = ask(
             candidates,
-            reference,
+            held_against,
             test_set,
             report=lambda done: report(ComparingProgress(done, len(test_set))),
         )
@@ -141,7 +141,7 @@ def compare(
     results = tuple(
         _result(
             each,
-            _networks(each, answers, reference, hard_targets, test_set.classes),
+            _networks(each, answers, held_against, hard_targets, test_set.classes),
             speeds.get(each.name, ()),
             measure_gap(wrong, each.name, teacher=teacher, baseline=baseline, rules=rules),
         )
