@@ -15,6 +15,7 @@ import torch
 
 from attar.errors import FolderError, file_error
 from attar.files import sha256, write_atomically
+from attar.precision import auto_precision
 from attar.urls import Place
 
 
@@ -31,6 +32,7 @@ class Machine:
     torch: str
     attar: str
     commit: str | None  # of the checkout that attar was run from, "+changes" if it had some
+    precision: str | None = None  # what `auto` means here; None where it was not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def write_sealed_json(path: Place, content: dict[str, Any]) -> None:
     Raises:
         FolderError: If the file cannot be written; what it held before is then unharmed.
     """
-    write_json(path, content | {"checksum": _checksum(content)})
+    write_json(path, seal(content))
 
 
 def read_sealed_json(path: Place) -> dict[str, Any]:
@@ -143,10 +145,24 @@ def read_sealed_json(path: Place) -> dict[str, Any]:
     Raises:
         FolderError: If the file cannot be read, or does not match its checksum.
     """
-    content = read_json(path)
-    if content.pop("checksum", None) != _checksum(content):
+    return unseal(read_json(path), path)
+
+
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Add a checksum of the content, under the key `checksum`."""
+    return content | {"checksum": _checksum(content)}
+
+
+def unseal(content: dict[str, Any], path: Place) -> dict[str, Any]:
+    """Return content without its checksum.
+
+    Raises:
+        FolderError: If the content, which was read from `path`, does not match it.
+    """
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    if content.get("checksum") != _checksum(rest):
         raise FolderError(f"{path} is damaged: its checksum does not match its content; remove it")
-    return content
+    return rest
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -166,6 +182,7 @@ def this_machine() -> Machine:
         torch=torch.__version__,
         attar=version("attar"),
         commit=_commit(),
+        precision=auto_precision(torch.device("cpu")),
     )
 
 

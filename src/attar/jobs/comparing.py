@@ -40,6 +40,7 @@ def compare_models(
         test_set,
         mean=distill.mean,
         member_weights=distill.member_weights if "teacher" in models else None,
+        margin=job.settings.compare.margin,
         latency=job.settings.compare.latency,
         progress=tell,
     )
