@@ -196,6 +196,11 @@ def _distill(
             meter=meter,
             measurements=1,
             views=views,
+            loss={
+                "function": "attar.distillation.soft_target_loss",
+                "targets": store.fingerprint(),
+                "temperature": config.temperature,
+            },
         )
     )
 

@@ -177,17 +177,23 @@ def _distill(
     def make_network() -> nn.Module:
         return copy.deepcopy(network)
 
-    losses: dict[str, tuple[str, LossFn]] = {
-        "distilled": ("all distilled into one network", soft),
-        "continued": ("the generalist trained on, hard targets", hard_target_loss),
+    numbers = {
+        "function": "attar.distillation.soft_target_loss",
+        "targets": store.fingerprint(),
+        "temperature": config.distilled_temperature,
+        "hard_weight": config.distilled_hard_weight,
+    }
+    losses: dict[str, tuple[str, LossFn, dict[str, Any] | None]] = {
+        "distilled": ("all distilled into one network", soft, numbers),
+        "continued": ("the generalist trained on, hard targets", hard_target_loss, None),
     }
     students = {}
-    for name, (title, loss_fn) in losses.items():
+    for name, (title, loss_fn, loss) in losses.items():
         stage = Stage(name, title, make_network, settings)
         scaled = _Scaled(meter, stage, transfer)
         students[name] = yield from train_stage(
             stage, transfer, loss_fn, folder=folder, test_set=test_set, meter=scaled,
-            measurements=1,
+            measurements=1, loss=loss,
         )  # fmt: skip
     return students
 
