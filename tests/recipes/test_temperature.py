@@ -130,6 +130,17 @@ def test_the_teacher_of_an_earlier_run_is_used(tmp_path, monkeypatch, few_digits
     assert (tmp_path / "run" / logits).read_bytes() == (tmp_path / "mnist" / logits).read_bytes()
 
 
+def test_a_finished_run_of_other_teachers_is_refused(finished, tmp_path):
+    """As one of a release whose `attar reproduce mnist` trains its teachers otherwise."""
+    result = read(finished)
+    settings = result.details["made_of"]["teacher settings"]
+    assert {"teacher_learning_rate", "teacher_max_norm", "jitter", "initial_scale"} <= set(settings)
+    settings["teacher_learning_rate"] = 0.5
+    result.write(tmp_path / "temperature.json")
+    with pytest.raises(FolderError, match=r"teacher_learning_rate 0\.5, now 0\.002; give another"):
+        run(tmp_path)
+
+
 def test_a_damaged_record_is_named(finished, tmp_path):
     for path in finished.iterdir():
         if path.name != "temperature.json":
