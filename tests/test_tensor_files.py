@@ -23,6 +23,13 @@ def test_what_is_written_is_read(path):
     assert found.tensors["b"].tolist() == [3, 4]
 
 
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    for place in range(8):
+        tensors = {"a": torch.arange(3), "b": torch.ones(2)}
+        write_tensors(tmp_path / str(place), tensors, kind="weights", version=1)
+    assert len({(tmp_path / str(place)).read_bytes() for place in range(8)}) == 1
+
+
 def test_no_changed_byte_changes_what_is_read(path):
     before, content = read_tensors(path, kind="weights", version=1), path.read_bytes()
     for place in range(len(content)):
@@ -56,14 +63,3 @@ def test_a_foreign_file_is_read_only_where_it_is_asked_for(tmp_path):
     assert read_tensors(path, kind="weights", version=1, foreign=True).header is None
     with pytest.raises(FolderError, match="no header and checksum"):
         read_tensors(path, kind="weights", version=1)
-
-
-def test_the_same_tensors_give_the_same_bytes(path):
-    """`safetensors` itself writes metadata in another order at each call."""
-    content = path.read_bytes()
-    tensors = read_tensors(path, kind="weights", version=1).tensors
-    for _ in range(20):
-        write_tensors(path, tensors, kind="weights", version=1, note="x")
-        assert path.read_bytes() == content
-    assert int.from_bytes(content[:8], "little") % 8 == 0
-    assert safetensors.torch.load_file(path)["b"].tolist() == [3, 4]

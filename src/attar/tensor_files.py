@@ -94,12 +94,12 @@ def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) 
 
 
 def _sort_metadata(content: bytes) -> bytes:
-    """Put the metadata in order: `safetensors` writes its entries in another one at each call."""
+    """Put the metadata in the order of its keys: `safetensors` writes them in any order."""
     size = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors are aligned to 8 bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 

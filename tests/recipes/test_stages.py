@@ -11,6 +11,7 @@ from attar.cohorts import Cohort
 from attar.data import Jitter, TransferSet
 from attar.errors import AttarError, FolderError
 from attar.models import mlp
+from attar.precision import VARIABLE
 from attar.recipes import early_stopping, stages
 from attar.recipes.early_stopping import train_to_the_best
 from attar.recipes.stages import Stage, WorkMeter, load_network, train_cohort_stage, train_stage
@@ -104,9 +105,9 @@ def test_a_finished_stage_that_was_made_of_anything_else_is_refused(
 
 def test_a_stage_of_another_precision_is_refused(train, monkeypatch):
     """`auto` is another precision on another processor."""
-    monkeypatch.setattr(stages, "cpu_multiplies_bfloat16", lambda: True)
+    monkeypatch.setenv(VARIABLE, "bfloat16")
     train()
-    monkeypatch.setattr(stages, "cpu_multiplies_bfloat16", lambda: False)
+    monkeypatch.setenv(VARIABLE, "float32")
     with pytest.raises(FolderError, match='precision "bfloat16", now "float32"'):
         train()
 

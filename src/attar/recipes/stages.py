@@ -21,7 +21,7 @@ from attar.cohorts import Cohort
 from attar.data import ExampleSet, TransferSet, name_views
 from attar.errors import AttarError, DivergedError, FolderError
 from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
-from attar.precision import cpu_multiplies_bfloat16
+from attar.precision import resolve_precision
 from attar.recipes.folder import read_record
 from attar.recipes.made_of import ADVICE, MadeOf, check_made_of
 from attar.recipes.work import Progress as Progress
@@ -210,7 +210,7 @@ def describe_training(
     return {
         "version": RECORD_VERSION,
         "settings": asdict(stage.settings),
-        "precision": _resolve_precision(stage.settings),
+        "precision": resolve_precision(network, stage.settings.precision),
         "first weights": hash_network(network),
         "data": transfer_set.fingerprint(),
         "maker of views": name_views(transfer_set.views) if shows_views else None,
@@ -223,13 +223,6 @@ def describe_training(
 def name_parts(made_of: MadeOf) -> dict[str, str]:
     """Turn what a stage is made of into the identity of its checkpoint."""
     return {name: json.dumps(value, sort_keys=True) for name, value in made_of.items()}
-
-
-def _resolve_precision(settings: TrainingSettings) -> str:
-    """Say which precision `auto` stands for on this processor."""
-    if settings.precision == "auto":
-        return "bfloat16" if cpu_multiplies_bfloat16() else "float32"
-    return settings.precision
 
 
 def record_path(stage: Stage, folder: Path) -> Path:
