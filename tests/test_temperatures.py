@@ -10,7 +10,7 @@ from labeled import CLASSES, make_network, make_set
 from attar import Sparse, TemperatureSearch, TrainingSettings, TransferSet, distill, label
 from attar.data import Batch, mix_seed
 from attar.distillation import soft_target_loss
-from attar.errors import AttarError, DataError, FolderError
+from attar.errors import AttarError, DataError, FolderError, TeacherWarning
 from attar.losses import MemberWeights
 from attar.metrics import is_error
 from attar.temperatures import TemperatureChoice, choose_temperature, cohort_soft_target_loss
@@ -148,7 +148,8 @@ def test_a_choice_that_does_not_matter_is_called_so(data, store):
 def test_a_choice_that_matters_is_called_so(data, tmp_path):
     """A teacher that is wrong everywhere: the more the hard targets weigh, the better."""
     v = 20.0 * torch.nn.functional.one_hot((data.hard_targets + 1) % CLASSES, CLASSES).float()
-    wrong = label(v, data, tmp_path / "wrong")
+    with pytest.warns(TeacherWarning, match="right on 0.0 % of 240 labeled examples"):
+        wrong = label(v, data, tmp_path / "wrong")
     search = TemperatureSearch(temperatures=(1.0,), hard_weights=(0.01, 4.0), held_out=0.4)
     choice = choose(data, wrong, search=search, epochs=15)
     assert choice.matters
