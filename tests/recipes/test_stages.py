@@ -108,7 +108,8 @@ def test_a_stage_of_another_precision_is_refused(train, monkeypatch):
     monkeypatch.setenv(VARIABLE, "bfloat16")
     train()
     monkeypatch.setenv(VARIABLE, "float32")
-    with pytest.raises(FolderError, match='precision "bfloat16", now "float32"'):
+    message = r'precision "bfloat16", now "float32"; .* or set ATTAR_PRECISION=bfloat16 to keep'
+    with pytest.raises(FolderError, match=message):
         train()
 
 

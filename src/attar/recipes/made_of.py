@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import FolderError
+from attar.precision import VARIABLE
 
 MadeOf = Mapping[str, Any]  # what JSON can hold; whatever decides the content, by its name
 ADVICE = "give another folder with --out, or remove the file to make it again"
@@ -33,9 +34,11 @@ def check_made_of(path: Path, now: MadeOf, then: object) -> None:
     ]
     if changes:
         more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        keep = before.get("precision")
+        hint = "" if keep == after.get("precision") else f", or set {VARIABLE}={keep} to keep that"
         raise FolderError(
             f"{path} was made with other values than this run has: "
-            f"{'; '.join(changes[:_SHOWN])}{more}; {ADVICE}"
+            f"{'; '.join(changes[:_SHOWN])}{more}; {ADVICE}{hint}"
         )
 
 
