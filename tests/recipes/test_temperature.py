@@ -199,7 +199,7 @@ def test_the_published_statements_are_those_of_the_published_values():
     errors, checks = published()
     made = temperature.check_statements(errors)
     assert json.loads(json.dumps([asdict(check) for check in made])) == checks
-    assert [check.outcome for check in made] == ["not decided", "not decided", "supported"]
+    assert [check.outcome for check in made] == ["undecided", "undecided", "supported"]
 
 
 def test_a_pair_is_compared_by_the_paired_t_test_with_holms_correction():
@@ -219,7 +219,7 @@ def test_a_range_is_not_better_because_its_mean_is():
     """The mean of T = 1 and 2 is far above that of 2.5 to 4, though 2 alone is not."""
     means = {1.0: 490, 2.0: 250, 3.0: 247, 4.0: 259, 6.0: 259, 30.0: 496}
     check = check_best_temperatures(errors_at(means, noise=8.0), 30)
-    assert check.outcome == "not decided"
+    assert check.outcome == "undecided"
     assert "T = 4 against 6: +0.0 errors, p = 1" in check.finding
 
 
@@ -227,7 +227,7 @@ def test_best_temperatures_are_supported_only_if_all_pairs_are():
     means = {1.0: 90, 3.0: 60, 8.0: 80, 20.0: 100}
     check = check_best_temperatures(errors_at(means), 30)
     assert check.outcome == "supported"
-    assert "has fewer errors in 3, more in 0, and 0 are not decided" in check.finding
+    assert "has fewer errors in 3, more in 0, and 0 are undecided" in check.finding
     check = check_best_temperatures(errors_at(means | {8.0: 40}), 30)
     assert check.outcome == "contradicted"
     assert "T = 3 against 8: +20.0 errors, p = " in check.finding
@@ -240,7 +240,7 @@ def test_high_temperatures_are_alike_only_if_larger_differences_are_excluded():
     assert "less than 10%, 10.0 errors" in check.finding
     # The same means with much noise: no test rejects that they are equal, none shows it either.
     check = check_high_temperatures(errors_at(means, noise=8.0), 800)
-    assert check.outcome == "not decided"
+    assert check.outcome == "undecided"
     assert not any(pair.is_beyond_chance for pair in check.pairs)
     check = check_high_temperatures(errors_at(means | {30.0: 130}), 800)
     assert check.outcome == "contradicted"

@@ -2,7 +2,7 @@
 
 Each pair of temperatures is compared by a two-sided paired t-test over seeds; the p-values of a
 statement are corrected together by Holm's method. A difference that is not found is no evidence
-that there is none: what the tests leave open is "not decided".
+that there is none: what the tests leave open is "undecided".
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ PAPER = {
     "b": "30 units: temperatures from 2.5 to 4 are significantly better than higher or lower ones",
 }
 
-Outcome = Literal["supported", "not decided", "contradicted", "not tested"]
+Outcome = Literal["supported", "undecided", "contradicted", "not tested"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def check_high_temperatures(errors: Mapping[float, Sequence[float]], units: int)
 
     "Fairly similar" is taken as: mean errors that differ by less than 10 %. The statement is
     supported if the 95 % intervals of all pairs' differences (Bonferroni's, together) lie within
-    that bound, contradicted if one lies outside, and else not decided.
+    that bound, contradicted if one lies outside, and else undecided.
 
     Args:
         errors: Temperature -> errors, one a seed, in the order of the seeds.
@@ -80,7 +80,7 @@ def check_high_temperatures(errors: Mapping[float, Sequence[float]], units: int)
     bound = SIMILAR * fmean(fmean(errors[each]) for each in high)
     intervals = [_interval(errors, pair, count=len(pairs)) for pair in pairs]
     largest = max(abs(end) for interval in intervals for end in interval)
-    outcome: Outcome = "not decided"
+    outcome: Outcome = "undecided"
     if any(low > bound or high < -bound for low, high in intervals):
         outcome = "contradicted"
     elif largest < bound:
@@ -117,15 +117,15 @@ def check_best_temperatures(errors: Mapping[float, Sequence[float]], units: int)
     better = [pair for pair in pairs if pair.is_beyond_chance and pair.difference < 0]
     worse = [pair for pair in pairs if pair.is_beyond_chance and pair.difference > 0]
     open_ones = [pair for pair in pairs if not pair.is_beyond_chance]
-    outcome: Outcome = "not decided"
+    outcome: Outcome = "undecided"
     if worse:
         outcome = "contradicted"
     elif not open_ones:
         outcome = "supported"
     finding = (
         f"of {len(pairs)} pairs of a temperature within 2.5 to 4 and one outside, the one within "
-        f"has fewer errors in {len(better)}, more in {len(worse)}, and {len(open_ones)} are not "
-        f"decided ({_name_test(errors)})"
+        f"has fewer errors in {len(better)}, more in {len(worse)}, and {len(open_ones)} are "
+        f"undecided ({_name_test(errors)})"
     )
     if worse or open_ones:
         shown = worse or sorted(open_ones, key=lambda pair: -pair.p)
