@@ -109,6 +109,7 @@ def test_logits_can_be_used_in_training(network, transfer_set):  # no inference 
 def test_logits_are_float32_whatever_the_products(
     network, transfer_set, chosen, is_rough, monkeypatch
 ):
+    monkeypatch.delenv("ATTAR_PRECISION", raising=False)
     monkeypatch.setattr(precision_module, "cpu_multiplies_bfloat16", lambda: True)
     exact = compute_logits(network.double(), transfer_set_of(transfer_set, torch.float64))
     logits = compute_logits(network.float(), transfer_set, precision=chosen)

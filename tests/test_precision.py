@@ -7,11 +7,19 @@ import torch
 from torch import nn
 
 from attar import precision
-from attar.precision import autocast, cpu_multiplies_bfloat16, keep_freed_memory
+from attar.errors import AttarError
+from attar.precision import (
+    auto_precision,
+    autocast,
+    cpu_multiplies_bfloat16,
+    keep_freed_memory,
+    resolve_precision,
+)
 
 
 @pytest.fixture(params=[False, True], ids=["slow", "quick"])
 def quick_at_bfloat16(request, monkeypatch):
+    monkeypatch.delenv("ATTAR_PRECISION", raising=False)
     monkeypatch.setattr(precision, "cpu_multiplies_bfloat16", lambda: request.param)
     return request.param
 
@@ -24,6 +32,17 @@ def product_type(network, chosen, dtype=torch.float32):
 def test_auto_is_bfloat16_only_where_that_is_quick(quick_at_bfloat16):
     expected = torch.bfloat16 if quick_at_bfloat16 else torch.float32
     assert product_type(nn.Linear(3, 2), "auto") == expected
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_the_environment_variable_says_what_auto_means(quick_at_bfloat16, monkeypatch, wanted):
+    monkeypatch.setenv("ATTAR_PRECISION", wanted)
+    assert product_type(nn.Linear(3, 2), "auto") == getattr(torch, wanted)
+    assert auto_precision(torch.device("cpu")) == wanted
+    assert resolve_precision(nn.Linear(3, 2), "float32") == "float32"
+    monkeypatch.setenv("ATTAR_PRECISION", "float16")
+    with pytest.raises(AttarError, match=r"ATTAR_PRECISION to be auto, .*, got 'float16'; unset"):
+        auto_precision(torch.device("cpu"))
 
 
 def test_a_named_precision_is_what_it_says_on_every_processor(quick_at_bfloat16):

@@ -32,16 +32,21 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def resolve_precision(network: nn.Module, precision: Precision) -> Precision:
-    """Return what a precision means here: `float32` or `bfloat16`.
+    """Return what a precision means for a network: `float32` or `bfloat16`."""
+    first = next(network.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    return auto_precision(device) if precision == "auto" else precision
 
-    `auto` is what the environment variable `ATTAR_PRECISION` says, if it is set; else bfloat16
-    where the network's processor is quick at it, and float32 elsewhere.
+
+def auto_precision(device: torch.device) -> Precision:
+    """Return what `auto` means on a device.
+
+    That is what the environment variable `ATTAR_PRECISION` says, if it is set; else bfloat16 where
+    the device multiplies it quickly, and float32 elsewhere.
 
     Raises:
         AttarError: If the variable says something else.
     """
-    if precision != "auto":
-        return precision
     wanted = os.environ.get(VARIABLE, "auto")
     if wanted == "float32":
         return "float32"
@@ -52,9 +57,8 @@ def resolve_precision(network: nn.Module, precision: Precision) -> Precision:
             f"expected the environment variable {VARIABLE} to be auto, float32 or bfloat16, "
             f"got {wanted!r}; unset it"
         )
-    first = next(network.parameters(), None)
-    on_cpu = first is None or first.device.type == "cpu"
-    return "float32" if on_cpu and not cpu_multiplies_bfloat16() else "bfloat16"
+    is_slow = device.type == "cpu" and not cpu_multiplies_bfloat16()
+    return "float32" if is_slow else "bfloat16"
 
 
 def autocast(network: nn.Module, precision: Precision) -> AbstractContextManager[object]:

@@ -15,6 +15,7 @@ import torch
 
 from attar.errors import FolderError, file_error
 from attar.files import sha256, write_atomically
+from attar.precision import auto_precision
 from attar.urls import Place
 
 
@@ -31,6 +32,7 @@ class Machine:
     torch: str
     attar: str
     commit: str | None  # of the checkout that attar was run from, "+changes" if it had some
+    precision: str | None = None  # what `auto` means here; None where it was not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +192,7 @@ def this_machine() -> Machine:
         torch=torch.__version__,
         attar=version("attar"),
         commit=_commit(),
+        precision=auto_precision(torch.device("cpu")),
     )
 
 

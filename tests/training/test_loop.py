@@ -248,6 +248,7 @@ def test_weights_are_bounded_after_every_step():
 def test_products_are_bfloat16_only_where_that_is_quick_or_asked_for(
     monkeypatch, quick, chosen, expected
 ):
+    monkeypatch.delenv("ATTAR_PRECISION", raising=False)
     monkeypatch.setattr(precision, "cpu_multiplies_bfloat16", lambda: quick)
     network, products, seen = make_network(), [], []
     network.register_forward_hook(lambda module, inputs, logits: products.append(logits.dtype))
@@ -265,6 +266,7 @@ def test_products_are_bfloat16_only_where_that_is_quick_or_asked_for(
 
 @pytest.mark.parametrize("chosen", ["auto", "bfloat16"])
 def test_a_float64_network_stays_float64(monkeypatch, chosen):
+    monkeypatch.delenv("ATTAR_PRECISION", raising=False)
     monkeypatch.setattr(precision, "cpu_multiplies_bfloat16", lambda: True)
     network, seen = make_network(torch.float64), []
 
