@@ -1,6 +1,7 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError
+from attar.errors import FolderError, JobError
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
@@ -38,7 +39,7 @@ from attar.jobs.students import (
 )
 from attar.labeling import make_plan
 from attar.records import read_json, write_json
-from attar.targets import Dense, Encoding, SoftTargets, Sparse
+from attar.targets import Dense, Encoding, Shard, SoftTargets, Sparse, StorePlan, TargetWriter
 from attar.teachers import Teacher
 from attar.teachers.fingerprints import hash_network
 from attar.training import load_weights
@@ -156,7 +157,22 @@ class JobRun:
             plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
         codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
         step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
-        self.once(step, self.write_targets)
+        work, missing = StepWork(step, self.write_targets), self._find_lost(step, plan)
+        if missing:
+            lost = f"{len(missing)} of {plan.shard_count} shards missing or damaged"
+            self.tell(f"{step.title}: {lost}, such as {missing[0]}; only these are labeled again")
+            work(self.tell)
+        else:
+            do_in_turn([work], self.tell)
+
+    def _find_lost(self, step: Step, plan: StorePlan) -> Sequence[Shard]:
+        """Return the shards that the finished step has lost; none if it is not done."""
+        try:
+            step.check_done("attar label")
+        except JobError:
+            return ()
+        with warnings.catch_warnings(action="ignore"):  # `label` warns of the same shards
+            return TargetWriter(step.place / TARGETS, plan).missing()
 
     def write_targets(self, step: Step, tell: Tell) -> None:
         """Do the step that labels."""

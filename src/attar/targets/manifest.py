@@ -1,9 +1,12 @@
 """The manifest: what a store was made from, and what it is made of."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
 from attar.errors import AttarError, FolderError, StoreError
 from attar.files import sha256
@@ -20,7 +23,12 @@ from attar.urls import Place
 FORMAT = "attar soft targets"
 FORMAT_VERSION = 1
 MANIFEST, PLAN = "manifest.json", "plan.json"  # of a finished store, of one in the making
+MOST_SHARDS = 10**6
 _SHARD_BYTES, _SHARD_EXAMPLES, _FEW = 2**25, 2**16, 256
+_ADVICE = "restore a copy, or remove the store and label again"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class StorePlan:
 
     examples: int
     class_names: tuple[str, ...]
-    encoding: Encoding
+    encoding: Annotated[Encoding, PlainValidator(encoding_from_json)]
     data: str
     teacher: str
     members: tuple[str, ...] = ()
@@ -76,6 +84,11 @@ class StorePlan:
             fitting = max(1, _SHARD_BYTES // row_bytes(self.encoding, self.classes))
             eighth = max(_FEW, -(-self.examples // 8))
             object.__setattr__(self, "shard_examples", min(fitting, eighth, _SHARD_EXAMPLES))
+        if self.examples >= 2**63 or self.shard_count > MOST_SHARDS:
+            got = f"{self.shard_count:,} of {self.shard_examples:,} of {self.examples:,} examples"
+            raise AttarError(
+                f"expected at most {MOST_SHARDS:,} shards, got {got}; try larger shard_examples"
+            )
 
     @property
     def classes(self) -> int:
@@ -93,12 +106,14 @@ class StorePlan:
         return -(-self.examples // self.shard_examples)
 
     @property
+    def shard_count(self) -> int:
+        """How many shards there are."""
+        return len(self.views) * self.member_count * self.blocks
+
+    @property
     def shards(self) -> "tuple[Shard, ...]":
         """All shards, in the order of their numbers."""
-        return tuple(
-            self.shard(number)
-            for number in range(len(self.views) * self.member_count * self.blocks)
-        )
+        return tuple(self.shard(number) for number in range(self.shard_count))
 
     def shard(self, number: int) -> "Shard":
         """Say what the shard of a number holds: views outermost, then members, then examples."""
@@ -124,10 +139,14 @@ class Shard:
         """Name of its file."""
         return f"shard-{self.number:05d}.arrow"
 
+    @property
+    def content(self) -> str:
+        """Say what it holds."""
+        return f"view {self.view}, member {self.member}, examples {self.start} to {self.stop - 1}"
+
     def __str__(self) -> str:
         """Name it, and say what it holds."""
-        what = f"view {self.view}, member {self.member}, examples {self.start} to {self.stop - 1}"
-        return f"{self.name} ({what})"
+        return f"{self.name} ({self.content})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +159,12 @@ class Measured:
     tail_error: tuple[float, ...] = ()  # largest error of the tail's probability
     error: tuple[float, ...] = ()  # largest total variation, the tail taken as one class
     lost_nats: tuple[float, ...] = ()  # mean KL(teacher, stored with the tail spread evenly)
+
+    def __post_init__(self) -> None:
+        """Check that there is a value for each temperature."""
+        columns = (self.entropy_nats, self.tail_error, self.error, self.lost_nats)
+        if self.rows < 0 or any(len(column) != len(self.temperatures) for column in columns):
+            raise StoreError("expected rows >= 0 and one value for each temperature")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +180,15 @@ class ShardEntry:
     bytes: int
     sha256: str
     measured: Measured = field(default_factory=lambda: Measured(rows=0))
+
+    def __post_init__(self) -> None:
+        """Check what is not part of the plan; the checksum names a file of the cache."""
+        if not _SHA256.fullmatch(self.sha256):
+            raise StoreError(f"expected a SHA-256 of 64 hex digits, got {self.sha256[:80]!r}")
+        if self.rows != self.stop - self.start:
+            raise StoreError(f"expected {self.stop - self.start} rows, got {self.rows}")
+        if not 0 <= self.bytes < 2**63:
+            raise StoreError(f"expected bytes in 0..2**63 - 1, got {self.bytes}")
 
     @property
     def shard(self) -> Shard:
@@ -193,8 +227,8 @@ def read_entry(folder: Place, shard: Shard) -> ShardEntry | None:
     if not path.exists() or not (folder / shard.name).exists():
         return None
     try:
-        entry = _entry_from_json(_read(path))
-    except (FolderError, KeyError, TypeError):
+        entry = _parse(ShardEntry, path, _read(path))
+    except FolderError:
         return None  # then it is written anew
     whole = (folder / shard.name).stat().st_size == entry.bytes
     return entry if whole and entry.shard == shard else None
@@ -205,12 +239,15 @@ def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
     path = folder / MANIFEST
     content = _read(path)
     plan = _plan_from_json(path, content)
-    try:
-        entries = tuple(_entry_from_json(entry) for entry in content["shards"])
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
-    if tuple(entry.shard for entry in entries) != plan.shards:
-        raise StoreError(f"{path} is damaged: its shards don't cover its examples; label again")
+    shards = content.get("shards")
+    entries = tuple(
+        _parse(ShardEntry, path, each) for each in (shards if isinstance(shards, list) else ())
+    )
+    # Counts are compared first, as a damaged plan may have far too many shards to list.
+    if len(entries) != plan.shard_count or tuple(each.shard for each in entries) != plan.shards:
+        raise StoreError(f"{path} is damaged: its shards don't cover its examples; {_ADVICE}")
+    if len({each.measured.temperatures for each in entries if each.measured.rows}) > 1:
+        raise StoreError(f"{path} is damaged: its shards have different temperatures; {_ADVICE}")
     return plan, entries
 
 
@@ -223,20 +260,26 @@ def _read(path: Place) -> dict[str, Any]:
     try:
         content = read_json(path)
     except FolderError as error:
-        raise StoreError(f"{error}, or take a copy of the store") from error
+        raise StoreError(f"{error}, or restore a copy of it") from error
     if content.get("format") != FORMAT:
         raise StoreError(f"{path} is no part of a soft-target store; expected format {FORMAT!r}")
     if content.get("version") != FORMAT_VERSION:
         found = f"{path} has format {content.get('version')}, this release reads {FORMAT_VERSION}"
         raise StoreError(f"{found}; install a newer attar")
     checksum = content.pop("checksum", None)
-    if checksum != _checksum(content):
-        raise StoreError(f"{path} is damaged: its checksum differs; label again, or take a copy")
+    try:
+        is_whole = checksum == _checksum(content)
+    except (ValueError, RecursionError):  # not what `_write` can have written
+        is_whole = False
+    if not is_whole:
+        raise StoreError(f"{path} is damaged: its checksum differs; {_ADVICE}")
     return content
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return sha256(text.encode())
 
 
@@ -246,22 +289,20 @@ def _plan_to_json(plan: StorePlan) -> dict[str, Any]:
 
 
 def _plan_from_json(path: Place, content: Mapping[str, Any]) -> StorePlan:
-    names = StorePlan.__dataclass_fields__
+    missing = [name for name in StorePlan.__dataclass_fields__ if name not in content]
+    if missing:
+        raise StoreError(f"{path} is damaged: it has no {missing[0]}; {_ADVICE}")
+    return _parse(StorePlan, path, content)
+
+
+def _parse(kind: type[Record], path: Place, content: object) -> Record:
+    """Make a record of JSON; raise `StoreError` unless each field has exactly its type."""
     try:
-        fields = {name: content[name] for name in names}
-        fields["encoding"] = encoding_from_json(fields["encoding"])
-        fields["views"] = tuple(View(**view) for view in fields["views"])
-        for name in ("class_names", "members"):
-            fields[name] = tuple(fields[name])
-        return StorePlan(**fields)
-    except (KeyError, TypeError, AttarError) as error:
-        raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
+        return cast(Record, _ADAPTERS[kind].validate_json(json.dumps(content), strict=True))
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"])) or "content"
+        raise StoreError(f"{path} is damaged: {at}: {first['msg']}; {_ADVICE}") from error
 
 
-def _entry_from_json(content: Mapping[str, Any]) -> ShardEntry:
-    fields = {name: content[name] for name in ShardEntry.__dataclass_fields__}
-    measured: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in fields["measured"].items()
-    }
-    return ShardEntry(**fields | {"measured": Measured(**measured)})
+_ADAPTERS: dict[type, Any] = {kind: TypeAdapter(kind) for kind in (StorePlan, ShardEntry)}

@@ -1,5 +1,6 @@
 """Reading a store: any examples, in any order, straight from the page cache."""
 
+import threading
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
@@ -22,19 +23,26 @@ from attar.targets.manifest import (
     read_manifest,
     read_plan,
 )
-from attar.targets.shards import check_size, map_shard, read_checked
-from attar.urls import Place, as_place, do_each
+from attar.targets.shards import check_size, map_shard, refresh_copy
+from attar.urls import Place, UrlPath, as_place, do_each
 
-MOST_MAPPED = 256  # shards at once: each keeps a file open
+MOST_MAPPED = 2**14  # shards at once: 6 kB each, and Linux allows 65,530 maps in a process
+_LOCKS = 16
 
 
 class SoftTargets:
-    """A finished store, mapped into memory: it takes no more of it than the batches do."""
+    """A finished store, mapped into memory: it takes no more of it than the batches do.
+
+    The bytes of a shard are compared with its checksum when it is needed first, once for each
+    opened store. Several threads may read batches at once.
+    """
 
     def __init__(self, folder: Place, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
         """Hold what `open` has read."""
         self.folder, self.plan, self.entries = folder, plan, entries
         self._columns = lru_cache(maxsize=MOST_MAPPED)(self._map)
+        self._checked: set[int] = set()  # numbers of shards
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._series = {view.number: place for place, view in enumerate(plan.views)}
 
     @classmethod
@@ -46,7 +54,7 @@ class SoftTargets:
 
         Raises:
             StoreError: If it is unfinished, damaged or of a newer format, or a shard is missing or
-                truncated. Whether the shards' bytes are right, `verify` tells.
+                truncated. The shards' bytes are checked by `batch`, or all at once by `verify`.
         """
         folder = as_place(folder)
         if not (folder / MANIFEST).exists():
@@ -81,7 +89,7 @@ class SoftTargets:
 
         Raises:
             DataError: If an index, the view or the member is not in the store.
-            StoreError: If a shard cannot be read.
+            StoreError: If a shard is missing or damaged.
         """
         rows = self._check_indices(indices)
         if view not in self._series:
@@ -127,19 +135,31 @@ class SoftTargets:
             )
 
     def verify(self) -> None:
-        """Compare every shard with its checksum.
+        """Compare every shard with its checksum, whether or not it has been read before.
+
+        Of a store at a URL, this checks the files there and this machine's copies, which `batch`
+        reads; a copy that is damaged or missing is replaced.
 
         Raises:
             StoreError: If one differs; it names the shard and what to do.
         """
+        self._columns.cache_clear()  # maps of copies that are replaced
+        self._checked.clear()
         for entry in self.entries:
-            read_checked(self.folder / entry.shard.name, entry)
+            path = self.folder / entry.shard.name
+            if isinstance(path, UrlPath):
+                refresh_copy(path, entry)
             self._map(entry.number)
 
     def _map(self, number: int) -> Columns:
         entry = self.entries[number]
         path = self.folder / entry.shard.name
-        return map_shard(path, entry, self.plan.encoding, self.classes)
+        # A thread that wants a shard waits while another checks it.
+        with self._locks[number % _LOCKS]:
+            is_new = number not in self._checked
+            columns = map_shard(path, entry, self.plan.encoding, self.classes, check=is_new)
+            self._checked.add(number)
+        return columns
 
     def _gather(self, series: int, rows: NDArray[np.int64]) -> Columns:
         """Copy rows out of the shards of one view and member."""
