@@ -146,4 +146,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         counts = flips(int(sys.argv[1]), Path(scratch))
     for (part, pattern, outcome), count in sorted(counts.items()):
-        print(f"{count:6} {part}/{pattern}: {outcome}")
+        sys.stdout.write(f"{count:6} {part}/{pattern}: {outcome}\n")

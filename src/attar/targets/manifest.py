@@ -84,10 +84,13 @@ class StorePlan:
             fitting = max(1, _SHARD_BYTES // row_bytes(self.encoding, self.classes))
             eighth = max(_FEW, -(-self.examples // 8))
             object.__setattr__(self, "shard_examples", min(fitting, eighth, _SHARD_EXAMPLES))
-        if self.examples >= 2**63 or self.shard_count > MOST_SHARDS:
-            got = f"{self.shard_count:,} of {self.shard_examples:,} of {self.examples:,} examples"
+        if max(self.examples, self.shard_examples) >= 2**63:
+            got = f"{self.examples} and {self.shard_examples}"
+            raise AttarError(f"expected examples and shard_examples below 2**63, got {got}")
+        if self.shard_count > MOST_SHARDS:
             raise AttarError(
-                f"expected at most {MOST_SHARDS:,} shards, got {got}; try larger shard_examples"
+                f"expected at most {MOST_SHARDS:,} shards, got {self.shard_count:,} of "
+                f"{self.shard_examples:,} examples; try larger shard_examples"
             )
 
     @property
