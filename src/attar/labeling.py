@@ -61,7 +61,8 @@ def label(
     """Run a teacher over every example of a transfer set, and keep its logits in a folder.
 
     What the folder holds already is not labeled again: a run that was killed goes on with the
-    shards that are missing. Each worker computes a shard of its own, with products on one thread,
+    shards that are missing. Shards are compared with their checksums first; damaged ones, and lost
+    ones of a finished store, are labeled again, with a warning. Each worker computes a shard of its own, with products on one thread,
     so the bytes do not depend on how many there are, and goes on to the next while that is written.
     An error of one stops the others at their next batch; the finished shards stay.
 
@@ -94,7 +95,8 @@ def label(
         DataError: If the teacher fails on an example, or a logit is not finite; it names the
             example. If views are asked for that the set or the teacher cannot give.
         ShapeError: If the teacher's classes are not the transfer set's.
-        StoreError: If the folder holds another store.
+        StoreError: If the folder holds another store, or a lost shard of a finished store comes out
+            differently.
         FolderError: If it cannot be written, or the disk is full.
     """
     check_positive(batch_size=float(batch_size))

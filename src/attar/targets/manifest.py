@@ -1,6 +1,7 @@
 """The manifest: what a store was made from, and what it is made of."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ from attar.targets.encoding import (
     encoding_to_json,
     row_bytes,
 )
-from attar.urls import Place
+from attar.urls import Place, do_each
 
 FORMAT = "attar soft targets"
 FORMAT_VERSION = 1
@@ -164,10 +165,14 @@ class Measured:
     lost_nats: tuple[float, ...] = ()  # mean KL(teacher, stored with the tail spread evenly)
 
     def __post_init__(self) -> None:
-        """Check that there is a value for each temperature."""
+        """Check that there is a finite value for each temperature."""
         columns = (self.entropy_nats, self.tail_error, self.error, self.lost_nats)
         if self.rows < 0 or any(len(column) != len(self.temperatures) for column in columns):
             raise StoreError("expected rows >= 0 and one value for each temperature")
+        if not all(
+            math.isfinite(value) for column in (self.temperatures, *columns) for value in column
+        ):
+            raise StoreError("expected finite values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +193,9 @@ class ShardEntry:
         """Check what is not part of the plan; the checksum names a file of the cache."""
         if not _SHA256.fullmatch(self.sha256):
             raise StoreError(f"expected a SHA-256 of 64 hex digits, got {self.sha256[:80]!r}")
-        if self.rows != self.stop - self.start:
-            raise StoreError(f"expected {self.stop - self.start} rows, got {self.rows}")
+        if not self.measured.rows <= self.rows == self.stop - self.start:
+            got = f"{self.rows}, {self.measured.rows} of them measured"
+            raise StoreError(f"expected {self.stop - self.start} rows, got {got}")
         if not 0 <= self.bytes < 2**63:
             raise StoreError(f"expected bytes in 0..2**63 - 1, got {self.bytes}")
 
@@ -224,17 +230,25 @@ def read_plan(folder: Place) -> StorePlan:
     return _plan_from_json(folder / PLAN, _read(folder / PLAN))
 
 
-def read_entry(folder: Place, shard: Shard) -> ShardEntry | None:
-    """Read the entry of a shard; None if it isn't finished, or not for sure."""
-    path = entry_path(folder, shard)
-    if not path.exists() or not (folder / shard.name).exists():
-        return None
-    try:
-        entry = _parse(ShardEntry, path, _read(path))
-    except FolderError:
-        return None  # then it is written anew
-    whole = (folder / shard.name).stat().st_size == entry.bytes
-    return entry if whole and entry.shard == shard else None
+def read_entries(folder: Place, plan: StorePlan) -> list[ShardEntry | None]:
+    """Read the entries of all shards; None for one that isn't finished, or not for sure.
+
+    Shards are compared with their sizes alone.
+    """
+    names = {each.name for each in folder.iterdir()}
+
+    def read(shard: Shard) -> ShardEntry | None:
+        path = entry_path(folder, shard)
+        if not {path.name, shard.name} <= names:
+            return None
+        try:
+            entry = _parse(ShardEntry, path, _read(path))
+        except FolderError:
+            return None  # then it is written anew
+        whole = (folder / shard.name).stat().st_size == entry.bytes
+        return entry if whole and entry.shard == shard else None
+
+    return do_each(folder, read, plan.shards)
 
 
 def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
@@ -249,8 +263,6 @@ def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
     # Counts are compared first, as a damaged plan may have far too many shards to list.
     if len(entries) != plan.shard_count or tuple(each.shard for each in entries) != plan.shards:
         raise StoreError(f"{path} is damaged: its shards don't cover its examples; {_ADVICE}")
-    if len({each.measured.temperatures for each in entries if each.measured.rows}) > 1:
-        raise StoreError(f"{path} is damaged: its shards have different temperatures; {_ADVICE}")
     return plan, entries
 
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from attar.targets.manifest import (
     PLAN,
     ShardEntry,
     StorePlan,
-    read_entry,
+    read_entries,
     read_manifest,
     read_plan,
 )
@@ -201,9 +201,9 @@ def _why_not_finished(folder: Place) -> str:
     if not (folder / PLAN).exists():
         return f"{folder} is no soft-target store: it has no {MANIFEST}; is the path right?"
     plan = read_plan(folder)
-    entries = do_each(folder, partial(read_entry, folder), plan.shards)
-    missing = [shard for shard, entry in zip(plan.shards, entries, strict=True) if entry is None]
+    entries = zip(plan.shards, read_entries(folder, plan), strict=True)
+    missing = [shard for shard, entry in entries if entry is None]
     if not missing:
         return f"{folder} is unfinished: all shards are there, but no {MANIFEST}; label again"
-    count = f"{len(missing)} of {len(plan.shards)} shards are missing"
+    count = f"{len(missing)} of {plan.shard_count} shards are missing"
     return f"{folder} is unfinished: {count}, such as {missing[0]}; label again to go on"

@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from attar.targets.manifest import (
     ShardEntry,
     StorePlan,
     entry_path,
-    read_entry,
+    read_entries,
     read_manifest,
     read_plan,
     write_entry,
@@ -119,7 +118,7 @@ class TargetWriter:
         Raises:
             StoreError: If the manifest is damaged.
         """
-        entries = self._finished() or self._read_entries()
+        entries = self._finished() or read_entries(self.folder, self.plan)
         written = [entry for entry in entries if entry is not None]
         threads = os.cpu_count() or 1
         faults = do_each(self.folder, self._find_fault, written, threads=threads)
@@ -187,7 +186,7 @@ class TargetWriter:
             StoreError: If a shard is still missing.
         """
         finished = self._finished()
-        entries = finished or self._read_entries()
+        entries = finished or read_entries(self.folder, self.plan)
         lost = [s for s, entry in zip(self.plan.shards, entries, strict=True) if entry is None]
         lost = lost or list(self.missing() if self._faulty else ())
         if lost:
@@ -212,16 +211,13 @@ class TargetWriter:
             self._manifest = entries
         return self._manifest
 
-    def _read_entries(self) -> list[ShardEntry | None]:
-        return do_each(self.folder, partial(read_entry, self.folder), self.plan.shards)
-
     def _find_fault(self, entry: ShardEntry) -> str | None:
         path = self.folder / entry.shard.name
         return find_fault(path, entry, check=entry.number not in self._whole)
 
     def _take_over(self, found: StorePlan) -> None:
         """Go on with a store in the making; one of another plan gives way if it holds nothing."""
-        if any(do_each(self.folder, partial(read_entry, self.folder), found.shards)):
+        if any(read_entries(self.folder, found)):
             check_same_plan(self.folder, found, self.plan)
         elif found != self.plan:
             for half in self.folder.glob("shard-*"):  # without an entry, or with a damaged one
