@@ -126,7 +126,9 @@ class TargetWriter:
             if fault is None:
                 self._whole.add(entry.number)
                 self._faulty.discard(entry.number)
-            elif entry.number not in self._faulty:
+                continue
+            self._whole.discard(entry.number)
+            if entry.number not in self._faulty:
                 self._faulty.add(entry.number)
                 what = f"{self.folder / entry.shard.name} {fault} ({entry.shard.content})"
                 warnings.warn(f"{what}; it will be written again", stacklevel=2)
