@@ -77,6 +77,17 @@ def test_a_job_is_planned_and_run(attar, tmp_path):
     assert out == "train teacher-0: nothing has changed, skipped\nresults are in job\n"
 
 
+def test_a_wrong_teacher_is_a_line_of_plan_and_of_run(attar, tmp_path):
+    JobFolder(tmp_path).spoil_teacher()
+    warning = "warning: the teacher is right on 33.3 % of 120 labeled examples, not significantly"
+    quality = "teacher: right on 33.3 % of 120 labeled examples (most frequent class 33.3 %), NLL 1"
+    for command in ("plan", "label"):
+        code, out, err = attar(command, "job.toml")
+        assert (code, err) == (0, "")
+        assert out.count(f"\n{warning}") == 1
+        assert f"\n{quality}" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -13,7 +13,7 @@ import torch
 from labeled import CLASSES, contents, make_jittered, make_network, make_set
 
 from attar import Sparse, label
-from attar.errors import AttarError, DataError, FolderError, StoreError
+from attar.errors import AttarError, DataError, FolderError, StoreError, TeacherWarning
 from attar.teachers import as_teacher
 from cluster.clusters import RAY, patiently
 
@@ -92,8 +92,17 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
     assert (told[0].rows, told[-1].rows, told[-1].total_rows) == (0, 88, 88)
     store.verify()
     again = []  # nothing is left to do
-    cluster.label(teachers, make_jittered(), tmp_path / "ray", progress=again.append, **options)
+    with pytest.warns(TeacherWarning, match="expected 50 examples with a hard target"):
+        cluster.label(
+            teachers,
+            make_jittered(),
+            tmp_path / "ray",
+            progress=again.append,
+            expected_accuracy=0.9,
+            **options,
+        )
     assert [each.rows for each in again] == [88]
+    assert store.teacher_quality.labeled == 22
     assert all(module.training for each in teachers for module in each.modules())
 
 

@@ -1,6 +1,7 @@
 """Steps are done once for their inputs, said to be skipped or done again, and never lost."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,41 @@ def test_a_second_run_skips_every_step(done):
     before = done.contents("**/*.*")
     assert done.run()[: len(STEPS)] == SKIPPED
     assert done.contents("**/*.*") == before
+
+
+def test_labeling_tells_how_often_the_teacher_is_right(folder):
+    told = folder.run("train", "label")
+    (line,) = [line for line in told if line.startswith("teacher: ")]
+    assert re.fullmatch(
+        r"teacher: right on [\d.]+ % of 40 labeled examples \(most frequent class 35.0 %\), NLL .*",
+        line,
+    )
+    assert not any("warning" in line for line in told)
+
+
+@pytest.mark.parametrize("expected", ["", "[soft_targets]\nexpected_accuracy = 0.9\n"])
+def test_a_wrong_teacher_is_told_by_label_and_told_again_when_it_is_skipped(folder, expected):
+    folder.spoil_teacher()
+    folder.edit("[student]", f"{expected}[student]")
+    told = folder.run("label")
+    begin = "warning: the teacher is right on 33.3 % of 120 labeled examples, not significantly mor"
+    assert [line[: len(begin)] for line in told].count(begin) == 1
+    assert "teacher: right on 33.3 % of 120 labeled examples (most frequent class 33.3 %)" in (
+        line.partition(", NLL")[0] for line in told
+    )
+    again, warning = folder.run("label")
+    assert again == "label: nothing has changed, skipped"
+    assert warning.startswith(begin)
+
+
+def test_an_expected_accuracy_does_not_label_again(done):
+    done.edit("[baseline]", "[soft_targets]\nexpected_accuracy = 0.9\n[baseline]")
+    told = done.run("label")
+    assert told[0] == "label: nothing has changed, skipped"
+    assert (
+        "warning: expected 50 examples with a hard target, or more, to check expected_acc"
+        in (told[1][:85])
+    )
 
 
 def test_the_same_job_gives_the_same_bytes_elsewhere(done, folder):
@@ -139,9 +175,9 @@ def test_a_lost_or_damaged_shard_is_labeled_again_and_no_student_learns_from_it(
     fault = "is missing" if lost else "is damaged: expected SHA-256"
     with pytest.raises(FolderError, match=rf"shard-00000\.arrow {fault}.*label again"):
         done.run("distill")
-    with pytest.warns(UserWarning, match=fault):
-        told = done.run()
-    assert told[1].startswith("label: 1 of 1 shards missing or damaged, such as shard-00000.arrow")
+    told = done.run()
+    assert told[1] == "label: 1 of 1 shards are missing or damaged; only these are labeled again"
+    assert re.search(rf"^warning: .*shard-00000\.arrow {fault}.* will be written again", told[2])
     assert done.contents() == before
 
 

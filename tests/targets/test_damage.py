@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.errors import AttarError, StoreError
+from attar.errors import AttarError, StoreError, StoreWarning
 from attar.targets import SoftTargets, Sparse, TargetWriter, inspect
 from attar.targets import shards as shards_module
 from attar.targets import store as store_module
@@ -115,7 +115,7 @@ def test_a_finished_store_that_lost_shards_is_filled_again(tmp_path):
     (tmp_path / "shard-00000.arrow").unlink()
     flip(tmp_path / "shard-00002.arrow")
     (tmp_path / "shard-00005.arrow").write_bytes(b"")
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(StoreWarning) as told:
         writer = TargetWriter(tmp_path, plan)
         assert [shard.number for shard in writer.missing()] == [0, 2, 5]
         assert [shard.number for shard in writer.missing()] == [0, 2, 5]
@@ -126,7 +126,7 @@ def test_a_finished_store_that_lost_shards_is_filled_again(tmp_path):
         assert text.endswith("it will be written again")
     with pytest.raises(StoreError, match=r"still lacks 3 of 6 shards, such as shard-00000\.arrow"):
         writer.finish()
-    with pytest.warns(UserWarning, match="will be written again"):
+    with pytest.warns(StoreWarning, match="will be written again"):
         again = fill(tmp_path, plan).finish()
     assert contents(tmp_path) == before
     again.verify()
@@ -155,7 +155,7 @@ def test_a_damaged_shard_of_an_unfinished_store_is_not_taken_over(tmp_path):
     fill(tmp_path / "begun", plan, shards={0, 1})
     flip(tmp_path / "begun" / SHARD)
     writer = TargetWriter(tmp_path / "begun", plan)
-    with pytest.warns(UserWarning, match=r"shard-00001\.arrow is damaged"):
+    with pytest.warns(StoreWarning, match=r"shard-00001\.arrow is damaged"):
         assert [shard.number for shard in writer.missing()] == [1, 2]
     writer.write(plan.shard(2), [teacher_logits(plan)[0, 0, 8:10]])
     with pytest.raises(StoreError, match=r"still lacks 1 of 3 shards, such as shard-00001\.arrow"):
@@ -239,6 +239,10 @@ def put(value, *place):
     return change
 
 
+def answers(**changes):
+    return {"labeled": 2, "right": 1, "nll_sum": 1.5, "class_counts": [[3, 2]]} | changes
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -259,7 +263,14 @@ def put(value, *place):
         (put(0.0, "shards", 0, "number"), "number: Input should be a valid integer"),
         (put([], "shards", 0, "measured"), "measured: Input should be an object"),
         (put([1.0], "shards", 0, "measured", "error"), "one value for each temperature"),
-        (put(3, "shards", 0, "rows"), "expected 4 rows, got 3, 1 of them measured"),
+        (put(answers(right=3), "shards", 0, "answers"), "possible counts of right answers"),
+        (put(answers(class_counts=[]), "shards", 0, "answers"), "possible counts of right answers"),
+        (
+            put(answers(labeled=9), "shards", 0, "answers"),
+            "expected 4 rows, got 4, 1 of .* 9 labeled",
+        ),
+        (put(answers(class_counts=[[0]]), "shards", 0, "answers"), "answers.class_counts"),
+        (put(3, "shards", 0, "rows"), "expected 4 rows, got 3, 1 of them measured and 0 labeled"),
         (put(10**400, "shards", 0, "measured", "rows"), "expected 4 rows, got 4, 1000"),
         (put(-1, "shards", 0, "bytes"), "expected bytes in"),
         (put("../../../private", "shards", 0, "sha256"), "64 hex digits, got '../../../private'"),
@@ -289,6 +300,7 @@ def test_any_value_of_another_kind_in_a_manifest_is_an_error_of_attar(
     shape_hints_off, tmp_path, wrong
 ):
     store = fill(tmp_path, make_plan(shard_examples=10)).finish()
+    seal(store.folder / "manifest.json", put(answers(), "shards", 0, "answers"))
     path = store.folder / "manifest.json"
     before, right = path.read_bytes(), store.batch(torch.arange(10)).logits
     places = [place for place in leaves(json.loads(before)) if place[0] != "checksum"]
@@ -299,7 +311,7 @@ def test_any_value_of_another_kind_in_a_manifest_is_an_error_of_attar(
             opened = SoftTargets.open(store.folder)
             found = opened.batch(torch.arange(10), opened.plan.views[0].number).logits
             assert torch.equal(found, right), place
-            inspect(opened)
+            str(inspect(opened))
         except AttarError:
             pass
         except Exception as error:

@@ -11,7 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from labeled import contents, make_network, make_set
 
 from attar import Sparse, distill, label
-from attar.errors import FolderError, StoreError
+from attar.errors import FolderError, StoreError, StoreWarning
 from attar.targets import SoftTargets
 from attar.urls import UrlPath, as_place
 
@@ -202,7 +202,7 @@ def test_a_shard_that_is_lost_at_a_url_is_labeled_again(url):
     ):
         SoftTargets.open(url).batch(torch.tensor([13]))
     shard.unlink()
-    with pytest.warns(UserWarning, match=r"url/shard-00003.arrow is missing"):
+    with pytest.warns(StoreWarning, match=r"url/shard-00003.arrow is missing"):
         label(make_network(), make_set(), url, **OPTIONS).verify()
     assert contents(UrlPath(url)) == before
 

@@ -9,6 +9,7 @@ from attar.jobs.set_tables import SetTable, TransferTable
 from attar.jobs.table import Table
 from attar.jobs.values import (
     Count,
+    Fraction,
     NotNegative,
     OneOrMore,
     Positive,
@@ -102,6 +103,12 @@ class SoftTargetsTable(Table):
     )
     workers: Count | None = Field(
         default=None, description="threads that label; by default one for each core", examples=[1]
+    )
+    expected_accuracy: Fraction | None = Field(
+        default=None,
+        description="accuracy that the teacher is known to have; a warning is given if it is "
+        "clearly lower on the labeled examples of the transfer set",
+        examples=[0.8],
     )
 
     @model_validator(mode="after")

@@ -176,6 +176,27 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerCounts:
+    """How often the teacher was right on the examples of a shard that have a hard target."""
+
+    labeled: int
+    right: int
+    nll_sum: float  # of -log p of the true class at temperature 1, in nats
+    class_counts: tuple[tuple[int, int], ...]  # (class, labeled examples), most frequent first
+
+    def __post_init__(self) -> None:
+        """Check that the counts are possible."""
+        counts = [count for _, count in self.class_counts]
+        if (
+            not 0 <= self.right <= self.labeled
+            or not bool(self.labeled) <= sum(counts) <= self.labeled
+            or min((*counts, *(number + 1 for number, _ in self.class_counts)), default=1) < 1
+            or not math.isfinite(self.nll_sum)
+        ):
+            raise StoreError(f"expected possible counts of right answers, got {self}"[:200])
+
+
+@dataclass(frozen=True, slots=True)
 class ShardEntry:
     """A shard that has been written."""
 
@@ -188,13 +209,17 @@ class ShardEntry:
     bytes: int
     sha256: str
     measured: Measured = field(default_factory=lambda: Measured(rows=0))
+    # None if its view is not the one that is counted, or the shard is from an earlier release.
+    # Left out of comparisons, so that `merge` takes shards of both releases for the same.
+    answers: AnswerCounts | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Check what is not part of the plan; the checksum names a file of the cache."""
         if not _SHA256.fullmatch(self.sha256):
             raise StoreError(f"expected a SHA-256 of 64 hex digits, got {self.sha256[:80]!r}")
-        if not self.measured.rows <= self.rows == self.stop - self.start:
-            got = f"{self.rows}, {self.measured.rows} of them measured"
+        labeled = 0 if self.answers is None else self.answers.labeled
+        if not max(self.measured.rows, labeled) <= self.rows == self.stop - self.start:
+            got = f"{self.rows}, {self.measured.rows} of them measured and {labeled} labeled"
             raise StoreError(f"expected {self.stop - self.start} rows, got {got}")
         if not 0 <= self.bytes < 2**63:
             raise StoreError(f"expected bytes in 0..2**63 - 1, got {self.bytes}")
@@ -318,6 +343,19 @@ def _parse(kind: type[Record], path: Place, content: object) -> Record:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"])) or "content"
         raise StoreError(f"{path} is damaged: {at}: {first['msg']}; {_ADVICE}") from error
+
+
+def answers_to_json(counts: AnswerCounts | None) -> dict[str, Any] | None:
+    """Make the counts of a shard what JSON can hold."""
+    return None if counts is None else asdict(counts)
+
+
+def answers_from_json(content: Mapping[str, Any] | None) -> AnswerCounts | None:
+    """Read the counts of a shard."""
+    if content is None:
+        return None
+    pairs = tuple((label, count) for label, count in content["class_counts"])
+    return AnswerCounts(**{**content, "class_counts": pairs})
 
 
 _ADAPTERS: dict[type, Any] = {kind: TypeAdapter(kind) for kind in (StorePlan, ShardEntry)}

@@ -23,6 +23,7 @@ from attar.targets.manifest import (
     read_manifest,
     read_plan,
 )
+from attar.targets.quality import TeacherQuality, pool_answers
 from attar.targets.shards import check_size, map_shard, refresh_copy
 from attar.urls import Place, UrlPath, as_place, do_each
 
@@ -75,6 +76,14 @@ class SoftTargets:
     def classes(self) -> int:
         """How many classes there are."""
         return self.plan.classes
+
+    @property
+    def teacher_quality(self) -> TeacherQuality | None:
+        """How often the teacher was right while it labeled, in view 0 or else the first view.
+
+        None if no example has a hard target, or if an earlier release of attar made the store.
+        """
+        return pool_answers(self.plan, self.entries)
 
     def batch(
         self, indices: Int64[Tensor, " batch"], view: int = 0, member: int | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.errors import DataError, ShapeError, StoreError
+from attar.errors import DataError, ShapeError, StoreError, StoreWarning
 from attar.files import PARTIAL, make_folder, sha256, write_atomically
 from attar.targets.encoding import Columns, encode, layout
 from attar.targets.manifest import (
@@ -113,7 +113,10 @@ class TargetWriter:
         """Return the shards that have to be written: those that are not there, or damaged.
 
         Each shard that is there is compared with its checksum, once by each writer; at a URL, only
-        with its size. A damaged shard, or a lost one of a finished store, is warned about.
+        with its size.
+
+        Warns:
+            StoreWarning: About each damaged shard, and each lost one of a finished store.
 
         Raises:
             StoreError: If the manifest is damaged.
@@ -131,7 +134,7 @@ class TargetWriter:
             if entry.number not in self._faulty:
                 self._faulty.add(entry.number)
                 what = f"{self.folder / entry.shard.name} {fault} ({entry.shard.content})"
-                warnings.warn(f"{what}; it will be written again", stacklevel=2)
+                warnings.warn(f"{what}; it will be written again", StoreWarning, stacklevel=2)
         there = {entry.number for entry in written} - self._faulty
         return tuple(shard for shard in self.plan.shards if shard.number not in there)
 
@@ -263,9 +266,14 @@ class TargetWriter:
         if not logits.sum().isfinite() and not logits.isfinite().all():
             row = int((~logits.isfinite()).any(-1).nonzero()[0])
             value = logits[row][~logits[row].isfinite()][0].item()
+            hint = (
+                "replace -inf by a large negative number, such as -1e4"
+                if value == -float("inf")
+                else "try the teacher in float32, and look at the example"
+            )
             raise DataError(
                 f"expected finite logits, got {value} for example {shard.start + done + row}, view "
-                f"{shard.view}, member {shard.member}; look at it, or try the teacher in float32"
+                f"{shard.view}, member {shard.member}; {hint}"
             )
 
 
