@@ -103,6 +103,14 @@ def test_what_is_wrong_ends_in_one_line(attar, tmp_path, arguments, message):
     assert re.fullmatch(f"attar: error: .*{message}.*\n", err)
 
 
+def test_compare_says_where_a_job_has_its_margin(attar, tmp_path):
+    JobFolder(tmp_path)
+    code, out, err = attar("compare", "job.toml", "--margin", "0.01")
+    assert (code, out) == (2, "")
+    assert "set margin in the table [compare] of job.toml" in err
+    assert not Path("job").exists()
+
+
 def test_another_log_is_refused_before_anything_is_done(attar, tmp_path):
     JobFolder(tmp_path)
     code, out, err = attar("run", "job.toml", "--log", "wandb")

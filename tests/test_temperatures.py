@@ -137,12 +137,12 @@ def test_the_fewest_errors_win_and_the_curve_is_kept(data, store):
     assert best.worse_by_chance == 1
 
 
-def test_a_choice_that_does_not_matter_is_called_so(data, store):
+def test_candidates_that_are_not_significantly_worse_are_called_so(data, store):
     search = TemperatureSearch(temperatures=(3.9, 4.0, 4.1), held_out=0.25)
     choice = choose(data, store, search=search)
     assert not choice.matters
     assert all(each.worse_by_chance > 0.05 for each in choice.candidates)
-    assert "the choice does not matter" in str(choice)
+    assert "no candidate is significantly worse" in str(choice)
 
 
 def test_a_choice_that_matters_is_called_so(data, tmp_path):
@@ -156,7 +156,7 @@ def test_a_choice_that_matters_is_called_so(data, tmp_path):
     assert choice.hard_weight == 4
     loser = choice.candidates[0]
     assert loser.worse_by_chance < 0.001
-    assert "1 of 2 candidates as good within chance" in str(choice)
+    assert "1 of 2 candidates significantly worse" in str(choice)
 
 
 def test_the_sign_test_by_hand():

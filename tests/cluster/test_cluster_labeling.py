@@ -106,6 +106,7 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
     assert all(module.training for each in teachers for module in each.modules())
 
 
+@pytest.mark.long
 def test_four_workers_lose_one_to_sigkill_and_two_with_their_node(nodes, tmp_path, seen):
     second = patiently(lambda: nodes.add_node(**NODE))
     label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
@@ -143,6 +144,7 @@ cluster.label(slow_teacher(pathlib.Path({seen!r})), make_set(), {folder!r},
 """
 
 
+@pytest.mark.long
 def test_a_driver_that_was_killed_goes_on_when_started_again(nodes, tmp_path, seen):
     label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
     folder = tmp_path / "ray"
@@ -192,6 +194,7 @@ def test_an_example_that_the_teacher_fails_on_is_named(nodes, tmp_path, seen):
     label(slow_teacher(seen), data, tmp_path / "ray", **SMALL).verify()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["", "local://"])  # a folder; by way of pyarrow
 def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(
     nodes, tmp_path, seen, scheme

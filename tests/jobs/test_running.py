@@ -46,6 +46,16 @@ def test_a_job_leaves_weights_soft_targets_and_a_comparison(done):
         assert told in page, told
 
 
+def test_a_margin_reaches_the_comparison_and_the_headline_comes_first(done):
+    done.edit("latency = false", "latency = false\nmargin = 0.25")
+    told = done.run()
+    found = Comparison.read(done.root / "job/compare/comparison.json")
+    assert found.margin == 0.25
+    assert all(each.equivalence_p_value is not None for each in found.verdicts)
+    (text,) = (line for line in told if "verdicts at level" in line)
+    assert " ".join(text.split()).startswith(found.headline)
+
+
 def test_a_second_run_skips_every_step(done):
     before = done.contents("**/*.*")
     assert done.run()[: len(STEPS)] == SKIPPED

@@ -194,6 +194,12 @@ class CompareTable(Table):
     report: bool = Field(
         default=True, description="write a report, a page for a browser", examples=[False]
     )
+    margin: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="a difference of error rates, as a fraction, that you consider too small to "
+        "matter: models that differ by less can be EQUIVALENT",
+        examples=[0.005],
+    )
 
 
 class JobSettings(Table):

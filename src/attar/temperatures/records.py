@@ -52,16 +52,19 @@ class TemperatureChoice:
     hard_weight: float
     candidates: tuple[Candidate, ...]
     examples: int  # held out
-    matters: bool  # whether any candidate is worse than the chosen one, beyond chance
+    matters: bool  # whether any candidate is significantly worse than the chosen one
 
     def __str__(self) -> str:
         chosen = f"temperature {self.temperature:g}, hard weight {self.hard_weight:g}"
         errors = [candidate.errors for candidate in self.candidates]
         found = f"{min(errors)} to {max(errors)} errors on {self.examples} held-out examples"
         if not self.matters:
-            return f"{chosen}; the choice does not matter: {found}, no difference beyond chance"
-        alike = sum(each.worse_by_chance >= SIGNIFICANT for each in self.candidates)
-        return f"{chosen}; {found}, {alike} of {len(errors)} candidates as good within chance"
+            return f"{chosen}; {found}, no candidate is significantly worse than the chosen one"
+        worse = sum(each.worse_by_chance < SIGNIFICANT for each in self.candidates)
+        return (
+            f"{chosen}; {found}, {worse} of {len(errors)} candidates significantly worse than the "
+            "chosen one"
+        )
 
     def draw(self, path: Path | str) -> None:
         """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file."""
