@@ -85,9 +85,11 @@ def label(
     """Run a teacher over every example of a transfer set, and keep its logits in a folder.
 
     What the folder holds already is not labeled again: a run that was killed goes on with the
-    shards that are missing. Each worker computes a shard of its own, with products on one thread,
-    so the bytes do not depend on how many there are, and goes on to the next while that is written.
-    An error of one stops the others at their next batch; the finished shards stay.
+    shards that are missing. Shards are compared with their checksums first; damaged ones, and lost
+    ones of a finished store, are labeled again. Each worker computes a shard of its own, with
+    products on one thread, so the bytes do not depend on how many there are, and goes on to the
+    next while that is written. An error of one stops the others at their next batch; the finished
+    shards stay.
 
     The bytes do hang, in the last bit of a few logits, on `batch_size`, as a processor rounds the
     products of batches of other sizes differently. A store may be continued with another.
@@ -128,13 +130,15 @@ def label(
         TeacherWarning: If the teacher is not significantly more often right than always answering
             the most frequent class, or is far below `expected_accuracy`. At least 50 examples need
             a hard target. If the first shards show it, the warning comes while labeling.
+        StoreWarning: If shards are damaged, or a finished store has lost some.
 
     Raises:
         DataError: If the teacher fails on an example, or a logit is not finite; it names the
             example. If views are asked for that the set or the teacher cannot give. If there is
             only one class.
         ShapeError: If the teacher's classes are not the transfer set's.
-        StoreError: If the folder holds another store.
+        StoreError: If the folder holds another store, or a lost shard of a finished store comes out
+            differently.
         FolderError: If it cannot be written, or the disk is full.
     """
     check_positive(batch_size=float(batch_size))

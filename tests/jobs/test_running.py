@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,25 @@ def test_a_file_that_is_not_as_it_was_written_is_kept_and_made_again(done):
     assert "distill seed-0 again: student.safetensors is not as it was written" in done.run()
     assert path.read_bytes() == whole
     assert b"something else" in done.contents("earlier/**/*.safetensors").values()
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lost_or_damaged_shard_is_labeled_again_and_no_student_learns_from_it(done, lost):
+    # The step said that nothing had changed; students were trained from the damaged shard.
+    path, before = done.root / "job/label/targets/shard-00000.arrow", done.contents()
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    if lost:
+        path.unlink()
+    shutil.rmtree(done.root / "job/distill")
+    fault = "is missing" if lost else "is damaged: expected SHA-256"
+    with pytest.raises(FolderError, match=rf"shard-00000\.arrow {fault}.*label again"):
+        done.run("distill")
+    told = done.run()
+    assert told[1] == "label: 1 of 1 shards are missing or damaged; only these are labeled again"
+    assert re.search(rf"^warning: .*shard-00000\.arrow {fault}.* will be written again", told[2])
+    assert done.contents() == before
 
 
 def test_single_steps_ask_for_what_they_need(folder):

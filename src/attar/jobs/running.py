@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 from torch import nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError, TeacherWarning
+from attar.errors import FolderError, JobError, StoreWarning, TeacherWarning
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
@@ -40,7 +40,7 @@ from attar.jobs.students import (
 )
 from attar.labeling import make_plan
 from attar.records import read_json, write_json
-from attar.targets import Dense, Encoding, SoftTargets, Sparse
+from attar.targets import Dense, Encoding, SoftTargets, Sparse, StorePlan, TargetWriter
 from attar.targets.quality import find_store_doubt
 from attar.teachers import Teacher
 from attar.teachers.fingerprints import hash_network
@@ -160,12 +160,28 @@ class JobRun:
             plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
         codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
         step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
-        self.once(step, self.write_targets)
+        if self._has_lost_shards(step, plan):
+            StepWork(step, self.write_targets)(self.tell)
+        else:
+            self.once(step, self.write_targets)
         if not self.doubts:  # it may have been labeled before
             quality = SoftTargets.open(step.place / TARGETS).teacher_quality
             doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
             if doubt is not None:
                 self.tell(f"warning: {doubt}")
+
+    def _has_lost_shards(self, step: Step, plan: StorePlan) -> bool:
+        """Tell whether the step is done, but shards of it are missing or damaged since."""
+        try:
+            step.check_done("attar label")
+        except JobError:
+            return False
+        with warnings.catch_warnings(action="ignore"):  # `label` warns about each of them
+            missing = TargetWriter(step.place / TARGETS, plan).missing()
+        if missing:
+            lost = f"{len(missing)} of {plan.shard_count} shards are missing or damaged"
+            self.tell(f"{step.title}: {lost}; only these are labeled again")
+        return bool(missing)
 
     def write_targets(self, step: Step, tell: Tell) -> None:
         """Do the step that labels."""
@@ -188,9 +204,10 @@ class JobRun:
 
     @contextmanager
     def telling_warnings(self, tell: Tell) -> Iterator[None]:
-        """Tell warnings about the teacher as lines, as soon as they are given."""
+        """Tell warnings about the teacher and the store as lines, as soon as they are given."""
         with warnings.catch_warnings():  # it brings back what is set here
             warnings.simplefilter("always", TeacherWarning)
+            warnings.simplefilter("always", StoreWarning)
             show = warnings.showwarning
 
             def show_or_tell(
@@ -203,6 +220,7 @@ class JobRun:
             ) -> None:
                 if issubclass(category, TeacherWarning):
                     self.doubts.append(str(message))
+                if issubclass(category, TeacherWarning | StoreWarning):
                     tell(f"warning: {message}")
                 else:
                     show(message, category, filename, lineno, file, line)
