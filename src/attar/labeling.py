@@ -100,7 +100,12 @@ def label(
     check_positive(batch_size=float(batch_size))
     count = os.cpu_count() or 1 if workers is None else workers
     check_positive(workers=float(count))
-    asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
+    asked = as_teacher(
+        teacher,
+        class_names=transfer_set.class_names,
+        examples=len(transfer_set),
+        feature_names=getattr(transfer_set, "feature_names", None),
+    )
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(as_place(folder), plan)
     meter = LabelingMeter(plan, writer.missing())

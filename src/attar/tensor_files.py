@@ -51,7 +51,7 @@ def write_tensors(
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps({"kind": kind, "version": version, **header})
     metadata = {"format": "pt", _HEADER: text, _CHECKSUM: _checksum(copies, text)}
-    write_atomically(path, safetensors.torch.save(copies, metadata=metadata))
+    write_atomically(path, _sort_metadata(safetensors.torch.save(copies, metadata=metadata)))
 
 
 def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) -> TensorFile:
@@ -91,6 +91,16 @@ def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) 
             "install a newer attar"
         )
     return TensorFile(tensors, header, metadata)
+
+
+def _sort_metadata(content: bytes) -> bytes:
+    """Put the entries of the metadata in order, which `safetensors` writes in any order."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:

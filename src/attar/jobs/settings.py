@@ -59,7 +59,7 @@ class TeacherTable(Table):
     )
     weights: str | None = Field(
         default=None,
-        description="a safetensors file with the weights",
+        description="a file with the weights: safetensors, or a torch checkpoint such as .pth",
         examples=["teacher.safetensors"],
     )
     answers: Answers | None = Field(

@@ -28,7 +28,9 @@ from attar.modes import evaluation_mode
 from attar.objects import load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.classifiers import is_classifier
-from attar.training import load_weights
+from attar.teachers.hugging_face import is_hugging_face
+from attar.teachers.networks import NetworkTeacher
+from attar.weights import load_weights
 
 MNIST = "mnist"
 AnySet = TransferSet | StreamedSet
@@ -157,6 +159,7 @@ def _load_teacher(
         examples=len(transfer_set),
         answers=table.answers,
         padding=table.padding,
+        feature_names=getattr(transfer_set, "feature_names", None),
     )
     if not is_object(table.source):
         if table.weights is not None:
@@ -173,6 +176,9 @@ def _load_teacher(
             raise AttarError(f"expected a torch module to put {weights} into, got {kind}")
         with job.blaming("teacher", position, "weights" if table.weights else "source"):
             load_weights(weights, made)
+    if trained is not None and isinstance(made, nn.Module) and is_hugging_face(made):
+        # Trained on the set's inputs and class indices as they are; so it is asked.
+        return NetworkTeacher(made, transfer_set.classes, table.answers or "logits")
     is_function = callable(made) and not isinstance(made, nn.Module | Teacher)
     if not is_function or is_classifier(made):
         return wrap(made)
