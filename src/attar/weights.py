@@ -5,6 +5,7 @@ read, with `weights_only=True`; a file that needs more is refused.
 """
 
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -93,9 +94,11 @@ def _read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
     except OSError as error:
         raise file_error("read", path, error) from error
     # A safetensors file has 8 bytes of a length, then JSON. Torch writes a zip file, or, before
-    # 1.6, pickles.
+    # 1.6, pickles of protocol 2.
     if start[8:] != b"{" and start.startswith((b"PK", b"\x80")):
-        return _read_checkpoint(path)
+        if start[:2] in (b"PK", b"\x80\x02"):
+            return _read_checkpoint(path)
+        raise _no_tensors(path, "a pickle")
     found = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
     tensors = found.tensors
     if found.header is None:  # safetensors.torch.save_model keeps tied weights under one name
@@ -108,15 +111,14 @@ def _read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
 
 def _read_checkpoint(path: Path) -> dict[str, dict[str, Tensor]]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # opened here, as torch goes by the name of a path
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise file_error("read", path, error) from error
     except pickle.UnpicklingError as error:
-        raise FolderError(
-            f"{path} holds Python objects beside tensors, which attar does not load; if you trust "
-            "it, load it with torch.load(path, weights_only=False), and save the network's weights "
-            'alone with torch.save(network.state_dict(), "weights.pth")'
-        ) from error
+        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise _no_tensors(path, found[1]) from error
+        raise FolderError(f"{path} is damaged or no torch checkpoint") from error
     except Exception as error:  # of a damaged archive: RuntimeError, EOFError, KeyError, ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise FolderError(f"{path} is damaged or no torch checkpoint ({reason})") from error
@@ -128,6 +130,14 @@ def _read_checkpoint(path: Path) -> dict[str, dict[str, Tensor]]:
             f"{keys}; save them alone with torch.save(network.state_dict(), path)"
         )
     return parts
+
+
+def _no_tensors(path: Path, what: str) -> FolderError:
+    return FolderError(
+        f"{path} holds Python objects beside tensors ({what}), which attar does not load; if you "
+        "trust it, load it with torch.load(path, weights_only=False), and save the network's "
+        'weights alone with torch.save(network.state_dict(), "weights.pth")'
+    )
 
 
 def _find_parts(content: object, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
