@@ -70,9 +70,9 @@ def label(
 
     Args:
         teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
-            it (the version of a function, probabilities instead of logits, a padding token), call
-            that yourself, and give what it returns. Several threads ask the teacher at once; if it
-            can't bear that, say `workers=1`.
+            it (the version of a function, probabilities instead of logits, a padding token, an
+            image processor), call that yourself, and give what it returns. Several threads ask the
+            teacher at once; if it can't bear that, say `workers=1`.
         transfer_set: The examples.
         folder: Of the store, or its URL, such as `s3://bucket/store`; new, empty, or with a store
             of the same teacher, data and encoding. As long as no shard of a store is finished,

@@ -29,6 +29,7 @@ from attar.objects import load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.classifiers import is_classifier
 from attar.teachers.hugging_face import is_hugging_face
+from attar.teachers.image_processors import UNCHANGED
 from attar.teachers.networks import NetworkTeacher
 from attar.weights import load_weights
 
@@ -153,12 +154,17 @@ def is_object(source: str) -> bool:
 def _load_teacher(
     job: Job, position: int, table: TeacherTable, transfer_set: AnySet, trained: Path | None
 ) -> Teacher:
+    processor: object = table.processor
+    if table.processor not in (None, UNCHANGED):
+        processor = job.root / str(table.processor)
     wrap = partial(
         as_teacher,
         class_names=transfer_set.class_names,
         examples=len(transfer_set),
         answers=table.answers,
+        rest=table.rest,
         padding=table.padding,
+        processor=processor,
         feature_names=getattr(transfer_set, "feature_names", None),
     )
     if not is_object(table.source):

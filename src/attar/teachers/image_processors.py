@@ -163,7 +163,7 @@ def _numbers(value: Any) -> tuple[float, ...]:  # noqa: ANN401
 def _try(processor: Any, mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:  # noqa: ANN401
     """Raise unless the processor normalizes an image by mean and standard deviation alone."""
     generator = np.random.default_rng(0)
-    channels = len(mean) if len(mean) > 1 else 3
+    channels = len(mean) if mean and np.ndim(processor.image_mean) else 3
     image = generator.integers(0, 256, (channels, _TRIED, _TRIED), dtype=np.uint8)
     off = {step: False for step in _GEOMETRY if hasattr(processor, step)}
     try:
