@@ -4,10 +4,12 @@
 PYTHON ?= python3
 
 RUN = .venv/bin/python
+TRAINING = tests/training tests/cohorts tests/recipes tests/jobs tests/specialists tests/comparison \
+	tests/test_distillation.py tests/test_temperatures.py tests/test_ensembles.py tests/test_killed.py
 INSTALL = $(RUN) -m pip install -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format format-check lint types layers clean distclean
+.PHONY: help demo test test-precisions test-long check format format-check lint types layers clean distclean
 
 help: ## list the targets
 	@echo 'Usage: make TARGET [PYTHON=python3.12] [ARGS="options of pytest"]'
@@ -20,7 +22,16 @@ demo: .venv/.installed ## install attar and reproduce the paper's MNIST experime
 	$(RUN) -m attar reproduce mnist --quick
 
 test: .venv/.installed-dev ## run the tests; ARGS="-k losses" chooses among them
-	$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n auto --dist loadfile -m 'not long' $(ARGS)
+
+# `auto` means bfloat16 where the processor is quick at it. Elsewhere torch emulates it, slowly.
+test-precisions: .venv/.installed-dev ## run the tests that train, in float32 and in bfloat16
+	ATTAR_PRECISION=float32 $(RUN) -m pytest -n auto --dist loadfile -m 'not long and not ray' $(TRAINING) $(ARGS)
+	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile -m 'not long and not ray' $(TRAINING) $(ARGS)
+
+test-long: .venv/.installed-dev ## run the tests that are long by nature, and the others in both precisions
+	ATTAR_PRECISION=float32 $(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 check: format-check lint types layers test ## all that a change must pass: format, lint, types, layers, tests
 

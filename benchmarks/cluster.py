@@ -28,7 +28,7 @@ from attar import StreamedSet, TransferSet, cluster, mlp
 from attar.cluster import Cluster
 from attar.data import draw_bits
 from attar.jobs.scaling import START_SECONDS, LabelingCost, scale_labeling
-from attar.labeling import LabelingProgress, ask, make_plan
+from attar.labeling import LabelingProgress, make_plan, pack_shard
 from attar.precision import keep_freed_memory
 from attar.records import this_machine
 from attar.targets import Dense, StorePlan, TargetWriter
@@ -114,8 +114,7 @@ def label_by_hand(
     writer = TargetWriter.join(folder, plan)
     for number in numbers:
         shard = plan.shard(number)
-        rows = torch.arange(shard.start, shard.stop).split(256)
-        writer.write(shard, (ask(teacher, examples, each, 0) for each in rows))
+        writer.store(pack_shard(writer, teacher, examples, shard, 256))
         stored.put((time.monotonic(), shard.stop - shard.start))
 
 

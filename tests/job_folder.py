@@ -50,6 +50,18 @@ latency = false
 """
 
 
+WRONG_TEACHER = """
+import torch
+
+
+class Wrong(torch.nn.Module):
+    def forward(self, inputs):
+        return torch.tensor([2.0, 0.0, 0.0]).expand(len(inputs), 3)
+
+
+"""
+
+
 class JobFolder:
     """A user's folder with a job file, its networks and its data."""
 
@@ -71,6 +83,15 @@ class JobFolder:
         text = (self.root / name).read_text(encoding="utf-8")
         assert before in text
         (self.root / name).write_text(text.replace(before, after), encoding="utf-8")
+
+    def spoil_teacher(self, examples: int = 120) -> None:
+        """Take a teacher that always answers the same class, and examples enough to tell."""
+        self.edit("[teacher.train]\nepochs = 2\nbatch_size = 16\nlearning_rate = 0.01\n", "")
+        self.edit("networks.py:make_teacher", "wrong.py:Wrong")
+        (self.root / "wrong.py").write_text(WRONG_TEACHER, encoding="utf-8")
+        hard_targets = np.arange(examples) % 3
+        images = np.repeat(80 * hard_targets, 16).reshape(examples, 4, 4).astype(np.uint8)
+        np.savez(self.root / "train.npz", inputs=images, hard_targets=hard_targets)
 
     def run(self, *parts: str) -> list[str]:
         """Run the job; answer the lines that it says, without times."""

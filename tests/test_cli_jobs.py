@@ -77,6 +77,17 @@ def test_a_job_is_planned_and_run(attar, tmp_path):
     assert out == "train teacher-0: nothing has changed, skipped\nresults are in job\n"
 
 
+def test_a_wrong_teacher_is_a_line_of_plan_and_of_run(attar, tmp_path):
+    JobFolder(tmp_path).spoil_teacher()
+    warning = "warning: the teacher is right on 33.3 % of 120 labeled examples, not significantly"
+    quality = "teacher: right on 33.3 % of 120 labeled examples (most frequent class 33.3 %), NLL 1"
+    for command in ("plan", "label"):
+        code, out, err = attar(command, "job.toml")
+        assert (code, err) == (0, "")
+        assert out.count(f"\n{warning}") == 1
+        assert f"\n{quality}" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -90,6 +101,14 @@ def test_what_is_wrong_ends_in_one_line(attar, tmp_path, arguments, message):
     code, out, err = attar(*arguments)
     assert (code, out) == (2, "")
     assert re.fullmatch(f"attar: error: .*{message}.*\n", err)
+
+
+def test_compare_says_where_a_job_has_its_margin(attar, tmp_path):
+    JobFolder(tmp_path)
+    code, out, err = attar("compare", "job.toml", "--margin", "0.01")
+    assert (code, out) == (2, "")
+    assert "set margin in the table [compare] of job.toml" in err
+    assert not Path("job").exists()
 
 
 def test_another_log_is_refused_before_anything_is_done(attar, tmp_path):

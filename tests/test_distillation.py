@@ -179,9 +179,8 @@ def test_the_soft_targets_are_those_of_the_view_that_is_shown(jittered):
 
 
 def test_the_student_comes_back_ready_to_be_used(store, tmp_path):
-    student = make_network(8, hidden_dropout=0.5)
     for _ in range(2):  # the second time there is nothing left to do
-        student.train()
+        student = make_network(8, hidden_dropout=0.5)
         checkpoint = str(tmp_path / "run.safetensors")
         found = distill(student, make_set(), store.folder, **OPTIONS, checkpoint=checkpoint)
         assert found is student
@@ -298,8 +297,17 @@ def test_the_same_arguments_in_other_words_go_on(stopped, members):
     before = stopped.read_bytes()
     options = OPTIONS | {"temperature": 4, "member_weights": [3, 3, 3]}
     again = SoftTargets.open(members.folder)
-    distill(make_network(7), make_set(), again, **options, checkpoint=str(stopped))
+    distill(make_network(8), make_set(), again, **options, checkpoint=str(stopped))
     assert stopped.read_bytes() == before
+
+
+def test_the_checkpoint_of_another_student_is_refused_and_it_is_unchanged(stopped, members):
+    # Once, network 7 went on from network 8's checkpoint, and came back with its weights.
+    student = make_network(7)
+    before = copy.deepcopy(student.state_dict())
+    with pytest.raises(FolderError, match="checkpoint of a run with other initial network; give"):
+        distill(student, make_set(), members, **OPTIONS, checkpoint=stopped)
+    assert all(torch.equal(each, before[name]) for name, each in student.state_dict().items())
 
 
 def test_a_distillation_that_was_stopped_ends_with_the_same_bits(jittered, tmp_path):

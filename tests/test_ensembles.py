@@ -1,4 +1,5 @@
 import copy
+import json
 
 import pytest
 import safetensors.torch
@@ -23,6 +24,7 @@ from attar import (
 from attar.data import mix_seed
 from attar.errors import AttarError, DataError, FolderError, ShapeError
 from attar.evaluation import evaluate_members, measure_logits
+from attar.tensor_files import write_tensors
 
 OPTIONS = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "seed": 7}
 
@@ -147,9 +149,50 @@ def test_a_file_that_is_no_such_ensemble_is_refused(ensemble, tmp_path):
         path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, metadata=metadata))
         with pytest.raises(FolderError, match=r"is no ensemble .* expected a file of"):
             load_ensemble(path, make)
-    newer = '{"format": "attar ensemble", "version": 9, "members": 1, "mean": "arithmetic"}'
-    path.write_bytes(safetensors.torch.save({}, metadata={"ensemble": newer}))
-    with pytest.raises(FolderError, match="format 9, this release reads up to 1"):
+    write_tensors(path, {}, kind="ensemble", version=9, members=1, mean="arithmetic")
+    with pytest.raises(FolderError, match="format 9 of ensemble, this release reads up to 2"):
+        load_ensemble(path, make)
+
+
+@pytest.mark.parametrize("members", [0, 2.5, 10**9, None])
+@pytest.mark.parametrize("mean", ["arithmetic", "harmonic", None])
+def test_a_header_that_makes_no_sense_is_refused(tmp_path, members, mean):
+    path = tmp_path / "ensemble.safetensors"
+    write_tensors(
+        path, {"0.x": torch.ones(1)}, kind="ensemble", version=2, members=members, mean=mean
+    )
+    with pytest.raises(FolderError, match="is no ensemble"):
+        load_ensemble(path, make)
+
+
+def test_an_ensemble_of_format_1_is_read(ensemble, tmp_path):
+    path = tmp_path / "ensemble.safetensors"
+    tensors = {
+        f"{place}.{name}": tensor.clone()
+        for place, network in enumerate(ensemble.networks)
+        for name, tensor in network.state_dict().items()
+    }
+    header = {
+        "format": "attar ensemble",
+        "version": 1,
+        "members": len(ensemble),
+        "mean": "geometric",
+    }
+    metadata = {"ensemble": json.dumps(header)}
+    path.write_bytes(safetensors.torch.save(tensors, metadata=metadata))
+    found = load_ensemble(path, make)
+    assert found.mean == "geometric"
+    for one, other in zip(found.parameters(), ensemble.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_changed_number_of_members_is_noticed(ensemble, tmp_path):
+    path = tmp_path / "ensemble.safetensors"
+    save_ensemble(path, ensemble)
+    content = path.read_bytes()
+    assert content.count(rb"\"members\": 3") == 1
+    path.write_bytes(content.replace(rb"\"members\": 3", rb"\"members\": 2"))
+    with pytest.raises(FolderError, match="its checksum does not match"):
         load_ensemble(path, make)
 
 

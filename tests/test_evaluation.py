@@ -145,3 +145,18 @@ def test_a_class_that_the_network_lacks_is_our_error(network):
     test_set = TransferSet(torch.ones(3, 6), torch.tensor([1, 7, 2]))
     with pytest.raises(DataError, match=r"hard target.* 0\.\.3, .*7"):
         evaluate(network, test_set)
+
+
+def test_a_network_may_answer_what_a_teacher_may(network, transfer_set):
+    class Answering(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, inputs):
+            return {"logits": self.network(inputs)}
+
+    assert torch.equal(
+        compute_logits(Answering(), transfer_set), compute_logits(network, transfer_set)
+    )
+    assert evaluate(Answering(), transfer_set) == evaluate(network, transfer_set)

@@ -46,6 +46,7 @@ def test_the_forest_learns_from_no_hard_target_but_the_300(load_example):
         assert not kept & {tuple(image.flatten().tolist()) for image in held_back.inputs}
 
 
+@pytest.mark.filterwarnings("ignore::attar.errors.TeacherWarning")  # after 2 epochs it knows little
 def test_images(tmp_path, load_example, capsys, few_digits):
     pytest.importorskip("PIL", reason="needs the extra examples")
     images = load_example("images")

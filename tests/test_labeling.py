@@ -1,7 +1,9 @@
 import gc
+import re
 import threading
 import time
 import tracemalloc
+import warnings
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from labeled import make_teacher as as_counted
 from torch import nn
 
 from attar import Dense, Jitter, Sparse, TransferSet, label
-from attar.errors import AttarError, DataError, ShapeError, StoreError
+from attar.errors import AttarError, DataError, ShapeError, StoreError, TeacherWarning
 from attar.targets import SoftTargets, TargetWriter
 from attar.targets.manifest import write_entry, write_plan
 from attar.teachers import Ensemble, as_teacher
@@ -261,7 +263,8 @@ def run(folder, *, teacher, data, **options):
 def test_logits_that_are_not_finite_name_the_example(tmp_path, value, workers):
     scores = torch.zeros(EXAMPLES, CLASSES)
     scores[17, 2] = value
-    with pytest.raises(DataError, match=f"got {value} for example 17, view 0, member 0"):
+    hint = "replace -inf by a large negative" if value < 0 else "try the teacher in float32, and lo"
+    with pytest.raises(DataError, match=f"got {value} for example 17, view 0, member 0; {hint}"):
         label(scores, make_set(), tmp_path, workers=workers, **SMALL)
 
 
@@ -277,11 +280,12 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     assert torch.get_num_threads() == torch_threads
     assert all(module.training for module in network.modules())
     asked = sum(network.sizes)
-    network.fail_at = None
+    network.fails_on = None
     label(network, data, tmp_path, workers=workers, **SMALL)
     if workers == 1:
-        # Three whole shards, the batch that failed, and its examples up to the one it failed on.
-        assert asked == 12 + 3 + 2
+        # Three whole shards, the batch that failed, its examples up to the one it failed on, and
+        # another, to see whether it fails on all.
+        assert asked == 12 + 3 + 2 + 1
         assert sum(network.sizes) == asked + EXAMPLES - 12
     label(Counting(), data, tmp_path / "whole", **SMALL)
     whole = contents(tmp_path / "whole")
@@ -306,11 +310,10 @@ def test_an_error_stops_the_other_workers_at_their_next_batch(tmp_path):
             return torch.zeros(len(inputs), CLASSES)
 
     network = Slow()
-    with pytest.raises(
-        DataError, match=r"example \d+, view 0: RuntimeError: the first worker is out"
-    ):
+    expected = r"fails on every example \(first error: RuntimeError: the first worker is out; \d t"
+    with pytest.raises(DataError, match=expected):
         label(network, make_set(), tmp_path, workers=2, batch_size=1, shard_examples=11)
-    assert network.calls < 11
+    assert network.calls < 9 + 11
 
 
 def test_a_batch_that_is_too_large_is_told_from_an_example_that_is_wrong(tmp_path):
@@ -326,6 +329,30 @@ def test_a_batch_that_is_too_large_is_told_from_an_example_that_is_wrong(tmp_pat
     )
     with pytest.raises(DataError, match=expected):
         label(Narrow(), make_set(), tmp_path, workers=1, **SMALL)
+
+
+def test_a_teacher_that_fails_on_every_example_is_not_blamed_on_one(tmp_path):
+    # It said "fails on example 0 ...; look at it, or leave it out", which was no help.
+    data = TransferSet(torch.randn(600, 4), classes=2)
+    expected = (
+        r"the teacher fails on every example \(first error: RuntimeError: .*1x4 and 5x2.*; 8 t"
+        r"ried, view 0\); does it take inputs .* \['batch', 4\] torch.float32\? If it needs other "
+        r"inputs than the student, compute its logits from those, and store them with attar.label"
+    )
+    with pytest.raises(DataError, match=expected):
+        label(nn.Linear(5, 2), data, tmp_path, workers=1)
+
+
+def test_a_batch_on_which_all_fails_is_told_from_a_set_on_which_all_fails(tmp_path):
+    class Half(nn.Module):
+        def forward(self, inputs):
+            if (inputs[:, 0] < 300).any():
+                raise RuntimeError("too small")
+            return inputs
+
+    data = TransferSet(torch.arange(600.0)[:, None].expand(600, 2), classes=2)
+    with pytest.raises(DataError, match=r"fails on example 0, view 0: RuntimeError: too small; lo"):
+        label(Half(), data, tmp_path, workers=1)
 
 
 def test_an_error_in_progress_reaches_the_caller(tmp_path):
@@ -358,6 +385,15 @@ def test_a_given_teacher_of_other_classes_is_refused_before_the_folder_is_claime
 def test_views_of_a_set_without_views_are_refused_before_the_folder_is_claimed(tmp_path):
     with pytest.raises(DataError, match=r"set without views, got views \[1\]; try with_views"):
         label(make_network(), make_set(), tmp_path / "store", views=(1,))
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_teacher_of_one_class_is_refused_as_its_softmax_is_always_1(tmp_path):
+    # A regressor, wrapped as the errors advised, left a store of zeros without a word.
+    data = TransferSet(torch.randn(50, 3), classes=1)
+    teacher = as_teacher(lambda inputs: inputs.sum(1, keepdim=True), classes=1, version="1")
+    with pytest.raises(DataError, match=r"two classes or more, got one: .* attar.TrainingRun"):
+        label(teacher, data, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 
@@ -489,3 +525,209 @@ def test_an_ensemble_is_the_same_as_a_list(tmp_path):
     label(networks, make_set(), tmp_path / "list")
     label(Ensemble([as_counted(each) for each in networks]), make_set(), tmp_path / "ensemble")
     assert contents(tmp_path / "list") == contents(tmp_path / "ensemble")
+
+
+# Whether the teacher is right
+
+
+def make_clusters(examples=180, *, sort=False, unlabeled=0):
+    """Images of three brightnesses, in 0..255, and what a network needs to tell them apart."""
+    generator = torch.Generator().manual_seed(0)
+    hard_targets = torch.randint(3, (examples,), generator=generator)
+    if sort:
+        hard_targets = hard_targets.sort().values
+    noise = torch.randn((examples, 8), generator=generator)
+    images = (40 + 80 * hard_targets[:, None] + 15 * noise).clamp(0, 255).to(torch.uint8)
+    hard_targets[:unlabeled] = -1
+    return TransferSet(images, hard_targets, classes=3)
+
+
+class Brightness(nn.Module):
+    """Right on most of `make_clusters`, if its inputs are in 0..1, as those of a batch are."""
+
+    def __init__(self, scale=1.0, order=(0, 1, 2)):
+        super().__init__()
+        self.scale, self.order, self.asked = scale, order, 0
+        self.centers = nn.Parameter(torch.tensor([40.0, 120.0, 200.0]) / 255)
+
+    def forward(self, inputs):
+        self.asked += len(inputs)
+        distances = inputs.mean(dim=1, keepdim=True) * self.scale - self.centers
+        return (-40 * distances.abs())[:, self.order]
+
+
+def test_the_store_tells_how_often_the_teacher_is_right(tmp_path):
+    data = make_clusters(unlabeled=30)
+    teacher = nn.Linear(8, 3)  # as it is drawn: right on a third
+    with torch.no_grad():
+        teacher.weight.mul_(5)
+        logits = teacher.double()(data.batch(torch.arange(30, 180)).inputs.double())
+    teacher.float()
+    truth = data.hard_targets[30:]
+    store = label_quietly(teacher, data, tmp_path)
+    quality = store.teacher_quality
+    assert (quality.labeled, quality.classes, quality.members) == (150, 3, ())
+    assert quality.accuracy == pytest.approx((logits.argmax(1) == truth).double().mean().item())
+    nll = nn.functional.cross_entropy(logits, truth).item()
+    assert quality.nll == pytest.approx(nll, rel=1e-5)
+    shares = truth.bincount().double() / 150
+    assert quality.most_frequent_class_share == pytest.approx(shares.max().item())
+    assert quality.class_entropy == pytest.approx(-(shares * shares.log()).sum().item())
+    assert str(quality) == (
+        f"right on {100 * quality.accuracy:.1f} % of 150 labeled examples "
+        f"(most frequent class {100 * shares.max():.1f} %), NLL {quality.nll:.2f}"
+    )
+
+
+def label_quietly(*arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TeacherWarning)
+        return label(*arguments, **options)
+
+
+def test_the_quality_outlives_a_kill_and_does_not_depend_on_the_workers(tmp_path):
+    data, options = make_clusters(), {"shard_examples": 20, "batch_size": 7}
+    whole = label(Brightness(), data, tmp_path / "whole", workers=1, **options)
+
+    class StopError(Exception):
+        pass
+
+    def stop(now):
+        if now.rows >= 60:
+            raise StopError
+
+    with pytest.raises(StopError):
+        label(Brightness(), data, tmp_path / "store", workers=1, progress=stop, **options)
+    store = label(Brightness(), data, tmp_path / "store", workers=3, **options)
+    assert store.teacher_quality == whole.teacher_quality
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+    assert SoftTargets.open(tmp_path / "store").teacher_quality.accuracy > 0.95
+
+
+@pytest.mark.parametrize(("views", "counted"), [((3, 0, 1), 0), ((2, 1), 2)])
+def test_the_teacher_is_measured_in_view_0_or_else_in_the_first(tmp_path, views, counted):
+    network, data = make_network(), make_jittered()
+    quality = label(network, data, tmp_path, views=views, **SMALL).teacher_quality
+    answers = plain_logits(network, data, counted).argmax(dim=1)
+    assert quality.labeled == EXAMPLES
+    assert quality.accuracy == (answers == data.hard_targets).double().mean().item()
+
+
+def test_each_member_of_an_ensemble_is_measured(tmp_path):
+    networks = [Brightness(), Brightness(scale=0.9)]
+    quality = label(networks, make_clusters(), tmp_path / "store").teacher_quality
+    alone = [
+        label(network, make_clusters(), tmp_path / str(place)).teacher_quality
+        for place, network in enumerate(networks)
+    ]
+    assert quality.members == tuple(alone)
+    assert quality.accuracy == pytest.approx((alone[0].accuracy + alone[1].accuracy) / 2)
+    assert str(quality).startswith("2 members, right on ")
+
+
+def test_without_hard_targets_nothing_is_told_of_the_teacher(tmp_path):
+    data = TransferSet(make_clusters().inputs, classes=3)
+    store = label(Brightness(scale=9.0), data, tmp_path)
+    assert store.teacher_quality is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [Brightness(scale=255.0), Brightness(order=(2, 0, 1)), Brightness(scale=0.0)]
+)
+def test_a_teacher_that_is_silently_wrong_is_warned_about(tmp_path, wrong):
+    # Inputs without the teacher's normalization: right on 32 % instead of 80 %, without a word.
+    with pytest.warns(TeacherWarning) as given:
+        store = label(wrong, make_clusters(), tmp_path)
+    (warning,) = given
+    percent = f"{100 * store.teacher_quality.accuracy:.1f} %"
+    expected = (
+        rf"the teacher is right on {percent} of 180 labeled examples, not significantly more often "
+        r"than always answering the most frequent class \(.* %\); usual causes: inputs normalized "
+    )
+    assert re.match(expected, str(warning.message))
+    assert "training mode, the wrong checkpoint" in str(warning.message)
+    with pytest.warns(TeacherWarning, match="not significantly more often"):  # though all is done
+        label(wrong, make_clusters(), tmp_path)
+
+
+def test_a_wrong_teacher_is_warned_about_before_all_is_spent(tmp_path):
+    wrong, told = Brightness(scale=255.0), []
+    options = {"shard_examples": 100, "workers": 1}
+    with pytest.warns(TeacherWarning, match="the teacher is so far right on") as given:
+        label(
+            wrong, make_clusters(1000), tmp_path / "all",
+            progress=lambda now: told.append((now.rows, len(given.list))), **options,
+        )  # fmt: skip
+    assert any(count for rows, count in told if rows <= 500)
+    assert len(given) == 1  # and not again in the end
+    wrong.asked = 0
+    with warnings.catch_warnings(), pytest.raises(TeacherWarning, match="a guess among 3 classes"):
+        warnings.simplefilter("error", TeacherWarning)
+        label(wrong, make_clusters(1000), tmp_path / "stopped", **options)
+    assert wrong.asked < 500
+
+
+def test_members_that_are_wrong_are_named(tmp_path):
+    members = [Brightness(), Brightness(scale=255.0), Brightness(order=(1, 2, 0))]
+    expected = r"^member [12] of the teacher's 3 is so far right on .* a guess among 3 classes"
+    with pytest.warns(TeacherWarning, match=expected):
+        label(members, make_clusters(), tmp_path)
+
+
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.parametrize("expected_accuracy", [None, 0.95])
+def test_a_teacher_that_is_right_is_not_warned_about(tmp_path, sort, expected_accuracy):
+    label(
+        Brightness(), make_clusters(1000, sort=sort), tmp_path,
+        expected_accuracy=expected_accuracy, shard_examples=100,
+    )  # fmt: skip
+
+
+def test_one_class_that_the_teacher_does_not_know_is_no_reason_for_doubt(tmp_path):
+    # Sorted examples: all of the first shards are of a class that is always mistaken.
+    data = make_clusters(1000, sort=True)
+    teacher = Brightness()
+    with torch.no_grad():
+        teacher.centers[0] = -1.0
+    quality = label(teacher, data, tmp_path, shard_examples=100, workers=1).teacher_quality
+    assert 0.6 < quality.accuracy < 0.7
+
+
+def test_a_good_teacher_of_a_rare_class_is_not_warned_about(tmp_path):
+    hard_targets = (torch.arange(1000) % 50 == 0).long()  # 2 %
+    logits = torch.zeros(1000, 2)
+    logits[:, 1] = torch.where(hard_targets == 1, -0.1, -5.0)  # never more probable than the other
+    data = TransferSet(torch.zeros(1000, 1), hard_targets)
+    quality = label(logits, data, tmp_path / "good").teacher_quality
+    assert quality.accuracy == quality.most_frequent_class_share == 0.98
+    logits[:, 1] = -5.0
+    with pytest.warns(TeacherWarning, match="not significantly more often than always answering"):
+        label(logits, data, tmp_path / "bad")
+
+
+def test_a_teacher_below_the_expected_accuracy_is_warned_about(tmp_path):
+    teacher = Brightness(order=(0, 2, 1))  # a third is right
+    data = make_clusters(examples=400)
+    with torch.no_grad():
+        teacher.centers[:] = torch.tensor([0.3, 0.55, 5.0])  # two thirds
+    teacher.order = (0, 1, 2)
+    label(teacher, data, tmp_path)
+    with pytest.warns(TeacherWarning, match=r"the teacher is right on .*far below the expected 90"):
+        label(teacher, data, tmp_path, expected_accuracy=0.9)
+    label(teacher, data, tmp_path, expected_accuracy=0.68)
+
+
+def test_an_expected_accuracy_that_cannot_be_checked_is_told(tmp_path):
+    with pytest.warns(TeacherWarning, match=r"expected 50 examples with a hard target.* got 22; "):
+        label(make_network(), make_set(), tmp_path, expected_accuracy=0.9)
+
+
+@pytest.mark.parametrize("expected_accuracy", [0.0, 79.6, float("nan")])
+def test_an_expected_accuracy_that_is_no_fraction_is_refused(tmp_path, expected_accuracy):
+    with pytest.raises(AttarError, match=r"as a fraction, above 0 and at most 1, got .*; 80 % is"):
+        label(make_network(), make_set(), tmp_path / "s", expected_accuracy=expected_accuracy)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_few_wrong_answers_are_no_reason_for_doubt(tmp_path):
+    label(Brightness(scale=255.0), make_clusters(examples=49), tmp_path)

@@ -1,15 +1,16 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from labeled import CLASSES, make_network, make_set
 
 from attar import Sparse, TemperatureSearch, TrainingSettings, TransferSet, distill, label
-from attar.data import Batch
+from attar.data import Batch, mix_seed
 from attar.distillation import soft_target_loss
-from attar.errors import AttarError, DataError, FolderError
+from attar.errors import AttarError, DataError, FolderError, TeacherWarning
 from attar.losses import MemberWeights
 from attar.metrics import is_error
 from attar.temperatures import TemperatureChoice, choose_temperature, cohort_soft_target_loss
@@ -119,7 +120,7 @@ def test_the_errors_are_those_of_students_trained_without_the_held_out_examples(
             lambda z, batch, loss_fn=loss_fn: loss_fn(
                 z, Batch(batch.inputs, batch.hard_targets, kept[batch.indices])
             ),
-            settings(),
+            replace(settings(), seed=mix_seed(0, 2)),  # a stream of its own
         ):
             pass
         logits = alone.eval()(judges.inputs)
@@ -136,37 +137,36 @@ def test_the_fewest_errors_win_and_the_curve_is_kept(data, store):
     assert best.worse_by_chance == 1
 
 
-def test_a_choice_that_does_not_matter_is_called_so(data, store):
+def test_candidates_that_are_not_significantly_worse_are_called_so(data, store):
     search = TemperatureSearch(temperatures=(3.9, 4.0, 4.1), held_out=0.25)
     choice = choose(data, store, search=search)
     assert not choice.matters
     assert all(each.worse_by_chance > 0.05 for each in choice.candidates)
-    assert "the choice does not matter" in str(choice)
+    assert "no candidate is significantly worse" in str(choice)
 
 
 def test_a_choice_that_matters_is_called_so(data, tmp_path):
     """A teacher that is wrong everywhere: the more the hard targets weigh, the better."""
     v = 20.0 * torch.nn.functional.one_hot((data.hard_targets + 1) % CLASSES, CLASSES).float()
-    wrong = label(v, data, tmp_path / "wrong")
+    with pytest.warns(TeacherWarning, match="right on 0.0 % of 240 labeled examples"):
+        wrong = label(v, data, tmp_path / "wrong")
     search = TemperatureSearch(temperatures=(1.0,), hard_weights=(0.01, 4.0), held_out=0.4)
     choice = choose(data, wrong, search=search, epochs=15)
     assert choice.matters
     assert choice.hard_weight == 4
     loser = choice.candidates[0]
     assert loser.worse_by_chance < 0.001
-    assert "1 of 2 candidates as good within chance" in str(choice)
+    assert "1 of 2 candidates significantly worse" in str(choice)
 
 
 def test_the_sign_test_by_hand():
-    from attar.temperatures.choice import _judge
+    from attar.temperatures.choice import _choose
 
-    hard_targets = torch.zeros(20).long()
-    right, wrong = [1.0, 0.0], [0.0, 1.0]
-    good = torch.tensor([right] * 20)
-    worse = torch.tensor([wrong] * 6 + [right] * 14)  # 6 : 0 -> 2 / 2⁶, times 3 pairs
-    bit = torch.tensor([wrong] * 1 + [right] * 19)  # 1 : 0 -> 1
+    good = [False] * 20
+    worse = [True] * 6 + [False] * 14  # 6 : 0 -> 2 / 2⁶, times 3 pairs
+    bit = [True] + [False] * 19  # 1 : 0 -> 1
     weights = [MemberWeights(temperature=t, soft_weight=1.0, hard_weight=0.0) for t in (1, 2, 3)]
-    choice = _judge(torch.stack([worse, good, bit]), hard_targets, weights)
+    choice = _choose(torch.tensor([worse, good, bit]), [1.0, 1.0, 1.0], weights)
     assert choice.temperature == 2
     by_chance = [each.worse_by_chance for each in choice.candidates]
     assert by_chance == [pytest.approx(3 * 2 / 64), 1, 1]
@@ -187,8 +187,32 @@ def test_what_was_chosen_is_not_chosen_again(data, store, tmp_path):
     assert told[0] == told[1]
     assert steps == []
     assert torch.equal(first[1].weight, again[1].weight)
-    with pytest.raises(FolderError, match=r"is the choice of a run with other .* choose again"):
+    with pytest.raises(FolderError, match=r"is the choice of a run with another .* choose again"):
         distill(make_network(4), data, store, **OPTIONS | {"epochs": 5}, checkpoint=path)
+
+
+def test_the_choice_of_another_student_is_never_used(data, store, tmp_path):
+    path, told, steps = tmp_path / "student", [], []
+    distill(make_network(4), data, store, **OPTIONS, checkpoint=path, on_choice=told.append)
+    with pytest.raises(FolderError, match=r"student\.choice\.json is the choice of a run with an"):
+        distill(make_network(5), data, store, **OPTIONS, checkpoint=path)
+    path.unlink()  # the student is gone: its choice stands for nothing any more
+    options = {"checkpoint": path, "on_choice": told.append, "progress": steps.append}
+    distill(make_network(5), data, store, **OPTIONS, **options)
+    assert len({step.steps for step in steps}) == 2  # the search's, the student's
+    assert told[0] != told[1]
+
+
+def test_a_damaged_choice_is_refused(data, store, tmp_path):
+    path = tmp_path / "student"
+    distill(make_network(4), data, store, **OPTIONS, checkpoint=path)
+    choice = tmp_path / "student.choice.json"
+    text = choice.read_text()
+    for before, after in (('"temperature": ', '"temperature": 1'), ('"errors": ', '"errors": 1')):
+        assert before in text
+        choice.write_text(text.replace(before, after, 1))
+        with pytest.raises(FolderError, match=r"choice\.json is damaged: its checksum"):
+            distill(make_network(4), data, store, **OPTIONS, checkpoint=path)
 
 
 def test_a_search_that_was_stopped_goes_on(data, store, tmp_path):

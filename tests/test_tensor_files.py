@@ -23,6 +23,13 @@ def test_what_is_written_is_read(path):
     assert found.tensors["b"].tolist() == [3, 4]
 
 
+def test_the_same_content_gives_the_same_bytes(tmp_path):
+    for place in range(8):
+        tensors = {"a": torch.arange(3), "b": torch.ones(2)}
+        write_tensors(tmp_path / str(place), tensors, kind="weights", version=1)
+    assert len({(tmp_path / str(place)).read_bytes() for place in range(8)}) == 1
+
+
 def test_no_changed_byte_changes_what_is_read(path):
     before, content = read_tensors(path, kind="weights", version=1), path.read_bytes()
     for place in range(len(content)):

@@ -21,7 +21,15 @@ from attar.losses import (
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.temperatures import TemperatureChoice, TemperatureSearch, choose_temperature
-from attar.training import LossFn, OptimizerName, Share, Step, TrainingRun, make_settings
+from attar.training import (
+    LossFn,
+    OptimizerName,
+    Share,
+    Step,
+    TrainingRun,
+    TrainingSettings,
+    make_settings,
+)
 from attar.urls import Place
 
 ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
@@ -68,8 +76,10 @@ def distill(
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
         seed: Of the order of examples and of dropout.
         mean: Of an ensemble's members: of their probabilities, or of their logits.
-        member_weights: Of the members in that mean; by default all alike.
-        checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
+        member_weights: Weights of the members in that mean; equal by default.
+        checkpoint: File to go on from, and to write the state to periodically and at the end. It
+            belongs to this student, with the weights that it has when it is given, and to these
+            arguments.
         progress: Called after every step, of the search for a temperature as well;
             `attar.ProgressBar()` shows how far it is, `attar.TensorBoardLog(folder)` writes event
             files.
@@ -83,8 +93,8 @@ def distill(
 
     Raises:
         StoreError: If the store is unfinished, damaged, or made for other data, classes or views.
-        FolderError: If the checkpoint is damaged, or of another run: other data, store, settings,
-            temperature or weights.
+        FolderError: If the checkpoint is damaged, or of another run: another student, other data,
+            store, settings, temperature or weights. The student is then unchanged.
         AttarError: If an argument is out of range.
         DivergedError: If a loss or a gradient is not finite.
 
@@ -93,29 +103,20 @@ def distill(
     store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
     check_fits(store, transfer_set)
     settings = make_settings(epochs, batch_size, learning_rate, optimizer, seed)
-    if isinstance(temperature, str) and temperature != "auto":
-        expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
-        raise AttarError(f"expected {expected}, got {temperature!r}")
-    if temperature == "auto" or isinstance(temperature, TemperatureSearch):
-        if not isinstance(transfer_set, TransferSet):
-            raise AttarError(
-                f"expected a temperature for a streamed set, got {temperature}; search on a "
-                "TransferSet of some of its examples, and give what that chose"
-            )
-        with reporting(progress) as report:
-            choice = choose_temperature(
-                student,
-                transfer_set,
-                store,
-                settings,
-                search=TemperatureSearch() if temperature == "auto" else temperature,
-                soft_weight=soft_weight,
-                hard_weight=hard_weight,
-                mean=mean,
-                shares=_shares(store, member_weights),
-                checkpoint=None if checkpoint is None else Path(checkpoint),
-                progress=report,
-            )
+    if isinstance(temperature, str | TemperatureSearch):
+        choice = find_temperature(
+            student,
+            transfer_set,
+            store,
+            settings,
+            search=temperature,
+            soft_weight=soft_weight,
+            hard_weight=hard_weight,
+            mean=mean,
+            member_weights=member_weights,
+            checkpoint=checkpoint,
+            progress=progress,
+        )
         temperature, hard_weight = choice.temperature, choice.hard_weight
         if on_choice:
             on_choice(choice)
@@ -134,6 +135,7 @@ def distill(
         settings,
         checkpoint=None if checkpoint is None else Path(checkpoint),
         identity={
+            "loss": "attar.distill",
             "store": store.fingerprint(),
             "temperature": temperature,
             "soft_weight": soft_weight,
@@ -148,6 +150,49 @@ def distill(
         for step in run:
             report(step)
     return student.eval()
+
+
+def find_temperature(
+    student: nn.Module,
+    transfer_set: ExampleSet,
+    store: SoftTargets,
+    settings: TrainingSettings,
+    *,
+    search: Literal["auto"] | TemperatureSearch | str,
+    soft_weight: float,
+    hard_weight: float,
+    mean: Mean,
+    member_weights: Sequence[float] | None,
+    checkpoint: Path | str | None,
+    progress: Callable[[Step], None] | None,
+) -> TemperatureChoice:
+    """Choose the temperature of a distillation; the arguments are those of `distill`.
+
+    Raises:
+        AttarError: If the search is no search, or the set is streamed.
+    """
+    if isinstance(search, str) and search != "auto":
+        expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
+        raise AttarError(f"expected {expected}, got {search!r}")
+    if not isinstance(transfer_set, TransferSet):
+        raise AttarError(
+            f"expected a temperature for a streamed set, got {search}; search on a TransferSet of "
+            "some of its examples, and give what that chose"
+        )
+    with reporting(progress) as report:
+        return choose_temperature(
+            student,
+            transfer_set,
+            store,
+            settings,
+            search=search if isinstance(search, TemperatureSearch) else TemperatureSearch(),
+            soft_weight=soft_weight,
+            hard_weight=hard_weight,
+            mean=mean,
+            shares=_shares(store, member_weights),
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            progress=report,
+        )
 
 
 def soft_target_loss(
@@ -179,7 +224,7 @@ def soft_target_loss(
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         soft = store.batch(batch.indices, batch.view).to(logits.device)
-        hard_targets = batch.hard_targets.to(logits.device)
+        hard_targets = batch.hard_targets
         if change is not None:
             soft = change(soft, batch.indices)
         if len(shares) > 1 and isinstance(soft, DenseTargets):

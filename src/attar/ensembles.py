@@ -4,30 +4,29 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from attar.cohorts import Cohort
-from attar.data import TransferSet, mix_seed
-from attar.errors import AttarError, DataError, FolderError, check_positive, file_error
-from attar.files import write_atomically
+from attar.data import ExampleSet, TransferSet, mix_seed
+from attar.errors import AttarError, DataError, FolderError, check_positive
 from attar.losses import Mean, check_mean
 from attar.progress import reporting
 from attar.teachers import EnsembleNetwork
+from attar.tensor_files import read_tensors, write_tensors
 from attar.training import OptimizerName, Step, TrainingRun, hard_target_loss, make_settings
 
-FORMAT, VERSION = "attar ensemble", 1
+KIND, VERSION = "ensemble", 2
+MOST_MEMBERS = 100_000
 
 MakeNetwork = Callable[[torch.Generator], nn.Module]  # draws its weights from the generator
 
 
 def train(
     network: nn.Module | MakeNetwork,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     *,
     epochs: int,
     members: int = 1,
@@ -49,7 +48,8 @@ def train(
         network: To be trained in place; or a function that makes one, untrained, from a
             `torch.Generator`, which an ensemble needs. Its members have to fit into a
             `attar.Cohort`.
-        transfer_set: Examples with hard targets; those of hard target -1 are left out.
+        transfer_set: Examples with hard targets; those of hard target -1 are left out, of a
+            `StreamedSet` they count as 0 in the mean loss of their batch.
         epochs: Passes over them.
         members: How many networks.
         mean: Of the members' probabilities, in the ensemble's answers.
@@ -58,7 +58,7 @@ def train(
             then falls as a cosine.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
         seed: Of the weights that the function draws, of the order of examples and of dropout.
-        checkpoint: File to go on from, and to write the state to every 20 seconds and at the end.
+        checkpoint: File to go on from, and to write the state to periodically and at the end.
         progress: Called after every step; a loss is the sum of the members' losses.
             `attar.ProgressBar()` shows how far it is.
 
@@ -83,14 +83,10 @@ def train(
         if isinstance(network, nn.Module)
         else [_make(network, mix_seed(seed, place)) for place in range(members)]
     )
-    labeled = (transfer_set.hard_targets >= 0).nonzero().squeeze(1)
-    if not len(labeled):
-        raise DataError("expected hard targets to train on, got none in the set; see attar.distill")
-    is_whole = len(labeled) == len(transfer_set)
     trained = made[0] if members == 1 else Cohort(made)
     run = TrainingRun(
         trained,
-        transfer_set if is_whole else transfer_set.subset(labeled),
+        _labeled(transfer_set),
         hard_target_loss,
         make_settings(epochs, batch_size, learning_rate, optimizer, seed),
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -103,28 +99,36 @@ def train(
     return trained.eval()
 
 
+def _labeled(transfer_set: ExampleSet) -> ExampleSet:
+    """Return the examples that have a hard target."""
+    labeled = (transfer_set.hard_targets >= 0).nonzero().squeeze(1)
+    if not len(labeled):
+        raise DataError("expected hard targets to train on, got none in the set; see attar.distill")
+    if len(labeled) == len(transfer_set) or not isinstance(transfer_set, TransferSet):
+        return transfer_set
+    return transfer_set.subset(labeled)
+
+
 def save_ensemble(path: Path | str, ensemble: EnsembleNetwork) -> None:
-    """Write an ensemble to one `safetensors` file; docs/format.md specifies it.
+    """Write an ensemble to one `safetensors` file with a checksum; docs/format.md specifies it.
 
     Raises:
         FolderError: If the file cannot be written; what it held before is then unharmed.
     """
     tensors = {
-        f"{place}.{name}": tensor.detach().cpu().contiguous().clone()
+        f"{place}.{name}": tensor
         for place, network in enumerate(ensemble.networks)
         for name, tensor in network.state_dict().items()
     }
-    header = {"format": FORMAT, "version": VERSION, "members": len(ensemble), "mean": ensemble.mean}
-    write_atomically(
-        Path(path), safetensors.torch.save(tensors, metadata={"ensemble": json.dumps(header)})
-    )
+    header = {"members": len(ensemble), "mean": ensemble.mean}
+    write_tensors(Path(path), tensors, kind=KIND, version=VERSION, **header)
 
 
 def load_ensemble(path: Path | str, make_network: MakeNetwork) -> EnsembleNetwork:
     """Read an ensemble that `save_ensemble` wrote. Nothing in the file is run.
 
     Args:
-        path: The file.
+        path: The file; one of format 1, which has no checksum, is read as well.
         make_network: Makes a network of the members' architecture, as for `train`.
 
     Returns:
@@ -134,43 +138,42 @@ def load_ensemble(path: Path | str, make_network: MakeNetwork) -> EnsembleNetwor
         FolderError: If the file is damaged, no ensemble, or of other networks.
     """
     path = Path(path)
+    found = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
+    header = _check_header(path, found.header, found.metadata)
+    members: dict[int, dict[str, Tensor]] = {place: {} for place in range(header["members"])}
+    for name, tensor in found.tensors.items():
+        whose, _, rest = name.partition(".")
+        if not whose.isdecimal() or int(whose) not in members:
+            raise FolderError(f"{path} is damaged: {len(members)} members, and a tensor {name}")
+        members[int(whose)][rest] = tensor
+    first = _make(make_network, 0)
+    networks = [copy.deepcopy(first) for _ in members]
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = _check_header(path, file.metadata())
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        first = _make(make_network, 0)
-        networks = [copy.deepcopy(first) for _ in range(header["members"])]
         for place, network in enumerate(networks):
-            start = f"{place}."
-            network.load_state_dict(
-                {
-                    name.removeprefix(start): tensor
-                    for name, tensor in tensors.items()
-                    if name.startswith(start)
-                }
-            )
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except (safetensors.SafetensorError, RuntimeError) as error:
+            network.load_state_dict(members[place])
+    except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise FolderError(f"{path} holds no ensemble of such networks ({reason})") from error
     return EnsembleNetwork(networks, mean=header["mean"]).eval()
 
 
-def _check_header(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+def _check_header(
+    path: Path, header: dict[str, Any] | None, metadata: dict[str, str]
+) -> dict[str, Any]:
+    """Return the number of members and their mean."""
     try:
-        header = json.loads((metadata or {})["ensemble"])
-        if header["format"] != FORMAT or header["members"] < 1:
-            raise ValueError("it has no members")
-        version = int(header["version"])
+        content: dict[str, Any] = header or json.loads(metadata["ensemble"])  # of format 1
+        if header is None and (content["format"], content["version"]) != ("attar ensemble", 1):
+            raise ValueError(f"format {content['format']!r}, version {content['version']}")
+        members, mean = content["members"], content["mean"]
+        if type(members) is not int or not 1 <= members <= MOST_MEMBERS:
+            raise ValueError(f"members: {members}")
+        if mean not in get_args(Mean):
+            raise ValueError(f"mean: {mean}")
     except (KeyError, TypeError, ValueError) as error:
         found = f"{path} is no ensemble ({type(error).__name__}: {error})"
         raise FolderError(f"{found}; expected a file of attar.save_ensemble") from error
-    if version > VERSION:
-        raise FolderError(
-            f"{path} is an ensemble of format {version}, this release reads up to {VERSION}"
-        )
-    return dict(header)
+    return {"members": members, "mean": mean}
 
 
 def _make(make_network: MakeNetwork, seed: int) -> nn.Module:

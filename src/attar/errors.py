@@ -51,6 +51,10 @@ class StoreError(FolderError):
     """A soft-target store that is damaged, incomplete, or made for something else."""
 
 
+class TeacherWarning(UserWarning):
+    """A teacher that is right too seldom on the labeled examples of a transfer set."""
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise `ShapeError` unless all tensors, given by name, have one shape."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

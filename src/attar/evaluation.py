@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from attar.data import TransferSet
+from attar.answers import find_logits
+from attar.data import ExampleSet
 from attar.errors import DataError, ShapeError
 from attar.metrics import is_error, negative_log_likelihood
 from attar.modes import evaluation_mode
@@ -31,7 +32,7 @@ class Evaluation:
 
 def compute_logits(
     network: nn.Module,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     *,
     view: int = 0,
     precision: Precision = "float32",
@@ -39,8 +40,9 @@ def compute_logits(
     """Run the network, in evaluation mode, over the examples of a set, in their order.
 
     Args:
-        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or a cohort to
-            `[members, batch, classes]`; all its layers are left in their modes.
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or to an answer in which
+            `attar.answers.find_logits` finds them, or a cohort to `[members, batch, classes]`; all
+            its layers are left in their modes.
         transfer_set: The examples.
         view: Which view of them; 0 is the plain one.
         precision: Of the products; logits are at least float32 in any case.
@@ -49,12 +51,12 @@ def compute_logits(
         Logits, shape `[examples, classes]`, or `[members, examples, classes]`.
     """
     parts = map_logits(network, transfer_set, lambda logits, _: logits, view, precision)
-    return torch.cat(parts, dim=-2).clone()
+    return torch.cat(parts, dim=-2)
 
 
 def map_logits(
     network: nn.Module,
-    transfer_set: TransferSet,
+    transfer_set: ExampleSet,
     function: Callable[[Tensor, Tensor], T],
     view: int = 0,
     precision: Precision = "float32",
@@ -69,16 +71,19 @@ def map_logits(
         precision: Of the products.
     """
     results = []
+    first, name = next(network.parameters(), None), f"the network {type(network).__name__}"
     with evaluation_mode(network), torch.inference_mode(), autocast(network, precision):
         for indices in torch.arange(len(transfer_set)).split(_BATCH):
-            logits = network(transfer_set.batch(indices, view).inputs)
+            batch = transfer_set.batch(indices, view)
+            batch = batch if first is None else batch.to(first.device)
+            logits = find_logits(network(batch.inputs), name)
             logits = logits if logits.dtype == torch.float64 else logits.float()
             results.append(function(logits, indices))
     return results
 
 
 def evaluate(
-    network: nn.Module, test_set: TransferSet, *, precision: Precision = "float32"
+    network: nn.Module, test_set: ExampleSet, *, precision: Precision = "float32"
 ) -> Evaluation:
     """Measure the network on the plain examples of a labelled set.
 
@@ -86,16 +91,16 @@ def evaluate(
         DataError: If an example has no hard target, or one of a class that the network lacks.
     """
     check_labeled(test_set)
-    hard_targets = test_set.hard_targets
+    hard_targets = test_set.hard_targets.cpu()
 
     def measure(logits: Tensor, indices: Tensor) -> Tensor:
-        return _errors_and_nll(logits, hard_targets[indices])
+        return _errors_and_nll(logits.cpu(), hard_targets[indices])
 
     return _summarise(torch.cat(map_logits(network, test_set, measure, precision=precision)))
 
 
 def evaluate_members(
-    cohort: nn.Module, test_set: TransferSet, *, precision: Precision = "float32"
+    cohort: nn.Module, test_set: ExampleSet, *, precision: Precision = "float32"
 ) -> tuple[Evaluation, ...]:
     """Measure each member of a cohort, as `evaluate` does.
 
@@ -103,10 +108,10 @@ def evaluate_members(
         DataError: If an example has no hard target, or one of a class that the members lack.
     """
     check_labeled(test_set)
-    hard_targets = test_set.hard_targets
+    hard_targets = test_set.hard_targets.cpu()
 
     def measure(logits: Tensor, indices: Tensor) -> Tensor:  # [members, batch, 2]
-        return torch.stack([_errors_and_nll(each, hard_targets[indices]) for each in logits])
+        return torch.stack([_errors_and_nll(each, hard_targets[indices]) for each in logits.cpu()])
 
     measured = torch.cat(map_logits(cohort, test_set, measure, precision=precision), dim=1)
     return tuple(_summarise(each) for each in measured)
@@ -146,7 +151,7 @@ def _summarise(measured: Tensor) -> Evaluation:
     )
 
 
-def check_labeled(test_set: TransferSet) -> None:
+def check_labeled(test_set: ExampleSet) -> None:
     """Raise `DataError` unless every example has a hard target."""
     hard_targets = test_set.hard_targets
     if (hard_targets < 0).any():

@@ -30,12 +30,23 @@ def write_atomically(path: Place, content: bytes) -> None:
     if isinstance(path, UrlPath):
         path.write_bytes(content)
         return
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the body a temporary file to write, which then replaces `path`, synced to the disk.
+
+    Raises:
+        FolderError: If the body or the renaming raises an `OSError`. In that case, and after any
+            other error, `path` is as it was and the temporary file is removed.
+    """
     # No two have one name: on a disk that machines share they may have one process id.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:

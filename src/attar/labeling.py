@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -12,18 +13,40 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from attar.data import ExampleSet, name_views
-from attar.errors import AttarError, DataError, check_positive
+from attar.errors import AttarError, DataError, TeacherWarning, check_positive
 from attar.precision import keep_freed_memory
 from attar.progress import reporting
-from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter, View
+from attar.targets import (
+    Dense,
+    Encoding,
+    Shard,
+    ShardEntry,
+    SoftTargets,
+    StorePlan,
+    TargetWriter,
+    View,
+)
+from attar.targets.manifest import AnswerCounts
+from attar.targets.quality import (
+    AnswerTally,
+    check_expected_accuracy,
+    counted_view,
+    find_doubt,
+    find_store_doubt,
+    is_mixed,
+    summarize_answers,
+)
+from attar.targets.writer import PackedShard
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.urls import Place, as_place
+
+_OTHERS_TRIED = 8  # examples, once the teacher has failed on one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +79,7 @@ def label(
     batch_size: int = 256,
     workers: int | None = None,
     shard_examples: int = 0,
+    expected_accuracy: float | None = None,
     progress: Callable[[LabelingProgress], None] | None = None,
 ) -> SoftTargets:
     """Run a teacher over every example of a transfer set, and keep its logits in a folder.
@@ -67,6 +91,14 @@ def label(
 
     The bytes do hang, in the last bit of a few logits, on `batch_size`, as a processor rounds the
     products of batches of other sizes differently. A store may be continued with another.
+
+    Each example has exactly one true class: soft targets are a softmax over the classes. Teachers
+    for several labels at once (sigmoid outputs), for regression and for embeddings are not
+    supported yet. attar cannot recognize sigmoid outputs; it treats them as the logits of one
+    class among several. For such tasks train with `TrainingRun` and a loss of your own.
+
+    If the transfer set has hard targets, the result's `teacher_quality` says how often the teacher
+    is right on them. A teacher that looks wrong is warned about, once and as early as possible.
 
     Args:
         teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
@@ -84,15 +116,23 @@ def label(
         workers: How many compute at once; by default one for each core.
         shard_examples: Examples in a shard, the unit of resuming; by default
             32 MiB, or an eighth of the examples.
+        expected_accuracy: Accuracy that the teacher is known to have, a fraction such as 0.8. A
+            warning is given if it is clearly lower on the labeled examples.
         progress: Called at the start and whenever a shard is stored, by the calling thread;
             `attar.ProgressBar()` shows it.
 
     Returns:
         The finished store.
 
+    Warns:
+        TeacherWarning: If the teacher is not significantly more often right than always answering
+            the most frequent class, or is far below `expected_accuracy`. At least 50 examples need
+            a hard target. If the first shards show it, the warning comes while labeling.
+
     Raises:
         DataError: If the teacher fails on an example, or a logit is not finite; it names the
-            example. If views are asked for that the set or the teacher cannot give.
+            example. If views are asked for that the set or the teacher cannot give. If there is
+            only one class.
         ShapeError: If the teacher's classes are not the transfer set's.
         StoreError: If the folder holds another store.
         FolderError: If it cannot be written, or the disk is full.
@@ -100,6 +140,7 @@ def label(
     check_positive(batch_size=float(batch_size))
     count = os.cpu_count() or 1 if workers is None else workers
     check_positive(workers=float(count))
+    check_expected_accuracy(expected_accuracy)
     asked = as_teacher(
         teacher,
         class_names=transfer_set.class_names,
@@ -109,12 +150,17 @@ def label(
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(as_place(folder), plan)
     meter = LabelingMeter(plan, writer.missing())
+    watch = TeacherWatch(plan, transfer_set, expected_accuracy)
     with reporting(progress) as report:
         report(meter.now())
-        for shard in write_shards(writer, asked, transfer_set, batch_size, count):
-            meter.add(shard)
+        for entry in write_shards(writer, asked, transfer_set, batch_size, count):
+            meter.add(entry.shard)
             report(meter.now())
-    return writer.finish()
+            if not meter.is_done:
+                watch.add(entry.shard, entry.answers)
+    targets = writer.finish()
+    watch.finish(targets)
+    return targets
 
 
 def make_plan(
@@ -125,6 +171,13 @@ def make_plan(
     shard_examples: int,
 ) -> StorePlan:
     """Say what the store of this teacher's logits is going to be."""
+    if transfer_set.classes == 1:
+        raise DataError(
+            "expected two classes or more, got one: a softmax over one class is always 1, so its "
+            "soft targets say nothing. For two classes and one output, give the logits [0, output] "
+            "of both classes. Regression is not supported; train with attar.TrainingRun and a loss "
+            "of your own"
+        )
     seen = transfer_set.views
     if any(views) and not teacher.reads_inputs:
         raise DataError(
@@ -157,28 +210,31 @@ def write_shards(
     transfer_set: ExampleSet,
     batch_size: int,
     workers: int,
-) -> Iterator[Shard]:
+) -> Iterator[ShardEntry]:
     """Write the shards that a store lacks, and yield each as it is stored; see `label`."""
     members = members_of(teacher) or (teacher,)
     stopped, computing = threading.Event(), threading.Semaphore(workers)
 
-    def write(shard: Shard) -> Shard | None:
+    def check_stopped() -> None:
+        if stopped.is_set():
+            raise CancelledError
+
+    def write(shard: Shard) -> ShardEntry | None:
         torch.set_num_threads(1)  # of this worker
-        logits = _logits(members[shard.member], transfer_set, shard, batch_size, stopped)
+        asked = members[shard.member]
         try:
             with computing:
-                packed = writer.pack(shard, logits)
-            writer.store(packed)  # while the next shard is computed
+                packed = pack_shard(writer, asked, transfer_set, shard, batch_size, check_stopped)
+            return writer.store(packed)  # while the next shard is computed
         except CancelledError:  # another has failed, and tells why
             return None
         except BaseException:
             stopped.set()
             raise
-        return shard
 
     # Twice as many threads as workers: one computes while the other waits for the disk.
     with _one_thread_each(), ThreadPoolExecutor(2 * workers) as pool:
-        pending: set[Future[Shard | None]] = set()
+        pending: set[Future[ShardEntry | None]] = set()
         missing = iter(writer.missing())
         try:
             for shard in missing:
@@ -208,51 +264,88 @@ def members_of(teacher: Teacher) -> tuple[Teacher, ...]:
     return ()
 
 
-def _logits(
+def pack_shard(
+    writer: TargetWriter,
     teacher: Teacher,
     transfer_set: ExampleSet,
     shard: Shard,
     batch_size: int,
-    stopped: threading.Event,
-) -> Iterator[Tensor]:
-    """Ask the teacher about a shard's examples; batches start at the shard's first one."""
-    for indices in torch.arange(shard.start, shard.stop).split(batch_size):
-        if stopped.is_set():
-            raise CancelledError
-        yield ask(teacher, transfer_set, indices, shard.view)
+    check_stopped: Callable[[], None] = lambda: None,
+) -> PackedShard:
+    """Ask a teacher, or a member of one, about a shard's examples, and count its right answers.
+
+    Batches start at the shard's first example. `check_stopped` is called before each and may raise.
+    """
+    tally = AnswerTally(writer.plan.classes)
+    is_counted = shard.view == counted_view(writer.plan)
+
+    def answer() -> Iterator[Tensor]:
+        for indices in torch.arange(shard.start, shard.stop).split(batch_size):
+            check_stopped()
+            logits, hard_targets = ask(teacher, transfer_set, indices, shard.view)
+            yield logits
+            if is_counted:  # only now: the writer has checked them meanwhile
+                tally.add(logits, hard_targets)
+
+    packed = writer.pack(shard, answer())
+    if not is_counted:
+        return packed
+    return replace(packed, entry=replace(packed.entry, answers=tally.counts()))
 
 
-def ask(teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int) -> Tensor:
-    """Ask a teacher about some examples; if it breaks, find the first one that it breaks on.
+def ask(
+    teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int
+) -> tuple[Tensor, Tensor]:
+    """Ask a teacher about some examples; if it fails, find out on which of them.
+
+    Returns:
+        Logits `[batch, classes]`, and the examples' hard targets `[batch]`.
 
     Raises:
-        DataError: If the teacher raises an error that is none of attar's; it names the example.
+        DataError: If the teacher raises an error that is none of attar's; it names the example, or
+            says that the teacher fails on every one.
     """
     try:
-        return teacher.logits(transfer_set.batch(indices, view))
+        batch = transfer_set.batch(indices, view)
+        return teacher.logits(batch), batch.hard_targets
     except AttarError:
         raise
     except Exception as error:  # of the user's code
-        found, cause = _find_failing(teacher, transfer_set, indices, view) or (None, error)
-        reason = " ".join(f"{type(cause).__name__}: {cause}".split())
-        together = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
-        which, advice = (
-            (together, "try a smaller batch_size")
-            if found is None
-            else (f"example {found}", "look at it, or leave it out")
-        )
-        raise DataError(f"the teacher fails on {which}, view {view}: {reason}; {advice}") from cause
+        raise _explain_failure(teacher, transfer_set, indices, view, error) from error
 
 
-def _find_failing(
-    teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int
-) -> tuple[int, Exception] | None:
-    for index in indices:
+def _explain_failure(
+    teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int, error: Exception
+) -> DataError:
+    def fail_on(index: int) -> Exception | None:
         try:
-            teacher.logits(transfer_set.batch(index[None], view))
+            teacher.logits(transfer_set.batch(torch.tensor([index]), view))
         except Exception as error:
-            return int(index), error
-    return None
+            return error
+        return None
+
+    failing = ((index, cause) for index in indices.tolist() if (cause := fail_on(index)))
+    found, cause = next(failing, (None, error))
+    reason = " ".join(f"{type(cause).__name__}: {cause}".split())
+    if found is None:
+        which = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
+        return DataError(
+            f"the teacher fails on {which}, view {view}: {reason}; try a smaller batch_size"
+        )
+    spread = torch.linspace(0, len(transfer_set) - 1, _OTHERS_TRIED).long().unique().tolist()
+    others = [index for index in spread if index != found]
+    if others and all(fail_on(index) for index in others):
+        inputs = transfer_set.batch(torch.tensor([found]), view).inputs
+        return DataError(
+            f"the teacher fails on every example (first error: {reason}; {1 + len(others)} tried, "
+            f"view {view}); does it take inputs of the shape and type that the transfer set has, "
+            f"{['batch', *inputs.shape[1:]]} {inputs.dtype}? If it needs other inputs than the "
+            "student, compute its logits from those, and store them with "
+            "attar.label(logits, transfer_set, ...)"
+        )
+    return DataError(
+        f"the teacher fails on example {found}, view {view}: {reason}; look at it, or leave it out"
+    )
 
 
 @contextmanager
@@ -266,6 +359,40 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class TeacherWatch:
+    """Warns, once, of a teacher that looks wrong."""
+
+    def __init__(
+        self, plan: StorePlan, transfer_set: ExampleSet, expected_accuracy: float | None
+    ) -> None:
+        """Begin with no shard."""
+        self.classes, self.expected_accuracy = plan.classes, expected_accuracy
+        self.hard_targets: Tensor | None = getattr(transfer_set, "hard_targets", None)
+        self.counts: list[list[AnswerCounts]] = [[] for _ in range(plan.member_count)]
+        self.has_warned = False
+
+    def add(self, shard: Shard, answers: AnswerCounts | None) -> None:
+        """Judge a shard's member by its shards so far."""
+        if answers is None or self.has_warned:
+            return
+        counts = self.counts[shard.member]
+        counts.append(answers)
+        if is_mixed(counts, self.hard_targets):
+            judged = [each if each is counts else [] for each in self.counts]
+            quality = summarize_answers(judged, self.classes)
+            self._warn(find_doubt(quality, self.expected_accuracy, is_early=True))
+
+    def finish(self, targets: SoftTargets) -> None:
+        """Judge by the whole store, unless a warning was given before."""
+        if not self.has_warned:
+            self._warn(find_store_doubt(targets.teacher_quality, self.expected_accuracy))
+
+    def _warn(self, doubt: str | None) -> None:
+        if doubt is not None:
+            self.has_warned = True
+            warnings.warn(doubt, TeacherWarning, stacklevel=4)  # where `label` was called
+
+
 class LabelingMeter:
     """Counts stored rows, and from that tells when the labeling will end."""
 
@@ -274,6 +401,11 @@ class LabelingMeter:
         self.total = len(plan.views) * plan.member_count * plan.examples
         self.done = self.total - sum(shard.stop - shard.start for shard in missing)
         self.before, self.started = self.done, time.monotonic()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no shard is missing."""
+        return self.done == self.total
 
     def add(self, shard: Shard) -> None:
         """Count a shard that was stored."""

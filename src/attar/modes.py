@@ -1,7 +1,7 @@
-"""A network's evaluation mode, for a while."""
+"""Evaluation mode for a while, and training mode that leaves frozen layers alone."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
@@ -34,3 +34,20 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
                     _held[layer] = (holders - 1, mode)
                 else:
                     layer.training = mode
+
+
+def frozen_layers(network: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the layers that were put into evaluation mode in a network that is in training mode.
+
+    A network that is in evaluation mode as a whole, as `from_pretrained` returns it, has none.
+    """
+    if not network.training:
+        return ()
+    return tuple(layer for layer in network.modules() if not layer.training)
+
+
+def train_except(network: nn.Module, frozen: Iterable[nn.Module]) -> None:
+    """Put a network into training mode, but for its frozen layers."""
+    network.train()
+    for layer in frozen:
+        layer.training = False

@@ -10,7 +10,10 @@ from typing import Literal
 import torch
 from torch import nn
 
+from attar.errors import AttarError
+
 Precision = Literal["auto", "float32", "bfloat16"]
+VARIABLE = "ATTAR_PRECISION"  # environment variable: what "auto" means
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
@@ -28,16 +31,42 @@ def cpu_multiplies_bfloat16() -> bool:
     return any(supported() for supported in older if supported is not None)
 
 
+def resolve_precision(network: nn.Module, precision: Precision) -> Precision:
+    """Return what a precision means here: `float32` or `bfloat16`.
+
+    `auto` is what the environment variable `ATTAR_PRECISION` says, if it is set; else bfloat16
+    where the network's processor is quick at it, and float32 elsewhere.
+
+    Raises:
+        AttarError: If the variable says something else.
+    """
+    if precision != "auto":
+        return precision
+    wanted = os.environ.get(VARIABLE, "auto")
+    if wanted == "float32":
+        return "float32"
+    if wanted == "bfloat16":
+        return "bfloat16"
+    if wanted != "auto":
+        raise AttarError(
+            f"expected the environment variable {VARIABLE} to be auto, float32 or bfloat16, "
+            f"got {wanted!r}; unset it"
+        )
+    first = next(network.parameters(), None)
+    on_cpu = first is None or first.device.type == "cpu"
+    return "float32" if on_cpu and not cpu_multiplies_bfloat16() else "bfloat16"
+
+
 def autocast(network: nn.Module, precision: Precision) -> AbstractContextManager[object]:
     """Return the context in which the network's products run.
 
-    `auto` means bfloat16 where the processor is quick at it, float32 elsewhere. Weights stay
-    float32 in either case, and a network whose weights are not float32 runs as it is.
+    Weights stay float32, and a network whose weights are not float32 runs as it is. For `auto` see
+    `resolve_precision`.
     """
     first = next(network.parameters(), None)
-    if first is None or first.dtype != torch.float32 or precision == "float32":
+    if first is None or first.dtype != torch.float32:
         return nullcontext()
-    if precision == "auto" and first.device.type == "cpu" and not cpu_multiplies_bfloat16():
+    if resolve_precision(network, precision) == "float32":
         return nullcontext()
     return torch.autocast(first.device.type, torch.bfloat16)
 

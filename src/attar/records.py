@@ -134,7 +134,7 @@ def write_sealed_json(path: Place, content: dict[str, Any]) -> None:
     Raises:
         FolderError: If the file cannot be written; what it held before is then unharmed.
     """
-    write_json(path, content | {"checksum": _checksum(content)})
+    write_json(path, seal(content))
 
 
 def read_sealed_json(path: Place) -> dict[str, Any]:
@@ -143,10 +143,24 @@ def read_sealed_json(path: Place) -> dict[str, Any]:
     Raises:
         FolderError: If the file cannot be read, or does not match its checksum.
     """
-    content = read_json(path)
-    if content.pop("checksum", None) != _checksum(content):
+    return unseal(read_json(path), path)
+
+
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Add a checksum of the content, under the key `checksum`."""
+    return content | {"checksum": _checksum(content)}
+
+
+def unseal(content: dict[str, Any], path: Place) -> dict[str, Any]:
+    """Return content without its checksum.
+
+    Raises:
+        FolderError: If the content, which was read from `path`, does not match it.
+    """
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    if content.get("checksum") != _checksum(rest):
         raise FolderError(f"{path} is damaged: its checksum does not match its content; remove it")
-    return content
+    return rest
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from attar.errors import FolderError, file_error
-from attar.files import write_atomically
+from attar.files import replacing
 
 _HEADER, _CHECKSUM = "attar", "sha256"
 
@@ -48,10 +48,15 @@ def write_tensors(
     Raises:
         FolderError: If the file cannot be written; what it held before is then unharmed.
     """
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    plain = _separate(tensors)
     text = json.dumps({"kind": kind, "version": version, **header})
-    metadata = {"format": "pt", _HEADER: text, _CHECKSUM: _checksum(copies, text)}
-    write_atomically(path, _sort_metadata(safetensors.torch.save(copies, metadata=metadata)))
+    metadata = {"format": "pt", _HEADER: text, _CHECKSUM: _checksum(plain, text)}
+    with replacing(path) as temporary:
+        try:
+            safetensors.torch.save_file(plain, temporary, metadata=metadata)
+        except safetensors.SafetensorError as error:  # it wraps what the system says
+            raise OSError(str(error)) from error
+        _sort_metadata(temporary)
 
 
 def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) -> TensorFile:
@@ -93,14 +98,29 @@ def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) 
     return TensorFile(tensors, header, metadata)
 
 
-def _sort_metadata(content: bytes) -> bytes:
-    """Put the entries of the metadata in order, which `safetensors` writes in any order."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors on the CPU, contiguous; those that share memory with another as copies."""
+    plain: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        if here.untyped_storage().data_ptr() in taken:
+            here = here.clone()
+        taken.add(here.untyped_storage().data_ptr())
+        plain[name] = here
+    return plain
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in the order of its keys: `safetensors` writes them in any order."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= size, "the same entries in another order"
+        file.seek(8)
+        file.write(text.ljust(size))
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:

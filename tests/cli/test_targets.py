@@ -1,6 +1,10 @@
+import re
+
 import pytest
+from labeled import make_network, make_set
 from targets.conftest import fill, make_plan
 
+from attar import label
 from attar.cli import main
 
 
@@ -22,6 +26,16 @@ def test_inspect_verify_and_merge(shape_hints_off, tmp_path, capsys):
     assert code == 0
     assert "10 examples, 12 classes, 1 view(s), 1 member(s); Sparse(k=4" in printed.out
     assert "measured on 3 rows" in printed.out
+    assert "\nteacher: not measured (no hard targets, or labeled by an earlier " in printed.out
+
+
+def test_inspect_tells_how_often_the_teacher_was_right(shape_hints_off, tmp_path, capsys):
+    label(make_network(), make_set(), tmp_path / "store")
+    printed = run(capsys, "inspect", tmp_path / "store")[1].out
+    assert re.search(
+        r"\nteacher: right on \d.* % of 22 labeled examples \(most frequent class 22.7 %\), NLL \d",
+        printed,
+    )
 
 
 def test_wrong_input_is_one_line_and_code_2(shape_hints_off, tmp_path, capsys):

@@ -13,7 +13,7 @@ import torch
 from labeled import CLASSES, contents, make_jittered, make_network, make_set
 
 from attar import Sparse, label
-from attar.errors import AttarError, DataError, FolderError, StoreError
+from attar.errors import AttarError, DataError, FolderError, StoreError, TeacherWarning
 from attar.teachers import as_teacher
 from cluster.clusters import RAY, patiently
 
@@ -92,11 +92,21 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
     assert (told[0].rows, told[-1].rows, told[-1].total_rows) == (0, 88, 88)
     store.verify()
     again = []  # nothing is left to do
-    cluster.label(teachers, make_jittered(), tmp_path / "ray", progress=again.append, **options)
+    with pytest.warns(TeacherWarning, match="expected 50 examples with a hard target"):
+        cluster.label(
+            teachers,
+            make_jittered(),
+            tmp_path / "ray",
+            progress=again.append,
+            expected_accuracy=0.9,
+            **options,
+        )
     assert [each.rows for each in again] == [88]
+    assert store.teacher_quality.labeled == 22
     assert all(module.training for each in teachers for module in each.modules())
 
 
+@pytest.mark.long
 def test_four_workers_lose_one_to_sigkill_and_two_with_their_node(nodes, tmp_path, seen):
     second = patiently(lambda: nodes.add_node(**NODE))
     label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
@@ -134,6 +144,7 @@ cluster.label(slow_teacher(pathlib.Path({seen!r})), make_set(), {folder!r},
 """
 
 
+@pytest.mark.long
 def test_a_driver_that_was_killed_goes_on_when_started_again(nodes, tmp_path, seen):
     label(slow_teacher(seen, seconds=0), make_set(), tmp_path / "plain", **MANY)
     folder = tmp_path / "ray"
@@ -183,6 +194,7 @@ def test_an_example_that_the_teacher_fails_on_is_named(nodes, tmp_path, seen):
     label(slow_teacher(seen), data, tmp_path / "ray", **SMALL).verify()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["", "local://"])  # a folder; by way of pyarrow
 def test_a_disk_that_is_full_ends_in_one_line_and_finished_shards_stay(
     nodes, tmp_path, seen, scheme

@@ -64,6 +64,7 @@ def make_parts(data, sizes=(6, 1, 7, 8)):
     return StreamedSet(sizes, load, class_names=data.class_names)
 
 
+@pytest.mark.long
 def test_two_processes_train_the_student_that_one_does_from_a_streamed_set(two, tmp_path):
     whole = make_set()
     doubles = TransferSet(
@@ -100,6 +101,7 @@ def test_processes_that_do_not_start_in_time_are_given_up(two, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["store"]
 
 
+@pytest.mark.long
 def test_a_job_on_ray_has_the_results_of_the_job_alone(two, tmp_path):
     """Teacher, students and baselines are tasks, resumed one by one; or train together."""
     results, lines, again = [], [], []

@@ -327,3 +327,66 @@ def test_one_network_twice_is_refused():
 def test_a_member_that_is_not_there_is_refused(index):
     with pytest.raises(AttarError, match=rf"expected a member in 0\.\.1, got {index}"):
         Cohort([nn.Linear(2, 3), nn.Linear(2, 3)]).member(index)
+
+
+# What the reviews found: the stacked layers are the networks' own in these cases, too
+
+
+def make_layers(*layers):
+    return lambda: nn.Sequential(*(make() for make in layers), nn.Linear(INPUTS, CLASSES))
+
+
+UNUSUAL = {
+    "relu first": make_layers(nn.ReLU),
+    "flatten, relu first": make_layers(nn.Flatten, nn.ReLU),
+    "relu after dropout after relu": make_layers(
+        lambda: nn.Linear(INPUTS, INPUTS), nn.ReLU, lambda: nn.Dropout(0.0), nn.ReLU
+    ),
+    "relu in place first": make_layers(
+        lambda: nn.Linear(INPUTS, INPUTS), lambda: nn.ReLU(inplace=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+@pytest.mark.parametrize("shape", [(6,), (6, 5), (2, 3, 4)])
+def test_a_cohort_equals_its_networks_and_leaves_its_inputs_alone(kind, shape):
+    if "flatten" in kind and len(shape) > 1:
+        pytest.skip("it flattens")
+    networks = [make_other(UNUSUAL[kind], seed) for seed in (0, 1)]
+    cohort = Cohort(networks)
+    assert isinstance(cohort.networks, StackedMlp)
+    inputs = torch.randn(*shape, INPUTS, generator=generator(0), dtype=torch.float64)
+    before = inputs.clone()
+    logits = cohort(inputs)
+    assert torch.equal(inputs, before)
+    for found, network in zip(logits, networks, strict=True):
+        torch.testing.assert_close(found, network(inputs))
+    logits.square().sum().backward()
+    for network in networks:
+        network(inputs).square().sum().backward()
+    for index, network in enumerate(networks):
+        for name, tensor in cohort.networks.stacked().items():
+            torch.testing.assert_close(tensor.grad[index], network.get_parameter(name).grad)
+
+
+@pytest.mark.parametrize("kind", [batch_normalized, make_layers(lambda: nn.Dropout(0.5))])
+def test_a_frozen_layer_of_the_members_stays_frozen(kind, data, teacher_logits):
+    networks = [make_other(kind, seed) for seed in (0, 1, 2)]
+    place = next(i for i, layer in enumerate(networks[0]) if not isinstance(layer, nn.Linear))
+    for network in networks:
+        network[place].eval()
+    alone = copy.deepcopy(networks)
+    cohort = train(Cohort(networks), data, cohort_loss(teacher_logits), epochs=2)
+    for network, weights, member in zip(alone, WEIGHTS, cohort.members(), strict=True):
+        train(network, data, alone_loss(teacher_logits, weights), epochs=2)
+        assert_alike(member, network)
+        assert not member[place].training
+        assert member[1 - place].training
+
+
+def test_members_that_freeze_other_layers_are_refused():
+    networks = [make_other(batch_normalized, seed) for seed in (0, 1)]
+    networks[1][1].eval()
+    with pytest.raises(AttarError, match=r"BatchNorm1d.* in another mode than the network at 1"):
+        Cohort(networks)

@@ -1,4 +1,7 @@
+import json
 import math
+import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import attar
-from attar import AttarError, Comparison, TransferSet, compare
+from attar import AttarError, Comparison, StreamedSet, TransferSet, compare
 from attar.comparison_records import NO_ANSWER, count_confusions
-from attar.errors import DataError, ShapeError
+from attar.errors import DataError, FolderError, ShapeError
+from attar.records import seal
 
 QUICK = {"latency": False, "resamples": 300}
 
@@ -79,9 +83,16 @@ def test_measures_agree_with_scikit_learn():
     top5 = metrics.top_k_accuracy_score(truth, p, k=5, labels=labels)
     assert network.top5_accuracy == pytest.approx(top5)
     assert network.accuracy == pytest.approx(metrics.accuracy_score(truth, p.argmax(1)))
-    confusions = count_confusions(result.hard_targets, network.predictions, classes=8)
+    assert network.balanced_accuracy == pytest.approx(
+        metrics.balanced_accuracy_score(truth, p.argmax(1))
+    )
+    assert result.recalls("model") == pytest.approx(
+        metrics.recall_score(truth, p.argmax(1), average=None)
+    )
+    confusions = count_confusions(result.hard_targets, network.predictions)
     expected = metrics.confusion_matrix(truth, p.argmax(1), labels=labels)
-    assert (confusions[:, :8] == expected).all()
+    assert all(confusions[pair] == count for pair, count in np.ndenumerate(expected))
+    assert confusions.total() == 200
 
 
 @settings(max_examples=15)
@@ -169,15 +180,15 @@ def test_the_examples_that_one_model_alone_gets_right_are_counted_in_full():
     }
     lines = str(compare(models, make_set(truth, classes=2), **QUICK)).splitlines()
     (row,) = (cells for cells in map(str.split, lines) if cells[:3] == ["good", "BETTER", "bad"])
-    assert row[5:7] == ["12,345", "0"]
+    assert row[5:8] == ["12,345", ":", "0"]
 
 
-def test_identical_models_do_not_differ():
+def test_identical_models_are_undecided():
     model = predict([0, 1, 2, 1, 1, 0, 0, 1])
     for models in ({"a": model, "b": model}, {"a": [model] * 3, "b": [model] * 3}):
         result = compare(models, make_set(TRUTH), **QUICK)
         verdict = result.verdict("a", "b")
-        assert (verdict.outcome, verdict.p_value, verdict.difference) == ("no difference", 1, 0)
+        assert (verdict.outcome, verdict.p_value, verdict.difference) == ("undecided", 1, 0)
 
 
 def test_several_seeds_are_judged_by_the_bootstrap_and_pairs_are_corrected():
@@ -214,6 +225,255 @@ def test_the_first_sentence_tells_the_students_verdicts_and_the_gap():
         "distilled: WORSE than teacher (18 and 4 errors, p = 0.0043), BETTER than"
     )
     assert "closes 75% of the gap between hard targets and teacher" in text.replace("\n", " ")
+
+
+def flip(count, truth, start=0):
+    """Make a network that errs on so many examples."""
+    wrong = [1 - each for each in truth]
+    return predict(truth[:start] + wrong[start : start + count] + truth[start + count :], classes=2)
+
+
+TWO = [0, 1] * 1000  # a truth
+
+
+def test_with_a_margin_a_small_difference_is_equivalent():
+    models = {"a": flip(20, TWO), "b": flip(22, TWO)}
+    test_set = make_set(TWO, classes=2)
+    result = compare(models, test_set, margin=0.01, **QUICK)
+    verdict = result.verdict("a", "b")
+    assert (verdict.outcome, verdict.within_margin, result.margin) == ("equivalent", True, 0.01)
+    assert verdict.equivalence_p_value < 0.001
+    assert result.verdict("b", "a").outcome == "equivalent"
+    start = "a: EQUIVALENT to b within 1 point (20 and 22 errors, p < 0.0001)."
+    assert str(result).startswith(start)
+    strict = compare(models, test_set, margin=0.001, **QUICK).verdict("a", "b")
+    assert (strict.outcome, strict.within_margin) == ("undecided", False)
+
+
+def test_without_a_margin_equal_models_are_undecided_and_the_sentence_has_the_interval():
+    models = {"a": flip(20, TWO), "b": flip(20, TWO)}
+    result = compare(models, make_set(TWO, classes=2), **QUICK)
+    verdict = result.verdict("a", "b")
+    assert (verdict.outcome, verdict.equivalence_p_value) == ("undecided", None)
+    text = " ".join(str(result).split())
+    start = "a: UNDECIDED against b (20 and 20 errors, p = 1, difference −0.14 to +0.14 points)."
+    assert text.startswith(start)
+
+
+def test_a_difference_may_be_significant_and_within_the_margin():
+    models = {"a": flip(20, TWO), "b": flip(40, TWO)}
+    result = compare(models, make_set(TWO, classes=2), margin=0.03, **QUICK)
+    verdict = result.verdict("a", "b")
+    assert (verdict.outcome, verdict.within_margin) == ("better", True)
+    assert "a: BETTER than b, but within 3 points (20 and 40 errors" in str(result)
+    assert " BETTER, within " in str(result)
+
+
+def test_several_seeds_can_be_equivalent():
+    models = {"a": [flip(20, TWO), flip(22, TWO, 40)], "b": [flip(21, TWO), flip(22, TWO, 40)]}
+    result = compare(models, make_set(TWO, classes=2), margin=0.02, **QUICK)
+    assert result.verdict("a", "b").outcome == "equivalent"
+
+
+# The teacher, first of all
+
+NO_BETTER = (
+    "The teacher is no better than the student without it; distillation cannot help. "
+    "Train the teacher longer or use a better one."
+)
+
+
+def comparing(teacher, baseline, **options):
+    """Compare a teacher, a baseline and a student by their errors of 2,000."""
+    models = {"teacher": teacher, "hard targets": baseline, "distilled": 30}
+    made = {name: flip(errors, TWO) for name, errors in models.items()}
+    return compare(made, make_set(TWO, classes=2), **{**QUICK, **options})
+
+
+@pytest.mark.parametrize("teacher", [40, 41, 400])
+def test_a_teacher_that_is_equal_or_worse_is_said_first(teacher):
+    result = comparing(teacher, 40)
+    assert result.headline == NO_BETTER
+    assert " ".join(str(result).split()).startswith(f"{NO_BETTER} distilled: ")
+    assert result.teacher_standing == "not better"
+    assert "closes" not in str(result)
+    unjudged = comparing(teacher, 40, pairs=[("distilled", "teacher")])
+    assert unjudged.headline == NO_BETTER
+
+
+def test_a_teacher_that_is_not_shown_to_be_better_is_said_first():
+    result = comparing(38, 40)
+    assert result.teacher_standing == "not shown"
+    assert result.headline.startswith(
+        "The teacher is not shown to be better than the student without it "
+        "(38 and 40 errors, p = 0.5, difference −0.3"
+    )
+    assert " ".join(str(result).split()).startswith(result.headline)
+    near = comparing(38, 40, margin=0.02)  # then the two are also equivalent
+    assert "and is EQUIVALENT to it within 2 points" in near.headline
+    assert "(38 and 40 errors, p = 0.5, " in near.headline
+
+
+def test_of_a_better_teacher_nothing_is_said():
+    result = comparing(10, 40)
+    assert result.teacher_standing == "better"
+    assert result.headline.startswith("distilled: WORSE than teacher")
+    assert comparing(38, 40, pairs=[("distilled", "teacher")]).teacher_standing is None
+
+
+def test_the_baseline_may_be_a_control():
+    models = {"teacher": flip(40, TWO), "distilled": flip(30, TWO)}
+    controls = {"hard targets": flip(20, TWO)}
+    result = compare(models, make_set(TWO, classes=2), controls=controls, **QUICK)
+    assert result.headline == NO_BETTER
+
+
+# The share of the gap
+
+
+def test_a_share_of_a_gap_that_is_not_shown_is_not_printed():
+    result = comparing(38, 40)  # a student of 30 errors would close 500 % of it
+    assert result.model("distilled").gap_closed.share == pytest.approx(5)
+    assert "500%" not in str(result)
+    assert "gap not shown" in str(result)
+    worse = compare(
+        {"teacher": flip(36, TWO), "hard targets": flip(40, TWO), "distilled": flip(51, TWO)},
+        make_set(TWO, classes=2),
+        **QUICK,
+    )  # −275 %
+    assert "275" not in str(worse)
+
+
+def test_a_student_below_the_baseline_closes_none_of_the_gap():
+    models = {"teacher": flip(10, TWO), "hard targets": flip(60, TWO), "distilled": flip(90, TWO)}
+    result = compare(models, make_set(TWO, classes=2), **QUICK)
+    assert result.model("distilled").gap_closed.share < 0
+    assert "it closes none of the gap between hard targets and teacher (−" in " ".join(
+        str(result).split()
+    )
+
+
+# Rare classes
+
+
+def test_a_rare_class_shows_in_balanced_accuracy_and_recall():
+    truth = [0] * 98 + [1] * 2
+    models = {
+        "always 0": predict([0] * 100, classes=2),
+        "both": predict([1] * 3 + truth[3:], classes=2),
+    }
+    result = compare(models, make_set(truth, classes=2), **QUICK)
+    assert result.verdict("always 0", "both").outcome == "undecided"
+    assert network_of(result, "always 0").balanced_accuracy == pytest.approx(0.5)
+    assert network_of(result, "both").balanced_accuracy == pytest.approx((95 / 98 + 1) / 2)
+    assert result.recalls("always 0") == (1, 0)
+    lines = [line.split() for line in str(result).splitlines()]
+    assert ["always", "0", "2", "98.00%", "50.00%"] in [line[:5] for line in lines]
+    assert ["1", "2", "0.00%", "100.00%"] in lines
+
+
+def test_absent_classes_do_not_count_in_the_balanced_accuracy():
+    result = compare({"model": predict([0, 1, 0])}, make_set([0, 1, 1]), **QUICK)
+    assert network_of(result).balanced_accuracy == pytest.approx(0.75)
+    assert result.recalls("model") == (1, 0.5, None)
+
+
+# The record on disk
+
+
+def test_every_changed_byte_of_a_saved_record_is_noticed(tmp_path):
+    path = tmp_path / "comparison.json"
+    result = comparing(10, 40, pairs=[("distilled", "teacher")])
+    result = replace(result, hard_targets=(0, 1), class_names=("a", "b"))
+    result.save(path)
+    content = path.read_bytes()
+    assert Comparison.read(path) == result
+    generator = np.random.default_rng(0)
+    for place in generator.choice(len(content), 150, replace=False):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(generator.integers(7))
+        path.write_bytes(damaged)
+        try:
+            found = Comparison.read(path)
+        except FolderError:
+            continue
+        assert found == result  # white space between values
+
+
+def test_a_record_of_format_1_is_read(tmp_path):
+    path = tmp_path / "comparison.json"
+    result = comparing(38, 40)
+    result.save(path)
+    content = json.loads(path.read_text("utf-8"))
+    for name in ("checksum", "margin"):
+        del content[name]
+    content["format"] = 1
+    for model in content["models"]:
+        for network in model["networks"]:
+            del network["balanced_accuracy"]
+    for verdict in content["verdicts"]:
+        del verdict["equivalence_p_value"], verdict["within_margin"]
+        if verdict["outcome"] == "undecided":
+            verdict["outcome"] = "no difference"
+    path.write_text(json.dumps(content), "utf-8")
+    assert "no difference" in path.read_text("utf-8")
+    assert Comparison.read(path) == result
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("{}", "is not a comparison .it has no checksum."),
+        ('{"format": 1, "models": 3}', "is not a comparison"),
+        ('{"format": 1, "hard_targets": [0], "class_names": ["a"], "models": [], "verdicts": []}',
+         "is not a comparison .level: Field required."),
+        ("[1]", "expected a JSON object"),
+        (json.dumps(seal({"format": 3})), "has format 3, this release reads formats 1 to 2"),
+    ],
+)  # fmt: skip
+def test_what_is_no_comparison_is_told(tmp_path, content, text):
+    path = tmp_path / "comparison.json"
+    path.write_text(content, "utf-8")
+    with pytest.raises(FolderError, match=text):
+        Comparison.read(path)
+
+
+# Sets and classes that are large
+
+
+def test_a_streamed_set_is_compared_as_one_in_memory():
+    whole = make_set(TRUTH)
+    parts = [whole.subset(torch.arange(start, start + 4)) for start in (0, 4)]
+    streamed = StreamedSet([4, 4], parts.__getitem__, class_names=whole.class_names)
+    models = {"teacher": predict(TRUTH), "model": predict([0] * 8)}
+    expected, found = (compare(models, each, **QUICK) for each in (whole, streamed))
+    assert replace(found, made_at="") == replace(expected, made_at="")
+    assert compare(models, streamed, resamples=50).model("model").speeds
+
+
+def test_a_streamed_set_without_hard_targets_is_refused():
+    parts = [make_set([0, 1]), make_set([2, -1])]
+    streamed = StreamedSet([2, 2], parts.__getitem__, class_names=parts[0].class_names)
+    with pytest.raises(DataError, match="example 3 has none"):
+        compare({"a": predict(TRUTH)}, streamed, **QUICK)
+
+
+def test_a_hundred_thousand_classes_take_little_memory(tmp_path):
+    classes, examples = 100_000, 60
+    model = nn.Sequential(nn.Embedding(examples, classes), nn.Flatten())
+    inputs, truth = torch.arange(examples)[:, None], 7 * torch.arange(examples)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    test_set = TransferSet(inputs, truth, classes=classes)
+    result = compare({"teacher": model, "model": model}, test_set, **QUICK)
+    text = " ".join(str(result).split())
+    result.save_report(tmp_path / "report.html")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert most < 1e6  # kB; a table of classes by classes would take 8e7
+    assert "recall of the 10 classes with most errors, of 100,000" in text
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "The 30 classes with most errors, of 100,000." in page
+    assert "Shown are the 12 classes that are confused most, of" in page
+    assert len(page) < 1e6
 
 
 # Models that misbehave
@@ -259,10 +519,10 @@ def test_classes_without_examples_are_told():
 def test_one_example_proves_nothing():
     models = {"teacher": predict([0]), "hard targets": predict([1]), "model": [predict([0])] * 2}
     result = compare(models, make_set([0]), **QUICK)
-    assert {each.outcome for each in result.verdicts} == {"no difference"}
+    assert {each.outcome for each in result.verdicts} == {"undecided"}
     assert {each.p_value for each in result.verdicts} == {1}
     assert result.model("model").gap_closed.share == 1
-    assert "1 test example can tell very little" in str(result)
+    assert "1 test example can show very little" in str(result)
 
 
 # Class orders
@@ -335,6 +595,8 @@ def test_a_classifier_of_scikit_learn_is_mapped_by_its_class_names():
         ({"a": predict(TRUTH)}, {"baseline": "b"}, AttarError, "baseline to be one of"),
         ({"a": predict(TRUTH)}, {"teacher": "a", "baseline": "a"}, AttarError, "as both"),
         ({"a": predict(TRUTH)}, {"level": 0.0}, AttarError, "level between 0 and 1"),
+        ({"a": predict(TRUTH)}, {"margin": 0.0}, AttarError, "margin as a difference of error"),
+        ({"a": predict(TRUTH)}, {"margin": 1.0}, AttarError, "half a percentage point is marg"),
         ({"a": predict(TRUTH)}, {"resamples": 0}, AttarError, "resamples > 0"),
         ({"a": predict(TRUTH)}, {"mean": "median"}, AttarError, "arithmetic or geometric"),
         ({"a": predict(TRUTH)}, {"pairs": [("a", "b")]}, AttarError, "pairs of two of"),

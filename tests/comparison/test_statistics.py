@@ -1,11 +1,16 @@
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attar.comparison.judging import Rules, judge
 from attar.comparison.statistics import (
     bootstrap_gap_closed,
     correct_for_many,
+    equivalence_p_value,
     mcnemar,
     paired_bootstrap,
     resample_rates,
@@ -172,3 +177,122 @@ def test_without_a_gap_there_is_no_share_and_with_an_unsure_one_no_interval():
     closed = bootstrap_gap_closed(baseline, model, teacher, **options)
     assert closed.share == pytest.approx(3)
     assert closed.interval is None
+
+
+# Equivalence within a margin: two one-sided tests
+
+
+def test_the_equivalence_test_by_hand():
+    # 44 pairs, one differs, margin 10 %: the rarer disagreement has the most likely rate 0.
+    score = (1 - 44 * 0.1) / math.sqrt(44 * 0.1 * 0.9)
+    found = equivalence_p_value(1, 0, examples=44, margin=0.1)
+    assert found == pytest.approx(NormalDist().cdf(score))
+    assert equivalence_p_value(0, 1, examples=44, margin=0.1) == found
+
+
+@pytest.mark.parametrize("counts", [(20, 12), (3, 3), (7, 0), (60, 55)])
+def test_the_null_variance_is_that_of_the_most_likely_rates(counts):
+    from scipy.optimize import minimize_scalar
+
+    (first, second), examples, margin = counts, 500, 0.03
+
+    def cost(rate):  # −log likelihood, if the error rates differ by the margin
+        rates = rate + margin, rate, 1 - 2 * rate - margin
+        return -sum(
+            count * math.log(each)
+            for count, each in zip((first, second, examples - first - second), rates, strict=True)
+        )
+
+    options = {"bounds": (1e-9, 0.4), "method": "bounded", "options": {"xatol": 1e-9}}
+    rate = minimize_scalar(cost, **options).x
+    variance = examples * (2 * rate + margin - margin**2)
+    score = (first - second - examples * margin) / math.sqrt(variance)
+    found = equivalence_p_value(first, second, examples=examples, margin=margin)
+    assert found == pytest.approx(NormalDist().cdf(score), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("examples", "margin", "rate"),
+    [(200, 0.05, 0.0), (200, 0.05, 0.02), (500, 0.02, 0.005), (1000, 0.005, 0.0)],
+)
+def test_networks_that_differ_by_the_margin_are_equivalent_at_most_as_often_as_the_level_says(
+    examples, margin, rate
+):
+    from scipy.stats import binom
+
+    # Exactly, over all tables: the first network alone errs with `rate + margin`, the other `rate`.
+    found = {0.05: 0.0, 0.005: 0.0}
+    for second in range(int(binom.isf(1e-7, examples, rate)) + 1):
+        left, chance = examples - second, binom.pmf(second, examples, rate)
+        of_first = (rate + margin) / (1 - rate)
+        for first in range(int(binom.isf(1e-7, left, of_first)) + 1):
+            judged = mcnemar(
+                *answers(0, first, second, left - first), level=0.05, margin=margin
+            ).equivalence_p_value
+            for level in found:
+                if judged <= level:
+                    found[level] += chance * binom.pmf(first, left, of_first)
+    assert all(probability <= 1.01 * level for level, probability in found.items()), found
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 2, st.integers(0, 400)), st.floats(0.01, 0.3))
+def test_networks_are_equivalent_only_if_the_interval_is_within_the_margin(counts, margin):
+    first, second, both = counts
+    models = answers(both, first, second, 20)
+    judged = mcnemar(*models, level=0.05, margin=margin)
+    wide = mcnemar(*models, level=0.10).interval
+    if judged.equivalence_p_value <= 0.05:
+        assert -margin <= wide.low <= wide.high <= margin
+
+
+def test_models_that_agree_on_a_few_examples_are_not_equivalent_on_many_they_are():
+    for seeds in (1, 3):
+        for examples, is_equivalent in ((50, False), (5000, True)):
+            wrong = np.zeros((seeds, examples), dtype=bool)
+            wrong[:, : examples // 10] = True
+            found = [
+                mcnemar(wrong[:1], wrong[:1], level=0.05, margin=0.005),
+                paired_bootstrap(wrong, wrong, level=0.05, resamples=50, seed=0, margin=0.005),
+            ]
+            assert [each.equivalence_p_value <= 0.05 for each in found] == [is_equivalent] * 2
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.0), (3, 0.1), (5, 0.05)])
+def test_models_that_differ_by_the_margin_are_equivalent_at_most_as_often_as_the_level_says(
+    seeds, spread
+):
+    generator, shift = np.random.default_rng(6), 0.15
+    score = NormalDist(-1.5, math.sqrt(2 + spread**2))
+    margin = score.cdf(shift) - score.cdf(0)  # by which the error rates differ
+    found = 0
+    for trial in range(100):
+        models = draw_models(generator, seeds, examples=1000, spread=spread, shift=shift)
+        options = {"level": 0.05, "resamples": 100, "seed": trial}
+        found += paired_bootstrap(*models, **options, margin=margin).equivalence_p_value <= 0.05
+    assert found <= 12  # 5 are allowed on average; more than 12 would have a chance of 0.1 %
+
+
+def test_rare_differences_that_were_not_drawn_count_as_possible():
+    # Both differ on 1 % of the examples, in all seeds alike, always to the first one's harm.
+    generator, found = np.random.default_rng(7), 0
+    for trial in range(200):
+        second = generator.random(500) < 0.1
+        first = second | (generator.random(500) < 0.01 / 0.9)
+        models = (np.repeat(each[None], 3, axis=0) for each in (first, second))
+        options = {"level": 0.05, "resamples": 20, "seed": trial, "margin": 0.01}
+        found += paired_bootstrap(*models, **options).equivalence_p_value <= 0.05
+    assert found <= 20  # 10 are allowed on average
+
+
+def test_one_false_equivalence_among_many_pairs_has_at_most_the_probability_of_the_level():
+    generator, names = np.random.default_rng(8), "abcd"
+    rules = Rules(level=0.05, margin=0.02, resamples=1, seed=0)
+    pairs = [("a", each) for each in names[1:]]
+    found = 0
+    for _ in range(200):
+        score = generator.random((4, 1000))
+        score[0] += 0.02  # the error rate of a is that of the others plus the margin
+        wrong = {name: score[place][None] > 0.95 for place, name in enumerate(names)}
+        outcomes = {each.outcome for each in judge(wrong, pairs, rules)}
+        found += "equivalent" in outcomes
+    assert found <= 21  # 10 are allowed on average; more than 21 would have a chance of 0.1 %

@@ -295,6 +295,17 @@ def test_sets_of_numbers_without_hard_targets_and_answers_that_are_none_are_show
         assert page.locator("#found").inner_text() == "0 of 40 examples"
 
 
+def test_fifty_thousand_classes_need_no_table_of_all_by_all(browser, tmp_path):
+    inputs = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    test_set = TransferSet(inputs, torch.tensor([1, 1, 2, 40_000]), classes=50_000)
+    path = tmp_path / "explorer.html"
+    path.write_text(make_explorer(explore_sets({"test": test_set})), "utf-8")
+    with opened(browser, path) as page:
+        page.wait_for_selector("html[data-ready]")
+        assert "30 of 50000 classes" in page.locator("#resemblance-note").inner_text()
+        assert page.locator("#heat button").first.inner_text() == "–"  # class 0 has no example
+
+
 def test_a_picture_of_an_input_is_shown_with_its_caption(browser, tmp_path):
     inputs = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     exploration = explore_sets({"test": TransferSet(inputs, torch.arange(40) % 3, classes=3)})

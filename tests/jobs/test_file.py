@@ -53,6 +53,11 @@ def test_several_teachers_are_an_ensemble(folder):
         ("[baseline]", "baseline = 3", "25, distill.baseline: expected one of temperature"),
         ("[baseline]", '[soft_targets]\nencoding = "sparse"', "25, soft_targets: expected k with"),
         ("[baseline]", "[soft_targets]\nk = 3", "25, soft_targets: expected no k with the dense"),
+        (
+            "[baseline]",
+            "[soft_targets]\nexpected_accuracy = 80",
+            "26, soft_targets.expected_accuracy: expected a number less than or equal to 1, got 80",
+        ),
         ("[baseline]", "[soft_targets]\nviews = [-1]", "26, soft_targets.views: expected a number"),
         ("[teacher.train]", 'weights = "w"\n[teacher.train]', "8, teacher: expected weights or"),
         (

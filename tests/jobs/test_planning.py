@@ -2,6 +2,7 @@
 
 import pytest
 
+from attar.errors import JobError
 from attar.jobs import planning, read_job
 from attar.jobs.planning import plan_job
 
@@ -46,6 +47,32 @@ def test_what_sparse_soft_targets_lose_is_told_once_there_is_a_teacher(done):
     assert all(lost < 1e-4 for lost in dense.lost_nats)
     assert all(more > less for more, less in zip(sparse.lost_nats, dense.lost_nats, strict=True))
     assert sparse.lost_nats[-1] == pytest.approx(0, abs=0.01)  # nearly uniform at T = 20
+
+
+def test_a_trained_teacher_is_measured_on_the_sample(done):
+    plan = plan_job(read_job(done.path))
+    assert (plan.teacher.labeled, plan.teacher.classes, plan.doubt) == (40, 3, None)
+    assert 0 <= plan.teacher.accuracy <= 1
+
+
+def test_a_teacher_that_is_not_trained_yet_is_not_measured(folder):
+    plan = plan_job(read_job(folder.path))
+    assert (plan.teacher, plan.doubt) == (None, None)
+
+
+def test_a_wrong_teacher_is_told_before_anything_is_spent(folder):
+    folder.spoil_teacher()
+    plan = plan_job(read_job(folder.path))
+    assert plan.teacher.accuracy == pytest.approx(1 / 3)
+    assert plan.doubt.startswith("the teacher is right on 33.3 % of 120 labeled examples, not sig")
+
+
+def test_a_teacher_that_fails_on_every_example_is_told_in_one_line(folder):
+    folder.spoil_teacher()
+    folder.edit("torch.tensor", "torch.ones(3) @ torch.tensor", "wrong.py")
+    folder.edit("[2.0, 0.0, 0.0]", "[2.0, 0.0]", "wrong.py")
+    with pytest.raises(JobError, match=r"soft_targets: the teacher fails on every example \(first"):
+        plan_job(read_job(folder.path))
 
 
 def test_what_torch_loads_at_the_first_update_is_not_taken_for_its_time(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """Steps are done once for their inputs, said to be skipped or done again, and never lost."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,10 +45,55 @@ def test_a_job_leaves_weights_soft_targets_and_a_comparison(done):
         assert told in page, told
 
 
+def test_a_margin_reaches_the_comparison_and_the_headline_comes_first(done):
+    done.edit("latency = false", "latency = false\nmargin = 0.25")
+    told = done.run()
+    found = Comparison.read(done.root / "job/compare/comparison.json")
+    assert found.margin == 0.25
+    assert all(each.equivalence_p_value is not None for each in found.verdicts)
+    (text,) = (line for line in told if "verdicts at level" in line)
+    assert " ".join(text.split()).startswith(found.headline)
+
+
 def test_a_second_run_skips_every_step(done):
     before = done.contents("**/*.*")
     assert done.run()[: len(STEPS)] == SKIPPED
     assert done.contents("**/*.*") == before
+
+
+def test_labeling_tells_how_often_the_teacher_is_right(folder):
+    told = folder.run("train", "label")
+    (line,) = [line for line in told if line.startswith("teacher: ")]
+    assert re.fullmatch(
+        r"teacher: right on [\d.]+ % of 40 labeled examples \(most frequent class 35.0 %\), NLL .*",
+        line,
+    )
+    assert not any("warning" in line for line in told)
+
+
+@pytest.mark.parametrize("expected", ["", "[soft_targets]\nexpected_accuracy = 0.9\n"])
+def test_a_wrong_teacher_is_told_by_label_and_told_again_when_it_is_skipped(folder, expected):
+    folder.spoil_teacher()
+    folder.edit("[student]", f"{expected}[student]")
+    told = folder.run("label")
+    begin = "warning: the teacher is right on 33.3 % of 120 labeled examples, not significantly mor"
+    assert [line[: len(begin)] for line in told].count(begin) == 1
+    assert "teacher: right on 33.3 % of 120 labeled examples (most frequent class 33.3 %)" in (
+        line.partition(", NLL")[0] for line in told
+    )
+    again, warning = folder.run("label")
+    assert again == "label: nothing has changed, skipped"
+    assert warning.startswith(begin)
+
+
+def test_an_expected_accuracy_does_not_label_again(done):
+    done.edit("[baseline]", "[soft_targets]\nexpected_accuracy = 0.9\n[baseline]")
+    told = done.run("label")
+    assert told[0] == "label: nothing has changed, skipped"
+    assert (
+        "warning: expected 50 examples with a hard target, or more, to check expected_acc"
+        in (told[1][:85])
+    )
 
 
 def test_the_same_job_gives_the_same_bytes_elsewhere(done, folder):

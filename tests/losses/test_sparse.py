@@ -209,6 +209,57 @@ def test_logits_of_ten_thousand_and_no_example():
     assert sparse_soft_cross_entropy(torch.zeros(0, 5), empty, temperature=2.0).shape == (0,)
 
 
+def as_buckets(z, targets, temperature):
+    """The loss in float64 over k + 1 classes: the k largest, and the tail as one."""
+    z = z.double()
+    is_tail = torch.ones_like(z, dtype=torch.bool).scatter(-1, targets.indices, False)
+    tail = (z / temperature).masked_fill(~is_tail, -math.inf).logsumexp(-1, keepdim=True)
+    log_q = torch.cat([z.gather(-1, targets.indices) / temperature, tail], -1).log_softmax(-1)
+    p = to_probabilities(targets, temperature=temperature)
+    return -(torch.cat([p.largest, p.tail[..., None]], -1).double() * log_q).sum(-1)
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([1e-2, 1.0, 30.0, 110.0, 1e3, 1e4]),
+    st.sampled_from([1e-2, 1.0, 10.0, 100.0]),
+    st.sampled_from([1.0, 1.5, 4.0]),
+    st.sampled_from([1, 3, 8]),
+)
+def test_values_and_gradients_hold_for_any_gap_between_student_and_teacher(
+    seed, student_scale, teacher_scale, temperature, k
+):
+    z, v = random_logits(4, 9, seed=seed, dtype=torch.float32)
+    z = (z * student_scale / 3).clamp(-1e4, 1e4)
+    targets = sparse(v * teacher_scale / 3, k)
+    found = sparse_soft_cross_entropy(z, targets, temperature=temperature)
+    expected = as_buckets(z, targets, temperature)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=2e-6 * student_scale)
+    grad = gradient(sparse_soft_cross_entropy, z, targets, temperature=temperature)
+    expected = gradient(as_buckets, z.double(), targets, temperature=temperature)
+    torch.testing.assert_close(grad.double(), expected, rtol=1e-4, atol=3e-6)
+
+
+@pytest.mark.parametrize("gap", [80.0, 100.0, 110.0, 200.0, 1e4])
+def test_the_tail_of_a_sure_student_keeps_its_gradient(gap):
+    targets = sparse(torch.tensor([[0.0, -1.0, -1.0]]), 1)
+    z = torch.tensor([[gap, 0.0, 0.0]])
+    dense = {"teacher_logits": torch.tensor([[0.0, -1.0, -1.0]]), "temperature": 1.0}
+    within_tail = torch.softmax(dense["teacher_logits"], -1)[0, 1:].sum() * math.log(2)
+    torch.testing.assert_close(
+        sparse_soft_cross_entropy(z, targets, temperature=1.0),
+        soft_cross_entropy_with_teacher_logits(z, **dense) - within_tail,
+        rtol=1e-3,
+        atol=0,
+    )
+    torch.testing.assert_close(
+        gradient(sparse_soft_cross_entropy, z, targets, temperature=1.0),
+        gradient(soft_cross_entropy_with_teacher_logits, z, **dense),
+        rtol=1e-3,
+        atol=1e-6,
+    )
+
+
 def test_a_nan_is_never_hidden():
     z, v = random_logits(2, 9)
     z[0, 8] = math.nan

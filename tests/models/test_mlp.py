@@ -185,3 +185,12 @@ def test_probabilities_out_of_range_are_named(name, probability):
 def test_a_bound_must_be_positive(max_norm):
     with pytest.raises(AttarError, match=f"expected max_norm > 0 and finite, got {max_norm}"):
         mlp(4, [5], 3, generator=generator(), max_norm=max_norm)
+
+
+def test_a_network_is_made_on_the_default_device():
+    torch.set_default_device("meta")
+    try:
+        network = mlp(4, [3], 2, generator=torch.Generator("cpu").manual_seed(0))
+    finally:
+        torch.set_default_device("cpu")
+    assert {parameter.device.type for parameter in network.parameters()} == {"meta"}

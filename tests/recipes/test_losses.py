@@ -46,7 +46,7 @@ def test_an_abandoned_run_goes_on_and_tells_what_its_networks_do(tmp_path, few_d
         errors = [evaluate(each, few_digits.test).errors for each in cohort.members()]
         assert [row.values[seed] for row in result.rows] == errors
     headline, *notes = result.details["notes"]
-    assert headline.startswith("of 5 losses beyond Hinton's, ")
+    assert headline.startswith("of 5 losses other than Hinton's, ")
     assert len(notes) == len(SOFT_LOSSES)
     compared = ComparisonRecord.read(tmp_path / "comparison.json")
     assert [each.name for each in compared.models] == [HARD, *SOFT_LOSSES]

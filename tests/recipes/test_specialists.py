@@ -109,10 +109,11 @@ def test_an_abandoned_run_goes_on_and_ends_alike(tiny, finished, tmp_path, stop)
 def test_compare_finds_what_the_run_found(finished, glyphs, tmp_path, capsys, shape_hints_off):
     words = ["compare", str(finished), "--on", str(glyphs / "val.npz"), "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as caught:
-        main([*words, "--no-latency"])
+        main([*words, "--no-latency", "--margin", "0.1"])
     assert not caught.value.code
     assert "with 3 specialists" in capsys.readouterr().out
     found = Comparison.read(tmp_path / "comparison.json")
+    assert found.margin == 0.1
     rows = read(finished).rows
     accuracies = [100 * model.mean("accuracy") for model in found.models]
     assert accuracies == pytest.approx([row.mean for row in rows[:4]], abs=0.01)
@@ -125,7 +126,7 @@ def test_compare_finds_what_the_run_found(finished, glyphs, tmp_path, capsys, sh
         (["{run}"], "expected --on FILE.npz"),
         (["{run}", "--on", "{glyphs}/none.npz"], "cannot read"),
         (["{glyphs}", "--on", "{glyphs}/val.npz"], "found no run.json in"),
-        (["{glyphs}/val.npz", "--on", "{glyphs}/val.npz"], "with a run's folder alone"),
+        (["{glyphs}/val.npz", "--on", "{glyphs}/val.npz"], "for a job file, leave them out"),
     ],
 )
 def test_what_compare_cannot_use_is_told_in_a_line(

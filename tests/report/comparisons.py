@@ -53,7 +53,7 @@ def make_record(*, examples=200, classes=10, seeds=2, names=NAMES, class_names=N
         models=tuple(models),
         verdicts=(
             make_verdict(names[0], names[1], "better"),
-            make_verdict(names[0], names[2], "no difference"),
+            make_verdict(names[0], names[2], "undecided"),
             make_verdict(names[1], names[2], "worse"),
         ),
         settings={"level": level},
@@ -74,6 +74,7 @@ def make_network(random, hard_targets, classes, wrong, *, teacher=False):
     return NetworkResult(
         errors=int(is_wrong.sum()),
         accuracy=1 - share,
+        balanced_accuracy=1 - share,
         top5_accuracy=0.999 if classes > 5 else None,
         nll=0.1,
         brier=0.05,
@@ -89,13 +90,23 @@ def make_network(random, hard_targets, classes, wrong, *, teacher=False):
     )
 
 
-def make_verdict(model, other, outcome):
-    signs = {"better": (-0.02, -0.01), "no difference": (-0.01, 0.01), "worse": (0.01, 0.02)}
-    low, high = signs[outcome]
+def make_verdict(model, other, outcome, **more):
+    small = (-0.01, 0.01)
+    signs = {"better": (-0.02, -0.01), "undecided": small, "worse": (0.01, 0.02)}
+    low, high = signs.get(outcome, small)
     return Verdict(
-        model, other, outcome, 0.004, 0.001, "paired bootstrap", (low + high) / 2,
-        Interval(low, high), 8.0, 2.0,
-    )  # fmt: skip
+        model=model,
+        other=other,
+        outcome=outcome,
+        p_value=0.004,
+        raw_p_value=0.001,
+        test="paired bootstrap",
+        difference=(low + high) / 2,
+        interval=Interval(low, high),
+        only_model_right=8.0,
+        only_other_right=2.0,
+        **more,
+    )
 
 
 def without_numbers(record, place):
@@ -106,6 +117,7 @@ def without_numbers(record, place):
             network,
             errors=record.examples,
             accuracy=0.0,
+            balanced_accuracy=0.0,
             top5_accuracy=None,
             nll=None,
             brier=None,

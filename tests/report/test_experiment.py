@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -75,10 +76,17 @@ def test_pictures_are_inside_and_a_comparison_follows(tmp_path):
     page = path.read_text("utf-8")
     assert f'src="data:image/png;base64,{base64.b64encode(PNG).decode()}"' in page
     text = words(page)
-    for expected in ("How far they follow the teacher", "NO DIFFERENCE", record.data):
+    for expected in ("How far they follow the teacher", "UNDECIDED", record.data):
         assert expected in text, expected
     identities = re.findall(r'\bid="([^"]+)"', page)
     assert len(set(identities)) == len(identities)
+
+
+def test_a_teacher_that_is_no_better_comes_before_the_first_note():
+    record = replace(make_record(), teacher="hard targets", baseline="teacher")
+    text = words(make_experiment_report(make_result(), comparison=record))
+    lead = "The teacher is no better than the student without it; distillation cannot help."
+    assert f"report · temperature {lead}" in text
 
 
 def test_a_report_that_cannot_be_written_is_told(tmp_path):

@@ -105,11 +105,17 @@ def test_a_full_disk_is_our_error_and_leaves_the_one_before(path, full_disk):
     assert list(path.parent.iterdir()) == [path]
 
 
-def expect_refusal(path, *, what="is no checkpoint of this network"):
+def expect_refusal(path, what=".*"):
+    """The file is refused by its name, and neither network nor optimizer has changed."""
+    network, optimizer = make(seed=1)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
     with pytest.raises(FolderError) as caught:
-        load_checkpoint(path, *make())
-    text = str(caught.value)
-    assert re.fullmatch(rf".*{path.name} {what} \(.+\); remove it to train from the start", text)
+        load_checkpoint(path, network, optimizer)
+    expected = rf"[^;]*{path.name} {what}; remove it to train from the start"
+    assert re.fullmatch(expected, str(caught.value))
+    after = list(network.parameters())
+    assert all(torch.equal(one, other) for one, other in zip(after, before, strict=True))
+    assert not optimizer.state_dict()["state"]
 
 
 @pytest.mark.parametrize("part", [0, 4, 8, 50, 0.5, 0.9, -1])
@@ -127,6 +133,15 @@ def test_a_flipped_bit_is_noticed(path, place):
     content[int(place * len(content)) if isinstance(place, float) else place] ^= 4
     path.write_bytes(content)
     expect_refusal(path)
+
+
+@pytest.mark.parametrize("kind", [b"I32", b"U32"])
+def test_a_changed_type_of_a_tensor_is_noticed(path, kind):
+    save_checkpoint(path, *make(steps=2), STATE)
+    content = path.read_bytes()
+    for place in (found.start() for found in re.finditer(b"F32", content)):
+        path.write_bytes(content[:place] + kind + content[place + 3 :])
+        expect_refusal(path, "is damaged: its checksum does not match its content")
 
 
 def test_other_files_are_refused(path):
@@ -147,8 +162,8 @@ def test_a_checkpoint_with_another_state_is_refused(path, state):
 
 
 def test_a_checkpoint_of_another_network_is_refused(path):
-    save_checkpoint(path, *make(units=7), STATE)
-    expect_refusal(path)
+    save_checkpoint(path, *make(units=7, steps=1), STATE)
+    expect_refusal(path, r"is no checkpoint of this network \(1.weight is \[7, 4\] .*\)")
 
 
 @pytest.mark.parametrize(

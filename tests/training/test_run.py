@@ -33,8 +33,8 @@ def make_set(seed=0):
     return TransferSet(images, hard_targets, views=Jitter(pixels=1, seed=3))
 
 
-def make_network(units=8):
-    generator = torch.Generator().manual_seed(1)
+def make_network(units=8, seed=1):
+    generator = torch.Generator().manual_seed(seed)
     dropout = {"input_dropout": 0.2, "hidden_dropout": 0.5}
     return mlp(36, [units, units], 3, generator=generator, max_norm=1.0, **dropout)
 
@@ -235,6 +235,7 @@ def test_given_views_are_shown_an_epoch_each_over_and_over(tmp_path):
         run = TrainingRun(
             make_network(), make_set().with_views(recorder), note, SETTINGS["sgd"],
             views=(7, 0, 2), checkpoint=tmp_path / "run", checkpoint_seconds=0.0,
+            identity={"loss": "notes the views"},  # what it notes would count, too
         )  # fmt: skip
         list(islice(run, 5))
     assert told == [7, 7, 7, 0, 0, 0, 2, 2, 2, 7, 7, 7]
@@ -367,16 +368,97 @@ def test_a_refused_checkpoint_leaves_the_network_as_it_was(path):
         assert torch.equal(tensor, before[name])
 
 
-def test_the_checkpoint_of_another_network_is_refused(path):
-    with pytest.raises(FolderError, match=f"{path.name} is no checkpoint of this network"):
-        make_run(checkpoint=path, network=make_network(units=9))
+def with_tanh(network):
+    return nn.Sequential(*(nn.Tanh() if isinstance(each, nn.ReLU) else each for each in network))
+
+
+def with_other_dropout(network):
+    network[1].probability = 0.3
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        make_network(units=9),
+        make_network(seed=2),
+        with_tanh(make_network()),
+        with_other_dropout(make_network()),
+    ],
+    ids=["units", "initial weights", "activation", "dropout"],
+)
+def test_the_checkpoint_of_another_network_is_refused_and_the_network_unchanged(path, network):
+    before = copy.deepcopy(network.state_dict())
+    expected = f"{path.name} is the checkpoint of a run with other initial network; give"
+    with pytest.raises(FolderError, match=expected):
+        make_run(checkpoint=path, network=network)
+    assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
+
+
+def test_the_checkpoint_of_another_loss_is_refused(path):
+    def squared(logits, batch):
+        return logits.square().mean()
+
+    options = {"checkpoint": path, "network": make_network()}
+    with pytest.raises(
+        FolderError, match=f"{path.name} is the checkpoint of a run with other loss"
+    ):
+        TrainingRun(make_network(), make_set(), squared, SETTINGS["sgd"], checkpoint=path)
+    assert make_run(**options).steps_done == 5
+
+
+def test_a_loss_that_cannot_be_identified_asks_for_a_name(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+
+        def told(logits, batch):
+            print("step", file=log)
+            return hard_loss(logits, batch)
+
+        run = (make_network(), make_set(), told, SETTINGS["sgd"])
+        with pytest.raises(DataError, match=r'give identity=\{"loss": "a name"\}'):
+            TrainingRun(*run, checkpoint=tmp_path / "run")
+        TrainingRun(*run, checkpoint=tmp_path / "run", identity={"loss": "told"})
+        TrainingRun(*run)  # without a checkpoint it need not be identified
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_keeps_the_precision_that_it_began_with(tmp_path, monkeypatch, precision):
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    monkeypatch.setenv("ATTAR_PRECISION", precision)
+    whole = make_run()
+    list(whole)
+    options = {"checkpoint": tmp_path / "run", "checkpoint_seconds": 0.0}
+    list(islice(make_run(**options), 5))
+    monkeypatch.setenv("ATTAR_PRECISION", other)  # as on another processor
+    resumed = make_run(**options)
+    steps = list(resumed)
+    assert {step.precision for step in steps} == {precision}
+    assert outcome(resumed) == outcome(whole)
+
+
+def test_a_checkpoint_that_takes_long_is_written_less_often(tmp_path, monkeypatch):
+    now, saved = 0.0, []
+
+    def save(path, network, optimizer, *, run, state):
+        nonlocal now
+        saved.append(state["steps_done"])
+        now += 10.0  # seconds that it takes
+
+    monkeypatch.setattr("attar.training.run.time.monotonic", lambda: now)
+    monkeypatch.setattr("attar.training.run.save_checkpoint", save)
+    settings = replace(SETTINGS["sgd"], epochs=100)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    options = {"network": network, "measure": None}
+    for _ in make_run(settings, checkpoint=tmp_path / "run", **options):
+        now += 1.0
+    assert saved == [22, 22 + 201, 300]  # after 20 seconds, after 20 times 10, at the end
 
 
 @pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
 def test_a_truncated_checkpoint_is_named(path, part):
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(FolderError, match=f"{path.name} is no checkpoint .*; remove it"):
+    with pytest.raises(FolderError, match=f"{path.name} is damaged .*; remove it"):
         make_run(checkpoint=path)
 
 
@@ -396,11 +478,11 @@ def test_a_run_that_diverges_names_the_step_and_keeps_its_checkpoint(tmp_path):
 
     run = TrainingRun(
         make_network(), make_set(), fail_late, SETTINGS["sgd"],
-        checkpoint=path, checkpoint_seconds=0.0,
+        checkpoint=path, checkpoint_seconds=0.0, identity={"loss": "hard"},
     )  # fmt: skip
     with pytest.raises(DivergedError, match=r"step 7: the loss is nan at learning rate 0\.15, "):
         list(run)
-    assert make_run(checkpoint=path).steps_done == 6
+    assert make_run(checkpoint=path, identity={"loss": "hard"}).steps_done == 6
 
 
 KILLED = """

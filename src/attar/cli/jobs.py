@@ -75,8 +75,11 @@ def init(
 def plan(job: JobFile, on: On = None, workers: Workers = None) -> None:
     """Say what a job will take, before anything is spent: bytes, time, memory, lost information.
 
-    It measures a few batches, in seconds, and writes nothing. With `--on ray --workers 64` it says
-    what labeling takes with so many processes of a cluster, from that measurement on this machine.
+    It measures a few batches, in seconds, and writes nothing. If the teacher is trained, it says
+    how often the teacher is right on labeled examples, and warns if that looks wrong.
+
+    With `--on ray --workers 64` it says what labeling takes with so many processes of a cluster,
+    from that measurement on this machine.
     """
     chosen = choose_cluster(read_job(job), on, None, workers)
     found = plan_job(chosen)
@@ -186,5 +189,9 @@ def show_plan(path: Path, plan: JobPlan) -> None:
     print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
     if plan.memory_bytes is not None:
         print(f"memory at its highest: about {write_size(plan.memory_bytes)}")
+    if plan.teacher is not None:
+        print(f"teacher: {plan.teacher}, in this sample")
     if plan.note:
         print(plan.note)
+    if plan.doubt is not None:
+        print(f"warning: {plan.doubt}")

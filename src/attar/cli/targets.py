@@ -19,7 +19,10 @@ Folder = Annotated[str, typer.Argument(help="The store's folder, or its URL.", m
 
 @targets.command()
 def inspect(folder: Folder) -> None:
-    """Show a store's size, and what its encoding costs at each temperature."""
+    """Show a store's size, how often its teacher is right, and what its encoding costs.
+
+    The teacher was measured while labeling, on the examples that have a hard target.
+    """
     _show(store.inspect(SoftTargets.open(folder)))
 
 
@@ -52,6 +55,8 @@ def _show(summary: StoreSummary) -> None:
         f"{summary.shards} shard(s), {summary.total_bytes:,} bytes, "
         f"{summary.bytes_per_example:,.1f} for each example, view and member"
     )
+    unknown = "not measured (no hard targets, or labeled by an earlier release)"
+    print(f"teacher: {summary.teacher or unknown}")
     title = f"measured on {summary.measured_rows} rows: soft targets stored and the teacher's own"
     table = Table(title=title)
     for name in ("T", "entropy, nats", "tail off by", "all off by", "lost, nats"):

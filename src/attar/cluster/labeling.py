@@ -1,20 +1,29 @@
 """Labeling on Ray: shards are the rows of a data set that a pool of actors works through."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from attar.cluster.sharing import check_versions, explaining, fault, revive, share, versions
 from attar.cluster.starting import Cluster, connected, import_ray
 from attar.data import ExampleSet
 from attar.errors import check_positive
-from attar.labeling import LabelingMeter, LabelingProgress, ask, make_plan, members_of
+from attar.labeling import (
+    LabelingMeter,
+    LabelingProgress,
+    TeacherWatch,
+    make_plan,
+    members_of,
+    pack_shard,
+)
 from attar.precision import keep_freed_memory
 from attar.progress import reporting
 from attar.targets import Dense, Encoding, Shard, SoftTargets, StorePlan, TargetWriter
+from attar.targets.manifest import AnswerCounts, answers_from_json, answers_to_json
+from attar.targets.quality import check_expected_accuracy
 from attar.teachers import Teacher, as_teacher
 from attar.urls import Place, as_place
 
@@ -30,6 +39,7 @@ def label(
     views: Sequence[int] = (0,),
     batch_size: int = 256,
     shard_examples: int = 0,
+    expected_accuracy: float | None = None,
     progress: Callable[[LabelingProgress], None] | None = None,
     cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
 ) -> SoftTargets:
@@ -49,11 +59,15 @@ def label(
         views: Numbers of the views to label.
         batch_size: Examples that the teacher sees at once.
         shard_examples: Examples in a shard.
+        expected_accuracy: Accuracy that the teacher is known to have; see `attar.label`.
         progress: Called at the start and whenever a shard is stored.
         cluster: Which one, and how many processes of it. A network is moved to the GPU it gets.
 
     Returns:
         The finished store.
+
+    Warns:
+        TeacherWarning: As `attar.label` does.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -61,6 +75,7 @@ def label(
             stay.
     """
     check_positive(batch_size=batch_size)
+    check_expected_accuracy(expected_accuracy)
     import_ray()
     folder = as_place(folder).absolute()
     asked = as_teacher(
@@ -73,16 +88,21 @@ def label(
     writer = TargetWriter(folder, plan)
     missing = writer.missing()
     meter = LabelingMeter(plan, missing)
+    watch = TeacherWatch(plan, transfer_set, expected_accuracy)
     with reporting(progress) as report:
         report(meter.now())
         if missing:
             size = transfer_set.memory_bytes
             with connected(cluster, shared_bytes=size) as count:
                 work = _Work(asked, transfer_set, folder, plan, batch_size)
-                for shard in _run(work, missing, min(count, len(missing)), cluster):
+                for shard, answers in _run(work, missing, min(count, len(missing)), cluster):
                     meter.add(shard)
                     report(meter.now())
-    return writer.finish()
+                    if not meter.is_done:
+                        watch.add(shard, answers)
+    targets = writer.finish()
+    watch.finish(targets)
+    return targets
 
 
 class _Work:
@@ -115,21 +135,22 @@ class _Labeler:
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         """Make shards; what goes wrong is a row as well, so that Ray does not try it again."""
-        return {
-            "number": rows["number"],
-            "fault": [self._try(int(number)) for number in rows["number"]],
-        }
+        done = [self._try(int(number)) for number in rows["number"]]
+        faults, answers = zip(*done, strict=True)
+        return {"number": rows["number"], "fault": list(faults), "answers": list(answers)}
 
-    def _try(self, number: int) -> str:
+    def _try(self, number: int) -> tuple[str, str]:
+        """Make a shard; return what went wrong, and the counts of the teacher's right answers."""
         try:
             with self.computing:
                 writer = self._begin()
                 shard = writer.plan.shard(number)
-                packed = writer.pack(shard, self._logits(shard))
-            writer.store(packed)  # while another thread computes the next shard
+                teacher = self._member(shard.member)
+                packed = pack_shard(writer, teacher, self.transfer_set, shard, self.work.batch_size)
+            entry = writer.store(packed)  # while another thread computes the next shard
         except Exception as error:
-            return fault(error)
-        return ""
+            return fault(error), "null"
+        return "", json.dumps(answers_to_json(entry.answers))
 
     def _begin(self) -> TargetWriter:
         if self.writer is None:
@@ -140,11 +161,6 @@ class _Labeler:
             self.transfer_set: ExampleSet = ray.get(self.work.transfer_set)
             self.writer = TargetWriter.join(self.work.folder, ray.get(self.work.plan))
         return self.writer
-
-    def _logits(self, shard: Shard) -> Iterator[Tensor]:
-        teacher = self._member(shard.member)
-        for indices in torch.arange(shard.start, shard.stop).split(self.work.batch_size):
-            yield ask(teacher, self.transfer_set, indices, shard.view)
 
     def _member(self, number: int) -> Teacher:
         if self.member is None or self.member[0] != number:
@@ -157,8 +173,10 @@ class _Labeler:
         return self.member[1]
 
 
-def _run(work: _Work, missing: Sequence[Shard], workers: int, cluster: Cluster) -> Iterator[Shard]:
-    """Have the missing shards made, and yield each as it is stored."""
+def _run(
+    work: _Work, missing: Sequence[Shard], workers: int, cluster: Cluster
+) -> Iterator[tuple[Shard, AnswerCounts | None]]:
+    """Have the missing shards made; yield each as it is stored, and its right answers."""
     ray = import_ray()
     pool = ray.data.ActorPoolStrategy(
         size=workers,
@@ -182,4 +200,4 @@ def _run(work: _Work, missing: Sequence[Shard], workers: int, cluster: Cluster) 
             for row in done.iter_rows():
                 if row["fault"]:
                     raise revive(row["fault"])
-                yield shards[row["number"]]
+                yield shards[row["number"]], answers_from_json(json.loads(row["answers"]))

@@ -1,5 +1,6 @@
 """One student trained by several processes together, with Ray Train."""
 
+import inspect
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -14,10 +15,12 @@ from attar.cluster.sharing import check_versions, explaining, fault, revive, sha
 from attar.cluster.starting import Cluster, connected, import_ray
 from attar.cluster.trainings import Board
 from attar.data import ExampleSet
+from attar.distillation import find_temperature
 from attar.errors import AttarError
 from attar.progress import reporting
 from attar.targets import SoftTargets
-from attar.training import Share, Step
+from attar.temperatures import TemperatureSearch
+from attar.training import Share, Step, make_settings
 from attar.urls import Place
 
 _POLL_SECONDS, _TELL_SECONDS, _FAILURES = 0.3, 0.5, 3
@@ -61,6 +64,7 @@ def distill(
     import_ray()
     checkpoint = Path(checkpoint).absolute()
     store = targets if isinstance(targets, SoftTargets) else SoftTargets.open(targets)
+    options |= _choose(student, transfer_set, store, checkpoint, progress, options)
     with reporting(progress) as report:
         size = transfer_set.memory_bytes
         with connected(cluster, shared_bytes=size) as count, explaining():
@@ -69,6 +73,41 @@ def distill(
             )
             _train(work, report, count, cluster, checkpoint)
     return attar.distill(student, transfer_set, store, checkpoint=checkpoint, **options)  # the end
+
+
+def _choose(
+    student: nn.Module,
+    transfer_set: ExampleSet,
+    store: SoftTargets,
+    checkpoint: Path,
+    progress: Callable[[Step], None] | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """Search for the temperature, if asked to, here and once; return what it changes."""
+    search, on_choice = options.get("temperature"), options.pop("on_choice", None)
+    if not isinstance(search, str | TemperatureSearch):
+        return {}
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(attar.distill).parameters.items()
+    }
+    given = defaults | options
+    settings = make_settings(
+        *(given[name] for name in ("epochs", "batch_size", "learning_rate", "optimizer", "seed"))
+    )
+    choice = find_temperature(
+        student,
+        transfer_set,
+        store,
+        settings,
+        search=search,
+        checkpoint=checkpoint,
+        progress=progress,
+        **{name: given[name] for name in ("soft_weight", "hard_weight", "mean", "member_weights")},
+    )
+    if on_choice is not None:
+        on_choice(choice)
+    return {"temperature": choice.temperature, "hard_weight": choice.hard_weight}
 
 
 def _train(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attar.cohorts.layers import StackedMlp, is_mlp
 from attar.cohorts.vmapped import StackedNetworks
 from attar.errors import AttarError
+from attar.modes import frozen_layers, train_except
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -56,10 +57,14 @@ class Cohort(nn.Module):
             )
         else:
             self.networks = StackedNetworks(networks)
-        self.train(networks[0].training)
+        if not networks[0].training:
+            self.eval()  # else each layer has its members' mode: some may be frozen
 
-    def forward(self, inputs: Tensor) -> Shaped[Tensor, "members batch classes"]:
-        """Show all members the same inputs `[batch, ...]`.
+    def forward(self, inputs: Tensor) -> Shaped[Tensor, "members batch *rest"]:
+        """Show all members the same inputs `[batch, ...]`; answer `[members, batch, classes]`.
+
+        Networks that answer `[batch, positions, classes]` make it `[members, batch, positions,
+        classes]`.
 
         Raises:
             AttarError: If `torch.func` cannot run such networks together; it says why.
@@ -88,7 +93,11 @@ class Cohort(nn.Module):
         """
         if not 0 <= index < len(self):
             raise AttarError(f"expected a member in 0..{len(self) - 1}, got {index}")
-        network = copy.deepcopy(self._template[0]).train(self.training)
+        network = copy.deepcopy(self._template[0])
+        if self.training:
+            train_except(network, frozen_layers(network))
+        else:
+            network.eval()
         own = dict(network.named_parameters()) | dict(network.named_buffers())
         for name, tensors in self.networks.stacked().items():
             own[name].data = tensors[index].detach().clone()
@@ -121,6 +130,7 @@ def _describe(network: nn.Module) -> list[str]:
     """Say all that the members have to share: layers, sizes, types, which parameters learn."""
     layers = [
         f"{name or 'network'}: {_ADDRESS.sub('', repr(layer).splitlines()[0])}"
+        f"{'' if layer.training == network.training else ' in another mode than the network'}"
         for name, layer in network.named_modules()
     ]
     tensors = [

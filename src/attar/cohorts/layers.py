@@ -61,18 +61,25 @@ class StackedMlp(nn.Module):
         self.members = len(networks)
         self.flattens = isinstance(networks[0][0], nn.Flatten)
         # At the members' own places, so that parameters have the members' own names.
-        self.layers = nn.ModuleList(_stack_layers(layers) for layers in zip(*networks, strict=True))
+        stacked: list[nn.Module] = []
+        for layers in zip(*networks, strict=True):
+            stacked.append(_stack_layers(layers, after=stacked[-1] if stacked else None))
+            stacked[-1].train(layers[0].training)
+        self.layers = nn.ModuleList(stacked)
 
     def forward(
         self, inputs: Float[Tensor, "batch *shape"]
-    ) -> Float[Tensor, "members batch classes"]:
+    ) -> Float[Tensor, "members *rows classes"]:
         """Show all members the same batch."""
-        hidden = (inputs.flatten(1) if self.flattens else inputs).T  # [inputs, batch]
+        rows = inputs.flatten(1) if self.flattens else inputs  # [*batch, inputs]
+        hidden = rows.reshape(-1, rows.shape[-1]).T  # [inputs, batch]
         for layer in self.layers:
             if isinstance(layer, Dropout | nn.Dropout) and self.training and hidden.ndim == 2:
                 hidden = hidden.expand(self.members, -1, -1)  # each member drops inputs of its own
             hidden = layer(hidden)
-        return hidden.transpose(1, 2)
+        if hidden.ndim == 2:  # no layer told the members apart
+            hidden = hidden.expand(self.members, -1, -1)
+        return hidden.transpose(1, 2).reshape(self.members, *rows.shape[:-1], -1)
 
     def stacked(self) -> dict[str, Tensor]:
         """Return the stacked tensors by the names that they have in a member."""
@@ -107,7 +114,7 @@ def stack(tensors: Sequence[Tensor]) -> nn.Parameter:
     )
 
 
-def _stack_layers(layers: tuple[nn.Module, ...]) -> nn.Module:
+def _stack_layers(layers: tuple[nn.Module, ...], *, after: nn.Module | None) -> nn.Module:
     first = layers[0]
     if isinstance(first, nn.Linear):
         return StackedLinear(cast(tuple[nn.Linear, ...], layers))
@@ -115,7 +122,10 @@ def _stack_layers(layers: tuple[nn.Module, ...]) -> nn.Module:
         return Dropout(first.probability)
     if isinstance(first, nn.Dropout):
         return nn.Dropout(first.p)
-    return nn.Identity() if isinstance(first, nn.Flatten) else nn.ReLU(inplace=True)
+    if isinstance(first, nn.Flatten):
+        return nn.Identity()
+    # In place only where nobody else holds the tensor: neither the caller nor the layer before.
+    return nn.ReLU(inplace=isinstance(after, StackedLinear))
 
 
 def _has_hooks(network: nn.Module) -> bool:

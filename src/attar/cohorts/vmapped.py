@@ -8,9 +8,11 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from attar.answers import find_logits
 from attar.cohorts.layers import stack
 from attar.errors import AttarError
 from attar.models import Dropout, MaxNormLinear
+from attar.modes import frozen_layers, train_except
 
 _REASONS = (  # a word of torch's message -> what it means
     (".item()", "its forward looks at a number in a tensor, which has one value per member here"),
@@ -41,20 +43,23 @@ class StackedNetworks(nn.Module):
         for place, name in enumerate(self._buffer_names):
             self.register_buffer(f"buffer_{place}", torch.stack([each[name] for each in buffers]))
         self._runner = (_with_torch_dropout(networks[0]),)  # in a tuple: no part of this module
+        self._frozen = frozen_layers(self._runner[0])
 
-    def forward(self, inputs: Tensor) -> Shaped[Tensor, "members batch classes"]:
+    def forward(self, inputs: Tensor) -> Shaped[Tensor, "members batch *rest"]:
         """Show all members the same batch.
 
         Raises:
             AttarError: If the networks do what `torch.func` cannot do for several at once.
         """
         (runner,) = self._runner
-        runner.train(self.training)
+        if self.training:
+            train_except(runner, self._frozen)
+        else:
+            runner.eval()
+        name = f"the network {type(runner).__name__}"
 
         def run(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
-            answer = functional_call(runner, (parameters, buffers), (inputs,))
-            assert isinstance(answer, Tensor)
-            return answer
+            return find_logits(functional_call(runner, (parameters, buffers), (inputs,)), name)
 
         parameters = dict(zip(self._parameter_names, self.parameter_list, strict=True))
         try:
@@ -90,10 +95,11 @@ def _with_torch_dropout(network: nn.Module) -> nn.Module:
     runner = copy.deepcopy(network)
     for name, layer in list(runner.named_modules()):
         if isinstance(layer, Dropout):
+            plain = nn.Dropout(layer.probability).train(layer.training)
             if not name:
-                return nn.Dropout(layer.probability)
+                return plain
             parent, _, own = name.rpartition(".")
-            setattr(runner.get_submodule(parent), own, nn.Dropout(layer.probability))
+            setattr(runner.get_submodule(parent), own, plain)
     return runner
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.comparison_records import Role
-from attar.data import Batch, TransferSet
+from attar.data import Batch, ExampleSet
 from attar.errors import AttarError, DataError
 from attar.losses import Mean, check_mean, mean_logits
 from attar.teachers import Teacher, as_teacher
@@ -54,7 +54,7 @@ class Candidate:
 
 def open_candidates(
     models: Mapping[str, object],
-    test_set: TransferSet,
+    test_set: ExampleSet,
     *,
     roles: Mapping[str, Role],
     class_orders: Mapping[str, Sequence[str]],
@@ -90,7 +90,7 @@ def open_candidates(
 def _open(
     source: object,
     name: str,
-    test_set: TransferSet,
+    test_set: ExampleSet,
     order: Sequence[str] | None,
     mean: Mean,
 ) -> Network:

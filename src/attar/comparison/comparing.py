@@ -1,4 +1,4 @@
-"""`attar.compare`: may the small network replace the large one? With evidence."""
+"""`attar.compare`: measures models on a labeled set and judges whether they differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from attar.comparison.judging import Rules, choose_pairs, judge, measure_gap
 from attar.comparison.measuring import BINS, Answers, ask, has_teacher, summarize
 from attar.comparison.result import Comparison
 from attar.comparison_records import GapClosed, ModelResult, NetworkResult, Role, Speed
-from attar.data import TransferSet
+from attar.data import ExampleSet
 from attar.errors import AttarError
 from attar.evaluation import check_labeled
 from attar.losses import Mean
@@ -25,29 +25,30 @@ TEACHER, BASELINE = "teacher", "hard targets"  # names that say what a model is
 
 @dataclass(frozen=True, slots=True)
 class ComparingProgress:
-    """How far a comparison is."""
+    """Progress of a comparison."""
 
     examples: int  # that all models have answered
     total: int
 
     @property
     def fraction(self) -> float:
-        """Of the examples."""
+        """Fraction of the examples that all models have answered."""
         return self.examples / self.total
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return the progress in words."""
         return f"comparing · {self.examples:,} of {self.total:,} examples"
 
 
 def compare(
     models: Mapping[str, object],
-    test_set: TransferSet,
+    test_set: ExampleSet,
     *,
     teacher: str | None = None,
     baseline: str | None = None,
     controls: Mapping[str, object] | None = None,
     level: float = 0.05,
+    margin: float | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     class_orders: Mapping[str, Sequence[str]] | None = None,
     mean: Mean = "arithmetic",
@@ -56,43 +57,50 @@ def compare(
     seed: int = 0,
     progress: Callable[[ComparingProgress], None] | None = None,
 ) -> Comparison:
-    """Measure models on a labelled set, and judge each pair: BETTER, NO DIFFERENCE or WORSE.
+    """Measure models on a labeled set, and judge each pair of them.
 
-    A model of one network is judged by the exact McNemar test on paired predictions; models of
-    several seeds by a paired bootstrap over examples and seeds. Holm's correction is for the number
-    of pairs. See docs/compare.md for what each number means.
+    The verdict on a pair is BETTER or WORSE if the error rates differ significantly, else
+    UNDECIDED; with a margin it can also be EQUIVALENT. Models of one network each are judged by the
+    exact McNemar test on paired predictions, models of several seeds by a paired bootstrap over
+    examples and seeds. Holm's correction accounts for the number of pairs. docs/compare.md explains
+    each number.
 
     Args:
         models: By name: anything that `attar.as_teacher` takes. A list or a tuple is one model
             with several seeds; an ensemble is `attar.as_teacher([...], classes=...)`.
         test_set: The examples, each with a hard target; none of them seen in training.
-        teacher: Name of the model that the others are held against; by default the one called
-            `teacher`, if there is one. If it has several seeds, another model's agreement is
-            measured seed by seed, if it has as many.
-        baseline: Name of the student without distillation, from which the share of the gap to the
-            teacher counts; by default the one called `hard targets`, if there is one.
+        teacher: Name of the model that the others are compared with; by default the one called
+            `teacher`, if there is one. If it has several seeds, the agreement of another model with
+            as many seeds is measured seed by seed, and that of others is not measured.
+        baseline: Name of the student without distillation, at which the gap to the teacher begins;
+            by default the one called `hard targets`, if there is one.
         controls: More models, marked as controls: `attar.train_controls` makes some.
-        level: Chance of one BETTER or WORSE or more, if all models were alike.
-        pairs: Names of the pairs to be judged; by default all of them. Fewer are judged sharper.
-        class_orders: By the name of a model, the class names in the order in which it answers, if
-            that is not the test set's and the model does not say so itself.
-        mean: Of an ensemble's members: of their probabilities, or of their logits.
-        latency: Whether to measure the models' speed; it takes some seconds a model.
-        resamples: Of a bootstrap.
-        seed: Of the resampling.
+        level: Probability of one false BETTER or WORSE or more over all pairs; likewise of
+            EQUIVALENT.
+        margin: A difference of error rates that you consider too small to matter, as a fraction
+            (0.005 is half a percentage point). Choose it before you see the result. Smaller
+            differences can then be EQUIVALENT; without a margin, no pair is.
+        pairs: Names of the pairs to judge; by default all of them. Fewer pairs have more power.
+        class_orders: By the name of a model, the class names in the order of its answers, if that
+            is not the order of the test set and the model does not know its class names.
+        mean: Mean of an ensemble's members: of their probabilities, or of their logits.
+        latency: Whether to measure the models' speed; it takes some seconds for each model.
+        resamples: Number of resamples of a bootstrap.
+        seed: Seed of the resampling.
         progress: Called after each batch.
 
     Returns:
         The comparison; print it, or save it.
 
     Raises:
-        DataError: If an example has no hard target, or a model's classes are not the test set's,
-            or a model fails on the inputs.
-        ShapeError: If a model answers another number of classes.
-        AttarError: If a name is of no model, or an option is out of range.
+        DataError: If an example has no hard target, a model's classes are not the test set's, or a
+            model fails on the inputs.
+        ShapeError: If a model has another number of classes.
+        AttarError: If a name is not that of a model, or an option is out of range.
 
     Example:
         >>> from torch import nn
+        >>> from attar import TransferSet
         >>> inputs = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
         >>> test_set = TransferSet(inputs, torch.tensor([0, 1, 1]), class_names=["left", "right"])
         >>> models = {"same": nn.Identity(), "swapped": nn.Identity()}
@@ -101,7 +109,7 @@ def compare(
         >>> result.model("same").mean("errors"), result.model("swapped").mean("errors")
         (0.0, 3.0)
     """
-    rules = Rules(level=level, resamples=resamples, seed=seed)
+    rules = Rules(level=level, margin=margin, resamples=resamples, seed=seed)
     check_labeled(test_set)
     hard_targets = test_set.hard_targets.cpu()
     everything = _merge(models, controls or {})
@@ -143,6 +151,7 @@ def compare(
         class_names=test_set.class_names,
         hard_targets=tuple(hard_targets.tolist()),
         level=level,
+        margin=margin,
         teacher=teacher,
         baseline=baseline,
         models=results,

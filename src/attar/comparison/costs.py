@@ -14,7 +14,7 @@ from torch import nn
 
 from attar.comparison.candidates import Candidate
 from attar.comparison_records import Speed
-from attar.data import Batch, TransferSet
+from attar.data import Batch, ExampleSet
 from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
 from attar.teachers import Ensemble, Teacher
@@ -55,7 +55,7 @@ def measure_size(teacher: Teacher) -> int | None:
 
 
 def measure_speeds(
-    candidates: Sequence[Candidate], test_set: TransferSet
+    candidates: Sequence[Candidate], test_set: ExampleSet
 ) -> dict[str, tuple[Speed, ...]]:
     """Measure each model's first network, with one thread and with all that torch uses.
 
@@ -75,7 +75,7 @@ def measure_speeds(
 
 
 def _measure(
-    candidates: Sequence[Candidate], test_set: TransferSet, threads: int
+    candidates: Sequence[Candidate], test_set: ExampleSet, threads: int
 ) -> dict[str, Speed]:
     one = test_set.batch(torch.tensor([0]))
     many = test_set.batch(torch.arange(BATCH) % len(test_set))

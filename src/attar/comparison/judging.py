@@ -1,4 +1,4 @@
-"""From answers to verdicts: which pairs are judged, by which test, and what that says."""
+"""From answers to verdicts: the pairs to judge, their tests, and the outcomes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,16 +20,22 @@ from attar.errors import AttarError, check_not_negative, check_positive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How verdicts are made."""
+    """Settings of the verdicts."""
 
-    level: float  # chance of one wrong BETTER or WORSE or more, if all models were alike
+    level: float  # probability of one false BETTER or WORSE or more; of EQUIVALENT likewise
+    margin: float | None = None  # difference of error rates; smaller ones can be EQUIVALENT
     resamples: int  # of a bootstrap
     seed: int  # of the resampling
 
     def __post_init__(self) -> None:
-        """Check all of it."""
+        """Check the ranges."""
         if not 0 < self.level < 1:
             raise AttarError(f"expected level between 0 and 1, such as 0.05, got {self.level}")
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise AttarError(
+                "expected margin as a difference of error rates between 0 and 1, got "
+                f"{self.margin}; half a percentage point is margin=0.005"
+            )
         check_positive(resamples=self.resamples)
         check_not_negative(seed=self.seed)
 
@@ -37,10 +43,10 @@ class Rules:
 def choose_pairs(
     names: Sequence[str], pairs: Sequence[tuple[str, str]] | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return the pairs to be judged: all, or those that were asked for.
+    """Return the pairs to judge: all of them, or the chosen ones.
 
     Raises:
-        AttarError: If one names a model that is not there, or has the same one twice.
+        AttarError: If a pair names an unknown model, or one model twice.
     """
     if pairs is None:
         return tuple(combinations(names, 2))
@@ -57,18 +63,24 @@ def choose_pairs(
 def judge(
     wrong: Mapping[str, Wrong], pairs: Sequence[tuple[str, str]], rules: Rules
 ) -> tuple[Verdict, ...]:
-    """Judge each pair, and correct the p-values for their number.
+    """Judge each pair, and correct the p-values for the number of pairs.
 
     Args:
-        wrong: Where each model makes errors, `[seeds, examples]`, by its name.
-        pairs: Names of the models to be judged.
-        rules: At which level, with which resampling.
+        wrong: Errors of each model, `[seeds, examples]`, by its name.
+        pairs: Names of the models to compare.
+        rules: Level, margin and resampling.
     """
     judged = [_test(wrong[first], wrong[second], rules) for first, second in pairs]
     corrected = correct_for_many([each.p_value for _, each in judged])
+    equivalence: Sequence[float | None] = [None] * len(judged)
+    if rules.margin is not None:
+        raw = [each.equivalence_p_value for _, each in judged]
+        equivalence = correct_for_many([value for value in raw if value is not None])
     return tuple(
-        _verdict(pair, wrong, test, each, p_value, rules.level)
-        for pair, (test, each), p_value in zip(pairs, judged, corrected, strict=True)
+        _verdict(pair, wrong, test, each, p_value, equivalent, rules.level)
+        for pair, (test, each), p_value, equivalent in zip(
+            pairs, judged, corrected, equivalence, strict=True
+        )
     )
 
 
@@ -80,9 +92,9 @@ def measure_gap(
     baseline: str | None,
     rules: Rules,
 ) -> GapClosed | None:
-    """Tell which share of the gap between baseline and teacher a model closes, if it can be said.
+    """Return the share of the gap between baseline and teacher that a model closes.
 
-    Of teacher and baseline themselves it says nothing.
+    None for the teacher and the baseline, and where the data has no gap.
     """
     if teacher is None or baseline is None or name in (teacher, baseline):
         return None
@@ -98,9 +110,15 @@ def measure_gap(
 
 def _test(first: Wrong, second: Wrong, rules: Rules) -> tuple[Test, Judged]:
     if len(first) == len(second) == 1:
-        return "exact McNemar", mcnemar(first, second, level=rules.level)
+        judged = mcnemar(first, second, level=rules.level, margin=rules.margin)
+        return "exact McNemar", judged
     judged = paired_bootstrap(
-        first, second, level=rules.level, resamples=rules.resamples, seed=rules.seed
+        first,
+        second,
+        level=rules.level,
+        resamples=rules.resamples,
+        seed=rules.seed,
+        margin=rules.margin,
     )
     return "paired bootstrap", judged
 
@@ -111,10 +129,12 @@ def _verdict(
     test: Test,
     judged: Judged,
     p_value: float,
+    equivalence_p_value: float | None,
     level: float,
 ) -> Verdict:
-    outcome: Outcome = "no difference"
-    if p_value <= level:
+    within_margin = equivalence_p_value is not None and equivalence_p_value <= level
+    outcome: Outcome = "equivalent" if within_margin else "undecided"
+    if p_value <= level:  # a difference may be both real and within the margin
         outcome = "better" if judged.difference < 0 else "worse"
     first, second = (wrong[name].mean(axis=0) for name in pair)  # [examples]
     return Verdict(
@@ -128,4 +148,6 @@ def _verdict(
         interval=judged.interval,
         only_model_right=float(np.sum((1 - first) * second)),
         only_other_right=float(np.sum(first * (1 - second))),
+        equivalence_p_value=equivalence_p_value,
+        within_margin=within_margin,
     )

@@ -1,4 +1,4 @@
-"""Asking all models about a labelled set, a batch at a time, and summing up what they answer."""
+"""Running all models on a labeled set, a batch at a time, and summarizing their answers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,18 +14,21 @@ from attar.comparison_records import (
     NetworkResult,
     ReliabilityBin,
     TeacherAgreement,
+    mean_recall,
 )
-from attar.data import TransferSet
+from attar.comparison_records.records import count_classes
+from attar.data import ExampleSet
 from attar.metrics import is_error, kl_divergence, negative_log_likelihood, squared_error
 
 BINS = 15  # of the confidence, of equal width, as in Guo et al. (2017)
-_BATCH = 256
+_BATCH = 256  # examples, or fewer of many classes:
+_LARGEST_BATCH = 2**21  # logits
 _TOP = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one network says to each example: everything is `[examples]`."""
+    """The answers of one network: everything is `[examples]`."""
 
     predictions: Tensor  # int64, `NO_ANSWER` where there are no probabilities
     wrong: Tensor  # bool
@@ -39,25 +42,26 @@ class Answers:
 def ask(
     candidates: Sequence[Candidate],
     teacher: Candidate | None,
-    test_set: TransferSet,
+    test_set: ExampleSet,
     *,
     report: Callable[[int], None],
 ) -> dict[str, tuple[Answers, ...]]:
-    """Ask every network of every model about every example.
+    """Run every network of every model on every example.
 
     Args:
         candidates: The models.
-        teacher: The one of them that the others are held against.
-        test_set: The examples, all labelled.
+        teacher: The model that the others are compared with, if there is one.
+        test_set: The examples, all labeled.
         report: Called after each batch with the number of examples so far.
 
     Returns:
         The answers by the model's name, for each of its seeds.
     """
+    rows = max(1, min(_BATCH, _LARGEST_BATCH // test_set.classes))
     parts: dict[str, list[list[Answers]]] = {
         each.name: [[] for _ in each.networks] for each in candidates
     }
-    for indices in torch.arange(len(test_set)).split(_BATCH):
+    for indices in torch.arange(len(test_set)).split(rows):
         batch = test_set.batch(indices)
         hard_targets = batch.hard_targets.cpu()
         taught = [network.logits(batch) for network in teacher.networks] if teacher else []
@@ -72,7 +76,7 @@ def ask(
 
 
 def has_teacher(teacher: Candidate | None, candidate: Candidate) -> bool:
-    """Tell whether a candidate is held against the teacher: seed by seed, or all against one."""
+    """Return whether a candidate is compared with the teacher: seed by seed, or all with one."""
     if teacher is None or candidate is teacher:
         return False
     return len(teacher.networks) in (1, len(candidate.networks))
@@ -85,20 +89,22 @@ def summarize(
     hard_targets: Tensor,
     classes: int,
 ) -> NetworkResult:
-    """Make the record of a network out of its answers and those of its teacher."""
+    """Make the record of a network from its answers and those of its teacher."""
     wrong = answers.wrong
     bins = _reliability(answers)
     errors = int(wrong.sum())
     has_all = bool((answers.predictions != NO_ANSWER).all())
+    class_errors = tuple(torch.bincount(hard_targets[wrong], minlength=classes).tolist())
     return NetworkResult(
         errors=errors,
         accuracy=1 - errors / len(wrong),
+        balanced_accuracy=mean_recall(class_errors, count_classes(hard_targets.tolist(), classes)),
         top5_accuracy=None if classes <= _TOP else 1 - float(answers.outside_top.double().mean()),
         nll=_mean(answers.nll),
         brier=_mean(answers.squared_error),
         ece=_calibration_error(bins) if has_all else None,
         not_a_number=int((answers.predictions == NO_ANSWER).sum()),
-        class_errors=tuple(torch.bincount(hard_targets[wrong], minlength=classes).tolist()),
+        class_errors=class_errors,
         reliability=bins,
         with_teacher=None if teacher is None else _agreement(answers, teacher),
         fingerprint=network.teacher.fingerprint(),

@@ -1,21 +1,29 @@
-"""What `attar.compare` returns: the record, and what one does with it."""
+"""The result of `attar.compare`: a record that can be printed, saved and made a report of."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attar.comparison.table import write_tables
-from attar.comparison_records import ComparisonRecord
+from attar.comparison_records import ComparisonRecord, tell
 from attar.report import save_report
 from attar.training import Epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison(ComparisonRecord):
-    """Several models on one labelled set: `print` it, `save` it, `Comparison.read` it."""
+    """Several models on one labeled set: `print` it, `save` it, `Comparison.read` it."""
+
+    @property
+    def headline(self) -> str | None:
+        """The first sentence: that the teacher is not better than the baseline, if that is so.
+
+        Else the verdicts on the first student. None if no pair was judged.
+        """
+        return next(iter(tell(self)), None)
 
     def __str__(self) -> str:
-        """Write verdicts first, then what was measured and what each model costs."""
+        """Write the verdicts, then the measurements and the costs."""
         return write_tables(self)
 
     def save_report(
@@ -25,14 +33,14 @@ class Comparison(ComparisonRecord):
         title: str = "Did it help?",
         histories: Mapping[str, Sequence[Sequence[Epoch]]] | None = None,
     ) -> None:
-        """Write the report, one HTML page that needs nothing else.
+        """Write the report, one self-contained HTML page.
 
         Args:
-            path: Of the page.
-            title: Of the page.
+            path: Path of the page.
+            title: Title of the page.
             histories: The epochs of each seed's training, by the model's name, for their curves.
 
         Raises:
-            FolderError: If it cannot be written; what was there before is then unharmed.
+            FolderError: If the page cannot be written; an earlier one is then unchanged.
         """
         save_report(self, path, title=title, histories=histories)

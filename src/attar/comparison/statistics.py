@@ -1,4 +1,4 @@
-"""What chance may do: tests and intervals for paired answers, over examples and over seeds."""
+"""Tests and intervals for paired answers, over examples and over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -21,23 +21,27 @@ _MOST_NUMBERS = 2**22  # in one block of resamples
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a test says of the difference of two error rates, the first less the second."""
+    """Result of a test of the difference of two error rates, the first minus the second."""
 
     difference: float
     interval: Interval
-    p_value: float
+    p_value: float  # of a difference as large as this one, if the true one is zero
+    equivalence_p_value: float | None = None  # if the true one is the margin; None without margin
 
 
-def mcnemar(first_wrong: Wrong, second_wrong: Wrong, *, level: float) -> Judged:
-    """Judge two networks by the examples that only one of them gets right.
+def mcnemar(
+    first_wrong: Wrong, second_wrong: Wrong, *, level: float, margin: float | None = None
+) -> Judged:
+    """Compare two networks by the examples that only one of them gets right.
 
-    The p-value is that of the exact conditional test. The interval is unconditional, so that in a
-    close case it may tell a little more than the cautious test.
+    The p-value is that of the exact conditional test. The interval is unconditional, so in a close
+    case it may exclude zero where the more cautious test finds no significant difference.
 
     Args:
-        first_wrong: Of the first, `[1, examples]`.
-        second_wrong: Of the second, on the same examples.
-        level: Of the interval: it covers the true difference with probability 1 − level.
+        first_wrong: Errors of the first network, `[1, examples]`.
+        second_wrong: Errors of the second network on the same examples.
+        level: The interval covers the true difference with probability 1 − level.
+        margin: Largest difference of error rates that counts as none, for a test of equivalence.
 
     Example:
         >>> first, second = np.zeros((1, 50), dtype=bool), np.zeros((1, 50), dtype=bool)
@@ -54,28 +58,79 @@ def mcnemar(first_wrong: Wrong, second_wrong: Wrong, *, level: float) -> Judged:
     first, second = ((count + 1) / (examples + 2) for count in (only_first, only_second))
     error = math.sqrt((first + second - (first - second) ** 2) / (examples + 2))
     reach = NormalDist().inv_cdf(1 - level / 2) * error
+    interval = _clip(first - second, reach)
     p_value = mcnemar_p_value(only_first, only_second)
-    return Judged((only_first - only_second) / examples, _clip(first - second, reach), p_value)
+    equivalence = None
+    if margin is not None:
+        of_interval = NormalDist().cdf((abs(first - second) - margin) / error)
+        score = equivalence_p_value(only_first, only_second, examples=examples, margin=margin)
+        equivalence = max(of_interval, score)
+    return Judged((only_first - only_second) / examples, interval, p_value, equivalence)
+
+
+def equivalence_p_value(
+    only_first: int, only_second: int, *, examples: int, margin: float
+) -> float:
+    """Return the p-value of equivalence within a margin, for two networks on one set.
+
+    It is the larger p-value of two one-sided score tests: that the first error rate exceeds the
+    second by `margin` or more, and the reverse. A small value shows that neither is so. The null
+    variance is that of the most likely rates which differ by the margin. So examples that were not
+    drawn count: with no example on which the networks differ, the value is not zero, but the normal
+    probability below −√(examples · margin / (1 − margin)).
+
+    Args:
+        only_first: Examples that only the first network gets wrong (or only it gets right).
+        only_second: Examples that only the second network gets wrong (or right).
+        examples: Size of the set.
+        margin: Difference of the error rates, between 0 and 1.
+
+    Example:
+        >>> round(equivalence_p_value(44, 40, examples=2000, margin=0.01), 4)
+        0.0434
+
+    Source: Tango (1998), "Equivalence test and confidence interval for the difference in
+    proportions for the paired-sample design", Statistics in Medicine 17.
+    """
+    larger, smaller = max(only_first, only_second), min(only_first, only_second)
+    # The most likely rate of the rarer disagreement: the root of a q² + b q + c = 0.
+    a = 2.0 * examples
+    b = (2.0 * examples - larger + smaller) * margin - larger - smaller
+    c = -smaller * margin * (1.0 - margin)
+    rate = (math.sqrt(b * b - 4.0 * a * c) - b) / (2.0 * a)
+    variance = examples * (2.0 * rate + margin * (1.0 - margin))
+    return NormalDist().cdf((larger - smaller - examples * margin) / math.sqrt(variance))
 
 
 def paired_bootstrap(
-    first_wrong: Wrong, second_wrong: Wrong, *, level: float, resamples: int, seed: int
+    first_wrong: Wrong,
+    second_wrong: Wrong,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+    margin: float | None = None,
 ) -> Judged:
-    """Judge two models over their seeds: would other seeds and other examples say the same?
+    """Compare two models over their seeds and examples.
 
-    Both seeds and examples are drawn anew, for both models alike (seeds alike if they have as many
-    of them). The variance of the difference over these resamples, less two of the three times that
-    it counts what is peculiar to a seed and an example together, is that of the difference. As a
-    few seeds tell their own spread badly, the difference is held against Student's t, its degrees
-    of freedom by Welch and Satterthwaite from the shares of seeds and of examples in the variance.
-    No p-value is below what the exact sign test reaches with as many examples that differ.
+    Each resample draws examples and seeds, the same ones for both models (the same seeds if both
+    have the same number of them). The variance of the difference over the resamples counts the
+    interaction of seeds and examples three times; two of these are subtracted. A few seeds estimate
+    their own spread badly, so the difference is compared with Student's t, with the degrees of
+    freedom of Welch and Satterthwaite from the shares of seeds and examples in the variance. No
+    p-value is below the smallest one of the exact sign test with as many differing examples.
+
+    The two one-sided tests of equivalence use the same t. Their variance also counts the rest of
+    the difference up to the margin, as if examples that were not drawn made it, each with a
+    difference of 1. Otherwise models that differ on no example would be equivalent on any few.
 
     Args:
-        first_wrong: Of the first model, `[seeds, examples]`.
-        second_wrong: Of the second, on the same examples; it may have other seeds.
-        level: Of the interval: it covers the true difference with probability 1 − level.
-        resamples: How many.
-        seed: Of the resampling.
+        first_wrong: Errors of the first model, `[seeds, examples]`.
+        second_wrong: Errors of the second model on the same examples; it may have other seeds.
+        level: The interval covers the true difference with probability 1 − level.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+        margin: Largest difference of error rates that counts as none, for a test of equivalence.
 
     Source: Owen (2007), "The pigeonhole bootstrap"; Rao & Wu (1988), "Resampling inference with
     complex survey data", for one seed fewer in a resample than there are.
@@ -88,20 +143,25 @@ def paired_bootstrap(
     differing = int((np.abs(per_example) > 1e-12).sum())
     least = min(1.0, 2.0 * 0.5**differing)  # of the sign test
     if examples == 1:
-        return Judged(difference, Interval(-1.0, 1.0), 1.0)
+        return Judged(difference, Interval(-1.0, 1.0), 1.0, None if margin is None else 1.0)
     rates = resample_rates([first_wrong, second_wrong], resamples=resamples, seed=seed)
     drawn = float((rates[:, 0] - rates[:, 1]).var(ddof=1))
     of_examples = float(per_example.var(ddof=1)) / examples
     paths = _seed_paths(first_wrong, second_wrong)
     together = sum(_interaction(path) for path in paths)
     variance = max(of_examples, drawn - 2 * together)
-    if variance == 0:  # no seed and no example says anything else
-        return Judged(difference, Interval(difference, difference), least)
-    freedom = _degrees_of_freedom(paths, variance, examples)
+    freedom = _degrees_of_freedom(paths, variance, examples) if variance else examples - 1.0
+    equivalence = None
+    if margin is not None:
+        rest = margin - abs(difference)
+        error = math.sqrt(variance + abs(rest) / examples)
+        equivalence = float(student_t.sf(rest / error, freedom)) if error else 0.5
+    if variance == 0:  # all seeds and examples agree
+        return Judged(difference, Interval(difference, difference), least, equivalence)
     error = math.sqrt(variance)
     p_value = 2 * float(student_t.sf(abs(difference) / error, freedom))
     reach = float(student_t.isf(level / 2, freedom)) * error
-    return Judged(difference, _clip(difference, reach), max(p_value, least))
+    return Judged(difference, _clip(difference, reach), max(p_value, least), equivalence)
 
 
 def bootstrap_gap_closed(
@@ -113,19 +173,19 @@ def bootstrap_gap_closed(
     resamples: int,
     seed: int,
 ) -> GapClosed | None:
-    """Tell which share of the errors that the baseline makes beyond the teacher's a model avoids.
+    """Return the share of the gap between baseline and teacher that a model closes.
 
     Args:
-        baseline_wrong: Of the student without distillation, `[seeds, examples]`.
-        model_wrong: Of the model.
-        teacher_wrong: Of the teacher.
-        level: Of the interval.
-        resamples: How many, each with other seeds and examples, as in `paired_bootstrap`.
-        seed: Of the resampling.
+        baseline_wrong: Errors of the student without distillation, `[seeds, examples]`.
+        model_wrong: Errors of the model.
+        teacher_wrong: Errors of the teacher.
+        level: Level of the interval.
+        resamples: Number of resamples of seeds and examples, as in `paired_bootstrap`.
+        seed: Seed of the resampling.
 
     Returns:
-        The share with its percentile interval, which is None if in a fraction of `level / 2` of the
-        resamples or more there is no gap at all; None if there is none in the data.
+        The share with its percentile interval. The interval is None if a fraction of `level / 2` of
+        the resamples or more has no gap; the result is None if the data has none.
     """
     baseline, model, teacher = (
         float(wrong.mean()) for wrong in (baseline_wrong, model_wrong, teacher_wrong)
@@ -147,13 +207,13 @@ def bootstrap_gap_closed(
 def resample_rates(
     groups: Sequence[Wrong], *, resamples: int, seed: int
 ) -> Float[NDArray[Any], "resamples models"]:
-    """Return the models' error rates under other examples and other seeds.
+    """Return the models' error rates on resamples of examples and seeds.
 
-    Examples are drawn for all models at once, seeds at once for those that have as many of them.
+    All models share the resampled examples; models with the same number of seeds share the seeds.
     """
     generator = np.random.default_rng(seed)
     examples = groups[0].shape[1]
-    # Examples that all networks treat alike need one number: how often the resample has them.
+    # Examples with the same errors of all networks need one number: their count in the resample.
     patterns, counts = np.unique(np.concatenate(groups).T, axis=0, return_counts=True)
     columns = np.split(patterns, np.cumsum([len(wrong) for wrong in groups])[:-1], axis=1)
     rates = np.empty((resamples, len(groups)))
@@ -173,7 +233,10 @@ def resample_rates(
 
 
 def correct_for_many(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Correct p-values so that among all of them chance gets its `level` once, not each time.
+    """Correct p-values for their number, by Holm's method.
+
+    Rejecting those of at most `level` makes one false rejection or more with at most that
+    probability.
 
     Example:
         >>> [round(p, 4) for p in correct_for_many([0.50, 0.003, 0.32, 0.054, 0.0003])]

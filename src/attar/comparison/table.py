@@ -10,9 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from attar.comparison_records import Agreement, ComparisonRecord, ModelResult, Verdict, tell, warn
-from attar.comparison_records.sentences import tell_errors, write_count, write_p_value
+from attar.comparison_records.sentences import (
+    tell_errors,
+    tell_gap,
+    tell_margin,
+    write_count,
+    write_p_value,
+)
+from attar.report.tables import class_rows
 
 _WIDTH = 110
+_MOST_CLASSES = 10  # in the table of classes
 
 
 def write_tables(record: ComparisonRecord) -> str:
@@ -27,6 +35,7 @@ def write_tables(record: ComparisonRecord) -> str:
         console.print(_agreement(record))
     if record.verdicts:
         console.print(_verdicts(record))
+    console.print(_classes(record))
     if any(model.parameters or model.size_bytes or model.speeds for model in record.models):
         console.print(_costs(record))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
@@ -40,18 +49,20 @@ def _results(record: ComparisonRecord) -> Table:
     columns: list[tuple[str, Callable[[ModelResult], str]]] = [
         ("errors", _errors),
         ("accuracy", lambda model: _mean(model, "accuracy", ".2%")),
+        ("balanced", lambda model: _mean(model, "balanced_accuracy", ".2%")),
         ("top 5", lambda model: _mean(model, "top5_accuracy", ".2%")),
         ("NLL", lambda model: _mean(model, "nll", ".4f")),
         ("Brier", lambda model: _mean(model, "brier", ".4f")),
         ("ECE", lambda model: _mean(model, "ece", ".2%")),
-        ("gap closed", _gap_closed),
+        ("gap closed", lambda model: (tell_gap(record, model) or ("",))[0]),
     ]
     _fill(table, models, columns)
     return table
 
 
 def _agreement(record: ComparisonRecord) -> Table:
-    table = _table(f"beside {record.teacher}, and where that is right and wrong", "model")
+    title = f"agreement with {record.teacher}, and where that is right and wrong"
+    table = _table(title, "model")
     columns: list[tuple[str, Callable[[ModelResult], str]]] = []
     for measure, told in (("agreement", "agrees"), ("kl_nats", "KL")):
         columns += [
@@ -70,21 +81,46 @@ def _agreement(record: ComparisonRecord) -> Table:
 def _verdicts(record: ComparisonRecord) -> Table:
     count = len(record.verdicts)
     corrected = f", {count} pairs, Holm's correction" if count > 1 else ""
-    table = _table(f"verdicts at level {record.level:g}{corrected}", "model")
+    margin = f", margin {tell_margin(record)}" if record.margin is not None else ""
+    table = _table(f"verdicts at level {record.level:g}{margin}{corrected}", "model")
     table.add_column("verdict", no_wrap=True)
     table.add_column("other")
-    for name in ("p", "only it right", "only other", "difference, points"):
+    p_values = ["p"] if record.margin is None else ["p", "p equiv."]
+    for name in (*p_values, "right alone", "difference, points"):
         table.add_column(name, justify="right", no_wrap=True)
     for each in record.verdicts:
+        equivalence = each.equivalence_p_value
         table.add_row(
             _plain(each.model),
-            each.outcome.upper(),
+            _outcome(each),
             _plain(each.other),
             write_p_value(each.p_value),
-            write_count(each.only_model_right),
-            write_count(each.only_other_right),
+            *([] if equivalence is None else [write_p_value(equivalence)]),
+            f"{write_count(each.only_model_right)} : {write_count(each.only_other_right)}",
             _difference(each),
         )
+    return table
+
+
+def _outcome(verdict: Verdict) -> str:
+    """Return the outcome; of a difference that is significant and small, both."""
+    name = verdict.outcome.upper()
+    return f"{name}, within" if verdict.within_margin and name != "EQUIVALENT" else name
+
+
+def _classes(record: ComparisonRecord) -> Table:
+    """Show the recall of every class, or of those with most errors."""
+    rows = class_rows(record, most=_MOST_CLASSES)
+    classes = len(record.class_names)
+    title = "recall by class"
+    if len(rows) < classes:
+        title = f"recall of the {len(rows)} classes with most errors, of {classes:,}"
+    table = _table(title, "class")
+    for name in ("examples", *(model.name for model in record.models)):
+        table.add_column(_plain(name), justify="right")
+    for row in rows:
+        recalls = ("" if each is None else f"{each:.2%}" for each in row.recalls)
+        table.add_row(_plain(row.name), f"{row.examples:,}", *recalls)
     return table
 
 
@@ -114,7 +150,7 @@ def _fill(
     models: Sequence[ModelResult],
     columns: list[tuple[str, Callable[[ModelResult], str]]],
 ) -> None:
-    """Add the columns in which any model has something to say."""
+    """Add the columns in which any model has a value."""
     cells = {name: [write(model) for model in models] for name, write in columns}
     shown = {name: column for name, column in cells.items() if any(column)}
     for name in shown:
@@ -157,18 +193,10 @@ def _with_teacher(model: ModelResult, split: str, measure: str) -> str:
     return f"{mean:.2%}" if measure == "agreement" else f"{mean:.4f}"
 
 
-def _gap_closed(model: ModelResult) -> str:
-    gap = model.gap_closed
-    if gap is None:
-        return ""
-    if gap.interval is None:
-        return f"{gap.share:.0%} (unsure)"
-    return f"{gap.share:.0%}"
-
-
 def _difference(verdict: Verdict) -> str:
     low, high = verdict.interval.low, verdict.interval.high
-    return f"{100 * verdict.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+    text = f"{100 * verdict.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+    return text.replace("-", "−")
 
 
 def _megabytes(model: ModelResult) -> str:
@@ -192,6 +220,6 @@ def _batch_size(record: ComparisonRecord) -> int:
 
 
 def _plain(text: str, *, shorten: bool = True) -> Text:
-    """Show text as it is, without markup and without what a terminal would obey."""
+    """Show text without markup and without control characters."""
     shown = "".join(letter if letter.isprintable() else "�" for letter in text)
     return Text(shown if len(shown) <= 60 or not shorten else shown[:59] + "…")

@@ -1,4 +1,4 @@
-"""What a comparison of models leaves behind: records, and the sentences that they make."""
+"""The result of a comparison of models: records, and sentences about them."""
 
 from attar.comparison_records.records import (
     NO_ANSWER,
@@ -13,12 +13,14 @@ from attar.comparison_records.records import (
     Role,
     Speed,
     TeacherAgreement,
+    TeacherStanding,
     Test,
     Verdict,
     count_confusions,
+    mean_recall,
     reverse,
 )
-from attar.comparison_records.sentences import tell, tell_verdict, warn
+from attar.comparison_records.sentences import tell, tell_teacher, tell_verdict, warn
 
 __all__ = [
     "NO_ANSWER",
@@ -33,11 +35,14 @@ __all__ = [
     "Role",
     "Speed",
     "TeacherAgreement",
+    "TeacherStanding",
     "Test",
     "Verdict",
     "count_confusions",
+    "mean_recall",
     "reverse",
     "tell",
+    "tell_teacher",
     "tell_verdict",
     "warn",
 ]

@@ -1,32 +1,32 @@
-"""What a comparison of models leaves behind: frozen records that a report is made from.
+"""The result of a comparison of models: frozen records, from which reports are made.
 
-Rates are fractions. A mean that no number can stand for is None: the negative log-likelihood of a
-model that gives a true class no probability at all, and everything made of probabilities where an
-answer is not a number.
+Rates are fractions. A mean is None where no number can represent it: the negative log-likelihood of
+a model that gives a true class no probability, and everything that is computed from probabilities
+if one of the answers is not a number.
 """
 
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Int64
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from attar.errors import FolderError, file_error
+from attar.errors import FolderError
 from attar.files import write_atomically
-from attar.records import Machine
+from attar.records import Machine, read_json, seal, unseal
 
-FORMAT = 1
+FORMAT = 2  # 1 had no checksum, no balanced accuracy, and "no difference" instead of "undecided"
 NO_ANSWER = -1  # the prediction where a model's answer is not a number
 
-Outcome = Literal["better", "no difference", "worse"]
+Outcome = Literal["better", "worse", "undecided", "equivalent"]
 Role = Literal["teacher", "baseline", "student", "control"]
+TeacherStanding = Literal["better", "not shown", "not better"]
 Test = Literal["exact McNemar", "paired bootstrap"]
 
 RecordT = TypeVar("RecordT", bound="ComparisonRecord")  # itself, or what extends it
@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The examples that a network is about equally sure of: above `low`, up to `high`."""
+    """The examples with a confidence above `low` and up to `high`."""
 
     low: float
     high: float
@@ -55,10 +55,10 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far a network says what its teacher says, on some of the examples."""
+    """Agreement of a network with its teacher on some of the examples."""
 
     examples: int
-    agreement: float | None  # fraction with the teacher's most probable class; None of none
+    agreement: float | None  # fraction with the teacher's most probable class; None without any
     kl_nats: float | None  # mean of KL(teacher || network) at temperature 1
 
 
@@ -77,6 +77,7 @@ class NetworkResult:
 
     errors: int
     accuracy: float
+    balanced_accuracy: float  # mean recall over the classes that have examples
     top5_accuracy: float | None  # None where there are five classes or fewer
     nll: float | None  # mean negative log-likelihood of the true class, nats
     brier: float | None  # mean squared distance of the probabilities from the truth, 0 to 2
@@ -84,41 +85,41 @@ class NetworkResult:
     not_a_number: int  # examples without probabilities (NaN, +inf), all counted as errors
     class_errors: tuple[int, ...]  # by true class
     reliability: tuple[ReliabilityBin, ...]
-    with_teacher: TeacherAgreement | None  # None of the teacher, and where there is none
+    with_teacher: TeacherAgreement | None  # None for the teacher itself, and without a teacher
     fingerprint: str
     predictions: tuple[int, ...] = field(repr=False)  # one an example; `NO_ANSWER` for none
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How quick one network is, with a number of threads."""
+    """Speed of one network with a number of threads."""
 
     threads: int
     median_ms: float  # latency of a batch of one example
     p95_ms: float  # the 95th percentile of that
     examples_per_second: float  # throughput of batches of `batch_size`, median
     batch_size: int
-    repeats: int  # that the median and the percentile of the latency are from
+    repeats: int  # measurements behind the median and the percentile of the latency
 
 
 @dataclass(frozen=True, slots=True)
 class GapClosed:
-    """Which share of the way from the baseline's errors to the teacher's a model goes."""
+    """Share of the gap between the baseline's errors and the teacher's that a model closes."""
 
-    share: float  # 0: as many errors as the baseline, 1: as the teacher
-    interval: Interval | None  # None where the gap itself is not sure to be there
+    share: float  # 0: as many errors as the baseline, 1: as many as the teacher
+    interval: Interval | None  # None if the gap is not shown; the share then means nothing
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResult:
-    """A model: what was measured, for each of its seeds, and what it costs."""
+    """A model: the measurements of each of its seeds, and its cost."""
 
     name: str
     role: Role
     networks: tuple[NetworkResult, ...]  # one a seed
-    parameters: int | None  # of the first seed; None where they can't be counted
+    parameters: int | None  # of the first seed; None if they can't be counted
     size_bytes: int | None  # on disk, of the first seed
-    speeds: tuple[Speed, ...]  # one thread, then all; empty where not measured
+    speeds: tuple[Speed, ...]  # one thread, then all; empty if not measured
     gap_closed: GapClosed | None  # None where there is no gap, or no baseline or teacher
 
     def values(self, measure: str) -> tuple[float, ...] | None:
@@ -139,28 +140,36 @@ class ModelResult:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a model makes fewer errors than another one, beyond chance."""
+    """Whether the error rate of a model differs from that of another one.
+
+    `better` and `worse` are significant differences. `equivalent` means that the difference is
+    significantly smaller than the margin. `undecided` is everything else: the data shows neither,
+    which is no evidence that the models are equally good.
+    """
 
     model: str
     other: str
     outcome: Outcome  # of `model`, against `other`
-    p_value: float  # after Holm's correction, compared with the level
+    p_value: float  # after Holm's correction; compared with the level
     raw_p_value: float  # before it
     test: Test
-    difference: float  # error rate of `model` less that of `other`; below 0 is better
+    difference: float  # error rate of `model` minus that of `other`; below 0 is better
     interval: Interval  # of the difference, for this pair alone
-    only_model_right: float  # examples that `model` gets right and `other` wrong, mean over seeds
+    only_model_right: float  # examples that only `model` gets right, mean over seeds
     only_other_right: float
+    equivalence_p_value: float | None = None  # after Holm's correction; None without a margin
+    within_margin: bool = False  # significantly; a `better` or `worse` one can be, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRecord:
-    """Several models on one labelled set: measurements, costs and verdicts."""
+    """Several models on one labeled set: measurements, costs and verdicts."""
 
     format: int = FORMAT
     class_names: tuple[str, ...]
     hard_targets: tuple[int, ...] = field(repr=False)  # of the test examples, in order
-    level: float  # chance of one BETTER or WORSE or more, if all models were alike
+    level: float  # probability of one false BETTER or WORSE or more, over all pairs
+    margin: float | None = None  # difference of error rates; smaller ones can be EQUIVALENT
     teacher: str | None  # its name
     baseline: str | None  # the name of the student without distillation
     models: tuple[ModelResult, ...]
@@ -169,18 +178,49 @@ class ComparisonRecord:
     data: str  # the test set's fingerprint
     machine: Machine
     made_at: str  # UTC, ISO 8601
-    command: str | None = None  # how to repeat it, where a command did it
+    command: str | None = None  # that made the record, if one did
 
     @property
     def examples(self) -> int:
-        """How many test examples there are."""
+        """Number of test examples."""
         return len(self.hard_targets)
 
     @property
     def class_examples(self) -> tuple[int, ...]:
-        """How many test examples each class has."""
-        counts = np.bincount(self.hard_targets, minlength=len(self.class_names))
-        return tuple(counts.tolist())
+        """Number of test examples of each class."""
+        return count_classes(self.hard_targets, len(self.class_names))
+
+    @property
+    def teacher_standing(self) -> TeacherStanding | None:
+        """Whether the teacher makes fewer errors than the student that was trained without it.
+
+        `not better`: it makes as many or more. `not shown`: it makes fewer, but not significantly.
+        None without teacher or baseline, or if it makes fewer and the pair was not judged.
+        """
+        if self.teacher is None or self.baseline is None:
+            return None
+        teacher, baseline = (
+            self.model(name).mean("errors") or 0.0 for name in (self.teacher, self.baseline)
+        )
+        if teacher >= baseline:
+            return "not better"
+        verdict = self.verdict(self.teacher, self.baseline)
+        if verdict is None:
+            return None
+        return "better" if verdict.outcome == "better" else "not shown"
+
+    def recalls(self, name: str) -> tuple[float | None, ...]:
+        """Return the recall of each class by a model, mean over its seeds.
+
+        None for a class without examples; `KeyError` if there is no such model.
+        """
+        networks = self.model(name).networks
+        return tuple(
+            1 - statistics.fmean(errors) / examples if examples else None
+            for *errors, examples in zip(
+                *(network.class_errors for network in networks), self.class_examples, strict=True
+            )
+        )
 
     def model(self, name: str) -> ModelResult:
         """Return a model by its name; `KeyError` if there is none."""
@@ -199,52 +239,79 @@ class ComparisonRecord:
         return None
 
     def save(self, path: Path | str) -> None:
-        """Write the record as JSON.
+        """Write the record as JSON, with a checksum.
 
         Raises:
-            FolderError: If the file cannot be written; what it held before is then unharmed.
+            FolderError: If the file cannot be written; an earlier file is then unchanged.
         """
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        content = seal(asdict(self))
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         # Lists of numbers in one line each; a string has no line break of its own.
         text = _NUMBERS.sub(lambda found: re.sub(r"\s+", " ", found[0]), text)
         write_atomically(Path(path), (text + "\n").encode())
 
     @classmethod
     def read(cls: type[RecordT], path: Path | str) -> RecordT:
-        """Read a record that `save` wrote.
+        """Read a record that `save` wrote, also one of format 1.
 
         Raises:
-            FolderError: If the file cannot be read, or holds none of this release.
+            FolderError: If the file cannot be read, is damaged, or is not a comparison.
         """
+        path = Path(path)
+        content = read_json(path)
+        if "checksum" in content:
+            content = unseal(content, path)
+        elif content.get("format") == 1:
+            content = _upgrade(content, path)
+        else:
+            raise _not_a_comparison(path, "it has no checksum")
+        if content.get("format") != FORMAT:
+            raise FolderError(
+                f"{path} has format {content.get('format')}, this release reads formats 1 to "
+                f"{FORMAT}; use a newer release of attar, or compare the models again"
+            )
         try:
-            return TypeAdapter(cls).validate_json(Path(path).read_bytes())
-        except OSError as error:
-            raise file_error("read", Path(path), error) from error
+            return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
-            raise FolderError(
-                f"{path} is no comparison of this release ({place}: {first['msg']}); "
-                "compare the models again"
-            ) from error
+            raise _not_a_comparison(path, f"{place}: {first['msg']}") from error
+
+
+def _not_a_comparison(path: Path, why: str) -> FolderError:
+    return FolderError(f"{path} is not a comparison ({why}); compare the models again")
+
+
+def _upgrade(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a record of format 1 as one of this format."""
+    try:
+        counts = count_classes(content["hard_targets"], len(content["class_names"]))
+        for model in content["models"]:
+            for network in model["networks"]:
+                network["balanced_accuracy"] = mean_recall(network["class_errors"], counts)
+        for verdict in content["verdicts"]:
+            if verdict["outcome"] == "no difference":
+                verdict["outcome"] = "undecided"
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise _not_a_comparison(path, repr(error)) from error
+    return content | {"format": FORMAT}
 
 
 _OPPOSITE: dict[Outcome, Outcome] = {
     "better": "worse",
-    "no difference": "no difference",
     "worse": "better",
+    "undecided": "undecided",
+    "equivalent": "equivalent",
 }
 
 
 def reverse(verdict: Verdict) -> Verdict:
-    """Say the same of the other model."""
-    return Verdict(
+    """Return the same verdict from the side of the other model."""
+    return replace(
+        verdict,
         model=verdict.other,
         other=verdict.model,
         outcome=_OPPOSITE[verdict.outcome],
-        p_value=verdict.p_value,
-        raw_p_value=verdict.raw_p_value,
-        test=verdict.test,
         difference=-verdict.difference,
         interval=Interval(-verdict.interval.high, -verdict.interval.low),
         only_model_right=verdict.only_other_right,
@@ -252,17 +319,32 @@ def reverse(verdict: Verdict) -> Verdict:
     )
 
 
-def count_confusions(
-    hard_targets: Sequence[int], predictions: Sequence[int], classes: int
-) -> Int64[NDArray[Any], "classes predicted"]:
-    """Count the examples of each true class by predicted class; a last column is for no answer.
+def count_classes(hard_targets: Sequence[int], classes: int) -> tuple[int, ...]:
+    """Count the examples of each class."""
+    return tuple(np.bincount(hard_targets, minlength=classes).tolist())
+
+
+def mean_recall(class_errors: Sequence[int], class_examples: Sequence[int]) -> float:
+    """Return the balanced accuracy: the mean recall over the classes that have examples.
 
     Example:
-        >>> count_confusions([0, 0, 1], [0, 1, NO_ANSWER], classes=2)
-        array([[1, 1, 0],
-               [0, 0, 1]])
+        >>> mean_recall([0, 2, 0], [98, 2, 0])  # all of the large class right, none of the rare one
+        0.5
     """
-    counts = np.zeros((classes, classes + 1), dtype=np.int64)
-    columns = np.where(np.asarray(predictions) == NO_ANSWER, classes, predictions)
-    np.add.at(counts, (np.asarray(hard_targets), columns), 1)
-    return counts
+    pairs = zip(class_errors, class_examples, strict=True)
+    return statistics.fmean(1 - errors / examples for errors, examples in pairs if examples)
+
+
+def count_confusions(
+    hard_targets: Sequence[int], predictions: Sequence[int]
+) -> Counter[tuple[int, int]]:
+    """Count the examples of each pair of true and predicted class that occurs.
+
+    Counts of several networks can be added. The predicted class is `NO_ANSWER` where a model's
+    answer is not a number.
+
+    Example:
+        >>> dict(count_confusions([0, 0, 1], [0, 1, NO_ANSWER]))
+        {(0, 0): 1, (0, 1): 1, (1, -1): 1}
+    """
+    return Counter(zip(hard_targets, predictions, strict=True))

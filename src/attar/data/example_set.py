@@ -22,6 +22,10 @@ class ExampleSet(Protocol):
         """The name of each class."""
 
     @property
+    def hard_targets(self) -> Tensor:
+        """The hard target of each example, -1 where there is none."""
+
+    @property
     def views(self) -> ViewFn | None:
         """What makes view 1 and above, if anything does."""
 

@@ -89,6 +89,12 @@ class StreamedSet:
         """The name of each class."""
         return self._class_names
 
+    @cached_property
+    def hard_targets(self) -> Int64[Tensor, " examples"]:
+        """The hard targets, -1 where there is none; the first call reads every part."""
+        parts = range(len(self._starts) - 1)
+        return torch.cat([self._read(part).hard_targets for part in parts])
+
     @property
     def views(self) -> ViewFn | None:
         """What makes view 1 and above, if anything does."""

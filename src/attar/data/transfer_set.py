@@ -40,6 +40,17 @@ class Batch:
     indices: Int64[Tensor, " batch"]  # positions in the transfer set
     view: int = 0  # which view of the examples these are
 
+    def to(self, device: torch.device) -> "Batch":
+        """Move the tensors to a device; return itself if they are there."""
+        if self.inputs.device == device:
+            return self
+        return Batch(
+            self.inputs.to(device),
+            self.hard_targets.to(device),
+            self.indices.to(device),
+            self.view,
+        )
+
 
 class TransferSet:
     """Inputs on which a student sees soft targets, with hard targets for some or all of them.
@@ -158,7 +169,7 @@ class TransferSet:
 
     def shuffle(self, generator: torch.Generator) -> Iterator[Int64[Tensor, " examples"]]:
         """Yield the numbers of all examples, in a random order."""
-        yield torch.randperm(len(self), generator=generator)
+        yield torch.randperm(len(self), generator=generator, device=generator.device)
 
     def __copy__(self) -> "TransferSet":
         """Share the tensors as they are."""

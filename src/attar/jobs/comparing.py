@@ -38,6 +38,7 @@ def compare_models(
         models,
         test_set,
         mean=job.settings.distill.mean,
+        margin=job.settings.compare.margin,
         latency=job.settings.compare.latency,
         progress=tell,
     )

@@ -49,6 +49,7 @@ class Label(Protocol):
         views: Sequence[int],
         batch_size: int,
         workers: int | None,
+        expected_accuracy: float | None,
         progress: Callable[[LabelingProgress], None],
     ) -> SoftTargets:
         """Label, and answer the finished store."""

@@ -21,11 +21,12 @@ from attar.jobs.sources import AnySet, check_network, load_teacher, load_transfe
 from attar.jobs.steps import Step
 from attar.jobs.students import TEACHER, labeled, plan_baseline, teacher_step
 from attar.jobs.values import AUTO
-from attar.labeling import make_plan
+from attar.labeling import ask, make_plan
 from attar.losses import MemberWeights, member_distillation_loss
 from attar.targets import Dense, Encoding, Sparse, StorePlan
 from attar.targets.encoding import row_bytes
 from attar.targets.measuring import measure
+from attar.targets.quality import AnswerTally, TeacherQuality, find_doubt, summarize_answers
 from attar.teachers import Ensemble, Teacher
 from attar.training import LossFn, TrainingRun, TrainingSettings, hard_target_loss
 
@@ -74,10 +75,12 @@ class JobPlan:
     memory_bytes: int | None  # at its highest; None if this system does not tell
     note: str  # what could not be told, and why; mostly nothing
     labeling: LabelingCost  # of one worker
+    teacher: TeacherQuality | None  # on the measured examples; None if not trained or no labels
+    doubt: str | None  # what looks wrong about the teacher
 
 
 def plan_job(job: Job) -> JobPlan:
-    """Measure a few batches, in seconds, and write nothing.
+    """Measure a few batches, in seconds, and write nothing; also how often the teacher is right.
 
     Raises:
         JobError: If what the job file names cannot be loaded, or does not fit.
@@ -106,7 +109,8 @@ def _plan(job: Job) -> JobPlan:
     with job.blaming("soft_targets"):
         chosen = choose_encoding(job)
         store = make_plan(teacher, transfer_set, chosen, job.settings.soft_targets.views, 0)
-        logits, seconds = _ask(job, teacher, transfer_set)
+        logits, seconds, quality = _ask(job, teacher, transfer_set)
+    expected_accuracy = job.settings.soft_targets.expected_accuracy
     temperatures = _temperatures(job)
     cost = cost_labeling(store, transfer_set.subset(torch.tensor([0])).inputs.nbytes, seconds)
     is_ray = job.settings.cluster.engine == "ray"
@@ -131,6 +135,8 @@ def _plan(job: Job) -> JobPlan:
         memory_bytes=_memory(store, workers),
         note="" if is_trained else _NOT_TRAINED,
         labeling=cost,
+        teacher=quality if is_trained else None,
+        doubt=find_doubt(quality, expected_accuracy) if is_trained else None,
     )
 
 
@@ -140,15 +146,19 @@ def _temperatures(job: Job) -> tuple[float, ...]:
     return tuple(sorted({*TEMPERATURES, asked} if asked >= 1 else TEMPERATURES))
 
 
-def _ask(job: Job, teacher: Teacher, transfer_set: AnySet) -> tuple[Tensor, float]:
+def _ask(
+    job: Job, teacher: Teacher, transfer_set: AnySet
+) -> tuple[Tensor, float, TeacherQuality | None]:
     """Ask the teacher about examples drawn from all of the set, in batches that grow.
 
     Returns:
-        Logits `[members, examples, classes]`, and the seconds an example took on one thread.
+        Logits `[members, examples, classes]`, the seconds an example took on one thread, and how
+        often the teacher is right.
     """
     most = max(1, _MOST_LOGITS // transfer_set.classes)
     order = torch.randperm(len(transfer_set), generator=torch.Generator().manual_seed(0))
     members: Sequence[Teacher] = teacher.teachers if isinstance(teacher, Ensemble) else (teacher,)
+    tallies = [AnswerTally(transfer_set.classes) for _ in members]
     threads = torch.get_num_threads()
     found, done, size, seconds = [], 0, 1, 0.0
     started = time.monotonic()
@@ -156,17 +166,20 @@ def _ask(job: Job, teacher: Teacher, transfer_set: AnySet) -> tuple[Tensor, floa
     try:
         while done < min(len(order), most):
             view = job.settings.soft_targets.views[-1]
-            before = time.monotonic()
-            batch = transfer_set.batch(order[done : done + size], view)
-            found.append(torch.stack([each.logits(batch).float() for each in members]))
-            seconds = (time.monotonic() - before) / len(batch.indices)
-            done += len(batch.indices)
+            indices, before = order[done : done + size], time.monotonic()
+            answers = [ask(each, transfer_set, indices, view) for each in members]
+            found.append(torch.stack([logits.float() for logits, _ in answers]))
+            seconds = (time.monotonic() - before) / len(indices)
+            for tally, (logits, hard_targets) in zip(tallies, answers, strict=True):
+                tally.add(logits, hard_targets)
+            done += len(indices)
             if time.monotonic() - started > _SECONDS:
                 break
             size = min(4 * size, job.settings.soft_targets.batch_size)
     finally:
         torch.set_num_threads(threads)
-    return torch.cat(found, dim=1), seconds
+    quality = summarize_answers([[tally.counts()] for tally in tallies], transfer_set.classes)
+    return torch.cat(found, dim=1), seconds, quality
 
 
 def _cost_encodings(

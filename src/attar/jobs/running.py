@@ -1,15 +1,17 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from torch import nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError
+from attar.errors import FolderError, TeacherWarning
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
@@ -39,6 +41,7 @@ from attar.jobs.students import (
 from attar.labeling import make_plan
 from attar.records import read_json, write_json
 from attar.targets import Dense, Encoding, SoftTargets, Sparse
+from attar.targets.quality import find_store_doubt
 from attar.teachers import Teacher
 from attar.teachers.fingerprints import hash_network
 from attar.training import load_weights
@@ -87,6 +90,7 @@ class JobRun:
     parts: frozenset[Part]
     tell: Tell
     engine: Engine = field(default_factory=Engine)
+    doubts: list[str] = field(default_factory=list)  # warnings about the teacher, as they are told
 
     @cached_property
     def transfer_set(self) -> AnySet:
@@ -157,12 +161,17 @@ class JobRun:
         codes = [code_of(self.job, "teacher", at) for at in range(len(self.job.settings.teacher))]
         step = self.label_step({"the teacher's code": codes, "the teacher's weights": plan.teacher})
         self.once(step, self.write_targets)
+        if not self.doubts:  # it may have been labeled before
+            quality = SoftTargets.open(step.place / TARGETS).teacher_quality
+            doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
+            if doubt is not None:
+                self.tell(f"warning: {doubt}")
 
     def write_targets(self, step: Step, tell: Tell) -> None:
         """Do the step that labels."""
         table = self.job.settings.soft_targets
-        with self.job.blaming("soft_targets", but=FolderError):
-            self.engine.label(
+        with self.job.blaming("soft_targets", but=FolderError), self.telling_warnings(tell):
+            targets = self.engine.label(
                 self.teacher,
                 self.transfer_set,
                 step.place / TARGETS,
@@ -170,9 +179,36 @@ class JobRun:
                 views=table.views,
                 batch_size=table.batch_size,
                 workers=table.workers,
+                expected_accuracy=table.expected_accuracy,
                 progress=lambda now: tell(show_labeling(step, now)),
             )
+        quality = targets.teacher_quality
+        tell(f"teacher: {quality or 'not measured, as no example has a hard target'}")
         step.finish(f"{TARGETS}/manifest.json")
+
+    @contextmanager
+    def telling_warnings(self, tell: Tell) -> Iterator[None]:
+        """Tell warnings about the teacher as lines, as soon as they are given."""
+        with warnings.catch_warnings():  # it brings back what is set here
+            warnings.simplefilter("always", TeacherWarning)
+            show = warnings.showwarning
+
+            def show_or_tell(
+                message: Warning | str,
+                category: type[Warning],
+                filename: str,
+                lineno: int,
+                file: TextIO | None = None,
+                line: str | None = None,
+            ) -> None:
+                if issubclass(category, TeacherWarning):
+                    self.doubts.append(str(message))
+                    tell(f"warning: {message}")
+                else:
+                    show(message, category, filename, lineno, file, line)
+
+            warnings.showwarning = show_or_tell
+            yield
 
     def label_step(self, more: dict[str, Any]) -> Step:
         """Say what decides the soft targets; without `more`, what is known without the teacher."""

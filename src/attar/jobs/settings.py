@@ -9,6 +9,7 @@ from attar.jobs.set_tables import SetTable, TransferTable
 from attar.jobs.table import Table
 from attar.jobs.values import (
     Count,
+    Fraction,
     NotNegative,
     OneOrMore,
     Positive,
@@ -116,6 +117,12 @@ class SoftTargetsTable(Table):
     workers: Count | None = Field(
         default=None, description="threads that label; by default one for each core", examples=[1]
     )
+    expected_accuracy: Fraction | None = Field(
+        default=None,
+        description="accuracy that the teacher is known to have; a warning is given if it is "
+        "clearly lower on the labeled examples of the transfer set",
+        examples=[0.8],
+    )
 
     @model_validator(mode="after")
     def _k_of_sparse(self) -> "SoftTargetsTable":
@@ -199,6 +206,12 @@ class CompareTable(Table):
     )
     report: bool = Field(
         default=True, description="write a report, a page for a browser", examples=[False]
+    )
+    margin: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="a difference of error rates, as a fraction, that you consider too small to "
+        "matter: models that differ by less can be EQUIVALENT",
+        examples=[0.005],
     )
 
 

@@ -32,6 +32,7 @@ OneOrMore = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_one_o
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 Temperature = Annotated[float | Literal["auto"], PlainValidator(_to_temperature)]
 NotNegative = Annotated[float, Field(ge=0)]
 Size = Annotated[tuple[Count, Count], BeforeValidator(_to_tuple)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from attar.errors import ShapeError
+from attar.losses.checks import at_least_float32
 from attar.losses.dense import PerExample
 
 RowsLoss = Callable[[Tensor, slice], Tensor]  # logits [rows, classes], their rows -> [rows]
@@ -32,7 +33,8 @@ def output_layer_loss(
 ) -> PerExample:
     """Apply a linear output layer and a loss on its logits, in the memory of the logits alone.
 
-    Losses and gradients are those of `loss_fn(features @ weight.T + bias, slice(0, batch))`.
+    Losses and gradients are those of `loss_fn(features @ weight.T + bias, slice(0, batch))`, in
+    float32 at least, also where the caller runs under `torch.autocast`.
 
     Args:
         features: What the layer is given.
@@ -63,7 +65,9 @@ def output_layer_loss(
         expected = "features [batch, n], weight [classes, n], bias [classes]"
         raise ShapeError(f"expected {expected}, got {', '.join(map(str, shapes))}")
     rows = max(1, _BLOCK // len(weight)) if rows is None else rows
-    losses: Tensor = _OutputLayerLoss.apply(features, weight, bias, loss_fn, rows)  # type: ignore[no-untyped-call]
+    with torch.autocast(features.device.type, enabled=False):
+        wide = [at_least_float32(tensor) for tensor in (features, weight, bias)]
+        losses: Tensor = _OutputLayerLoss.apply(*wide, loss_fn, rows)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -108,10 +112,11 @@ class _OutputLayerLoss(torch.autograd.Function):
             raise RuntimeError("output_layer_loss goes backward once; call it again")
         gradients.mul_(loss_gradients.unsqueeze(1))
         needs_features, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        return (
-            gradients @ weight if needs_features else None,
-            gradients.t() @ features if needs_weight else None,
-            gradients.sum(dim=0) if needs_bias else None,
-            None,
-            None,
-        )
+        with torch.autocast(gradients.device.type, enabled=False):
+            return (
+                gradients @ weight if needs_features else None,
+                gradients.t() @ features if needs_weight else None,
+                gradients.sum(dim=0) if needs_bias else None,
+                None,
+                None,
+            )

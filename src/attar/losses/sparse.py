@@ -19,7 +19,6 @@ from attar.losses.dense import PerClass, PerExample
 from attar.losses.soft_targets import SparseTargets, to_probabilities
 
 _BLOCK = 2**18  # logits that fit into a processor's cache
-_SMALL = 1e-30  # below, a float32 loses digits
 
 
 def sparse_soft_cross_entropy(
@@ -105,10 +104,13 @@ def sparse_distillation_loss(
 
 
 class _SparseCrossEntropy(torch.autograd.Function):
-    """Only q is `[batch, classes]`; backward writes the gradient over it.
+    """Keeps one `[batch, classes]` matrix; backward writes the gradient over it.
 
-    By eq. 2 the gradient of the k largest is (q - p) / T, the tail's q/T · (1 - p/q of the tail):
-    its mass shared out as the student does. A draw of weight w adds -w/T to its class.
+    The matrix is e, the exponentials of the student's tail, or of all classes where there is no
+    tail. By eq. 2 the gradient of the k largest is (q - p) / T. That of the tail is
+    e / sum e · (q of the tail - p of the tail) / T: its mass shared out as the student does. Both
+    e and the logarithm of the tail's mass are computed from the tail alone, so they hold however
+    small that mass is. A draw of weight w adds -w/T to its class.
     """
 
     @staticmethod
@@ -123,52 +125,71 @@ class _SparseCrossEntropy(torch.autograd.Function):
         """Return -sum of weights · log q, less tail · log of the student's tail, `[batch]`."""
         z = at_least_float32(logits.detach())
         weights = weights.to(z.dtype)
-        q = _softmax(z, temperature)
-        chosen = q.gather(-1, indices)  # [batch, k]
-        log_q = _log_q(z, indices, chosen, temperature)  # [batch, k]
+        excluded = None if tail is None else indices
+        e, largest, sums = _exponentials(z, excluded, temperature)
+        chosen = z.gather(-1, indices)  # [batch, k]
+        # Relative to the row's largest logit: far from 0 a float32 has few digits behind the point.
+        shift = largest if tail is None else torch.maximum(largest, chosen.amax(-1))  # [batch]
+        scaled = (chosen - shift.unsqueeze(-1)) / temperature
+        log_sum = sums.log() + (largest - shift) / temperature
+        log_total = log_sum if tail is None else torch.logaddexp(log_sum, scaled.logsumexp(-1))
+        log_q = scaled - log_total.unsqueeze(-1)  # [batch, k]
         loss = -torch.where(weights == 0, 0.0, weights * log_q).sum(-1)
         row_scale, values = weights.sum(-1), -weights  # [batch], [batch, k]
         if tail is not None:
-            rest = q.scatter_(-1, indices, 0.0).sum(-1)  # [batch], the student's tail
-            loss = loss - torch.xlogy(tail, rest)
+            log_rest = log_sum - log_total  # [batch]
+            loss = loss - torch.where(tail == 0, 0.0, tail * log_rest)
             weight = row_scale + tail
-            values = weight.unsqueeze(-1) * chosen - weights
-            row_scale = weight - tail / rest.clamp(min=torch.finfo(rest.dtype).tiny)
-        ctx.save_for_backward(logits, indices, row_scale / temperature, values / temperature)
-        ctx.q = q if ctx.needs_input_grad[0] else None
-        ctx.temperature, ctx.cut = temperature, tail is not None
+            values = weight.unsqueeze(-1) * log_q.exp() - weights
+            row_scale = weight * log_rest.exp() - tail
+        row_scale = row_scale / (sums * temperature)
+        ctx.save_for_backward(logits, indices, row_scale, values / temperature)
+        ctx.e = e if ctx.needs_input_grad[0] else None
+        ctx.temperature, ctx.has_tail = temperature, tail is not None
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Write the gradient over q."""
+        """Write the gradient over e."""
         logits, indices, row_scale, values = ctx.saved_tensors
-        gradient, ctx.q = ctx.q, None
+        gradient, ctx.e = ctx.e, None
         if gradient is None:  # backward for the second time
-            gradient = _softmax(at_least_float32(logits.detach()), ctx.temperature)
-            if ctx.cut:
-                gradient.scatter_(-1, indices, 0.0)
+            z = at_least_float32(logits.detach())
+            gradient, *_ = _exponentials(z, indices if ctx.has_tail else None, ctx.temperature)
         gradient.mul_((loss_gradient * row_scale).unsqueeze(-1))
         gradient.scatter_add_(-1, indices, loss_gradient.unsqueeze(-1) * values)
         return gradient.to(logits.dtype), None, None, None, None
 
 
-def _softmax(z: Tensor, temperature: float) -> Tensor:
-    """Return q; some rows at a time, so that z/T needs little memory."""
-    q = torch.empty_like(z)
+def _exponentials(
+    z: Tensor, excluded: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return exp((z - m)/T) of the classes that are not excluded, m being their largest logit.
+
+    It works on as many rows at a time as fit into a processor's cache.
+
+    Args:
+        z: Logits `[batch, classes]`.
+        excluded: Classes to leave out, `[batch, k]`; their exponential is 0.
+        temperature: T.
+
+    Returns:
+        Exponentials `[batch, classes]`; m, `[batch]`; the exponentials' sums, `[batch]`, 1 or more.
+    """
+    e, largest, sums = torch.empty_like(z), z.new_empty(len(z)), z.new_empty(len(z))
     rows = max(1, _BLOCK // z.shape[-1])
-    for part, into in zip(z.split(rows), q.split(rows), strict=True):
-        torch.softmax(part / temperature, dim=-1, out=into)
-    return q
-
-
-def _log_q(z: Tensor, indices: Tensor, chosen: Tensor, temperature: float) -> Tensor:
-    """Return log q at the indices, where q itself, which is `chosen`, may be 0 by underflow."""
-    scaled = z.gather(-1, indices) / temperature  # [batch, k]
-    largest, place = scaled.max(-1, keepdim=True)
-    known = chosen.gather(-1, place)  # [batch, 1]
-    log_total = largest - known.log()
-    if (known < _SMALL).any():  # the student rules out all of the teacher's classes
-        log_total = (z / temperature).logsumexp(-1, keepdim=True)
-    return scaled - log_total
+    for start in range(0, len(z), rows):
+        part = slice(start, start + rows)
+        block = e[part].copy_(z[part])
+        if excluded is not None:
+            block.scatter_(-1, excluded[part], -torch.inf)
+        torch.amax(block, dim=-1, out=largest[part])
+        block.sub_(largest[part].unsqueeze(-1))
+        if temperature != 1:
+            block.div_(temperature)
+        torch.sum(block.exp_(), dim=-1, out=sums[part])
+    impossible = largest == -torch.inf  # the student rules out all of these classes
+    if impossible.any():
+        e[impossible], sums[impossible] = 0.0, 1.0
+    return e, largest, sums

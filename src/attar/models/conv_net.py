@@ -73,7 +73,8 @@ def conv_net(
     if small * 2 ** len(channels) != side:
         multiple = 2 ** len(channels)
         raise AttarError(f"expected a side that is a multiple of {multiple}, got {side}")
-    with torch.random.fork_rng(devices=[]):  # the layers' own draws, overwritten below
+    # Where the generator is; the layers' own draws are overwritten below.
+    with torch.random.fork_rng(devices=[]), generator.device:
         layers: list[tuple[str, nn.Module]] = [("images", _AsImages(side)), *_stem(channels[0])]
         for stage, (before, after) in enumerate(pairwise(channels), 1):
             layers.append((f"stage{stage}", _Block(before, after, stride=2)))
@@ -95,7 +96,7 @@ def conv_net(
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear", generator=generator)
     nn.init.zeros_(network.output.bias)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
+    return network.to(torch.get_default_device())
 
 
 class _AsImages(nn.Module):

@@ -88,7 +88,8 @@ def mlp(
         probability = input_dropout if layer == 0 else hidden_dropout
         if probability:
             modules.append(Dropout(probability))
-        with torch.random.fork_rng(devices=[]):  # the layer's own draws, overwritten below
+        # Where the generator is; the layer's own draws are overwritten below.
+        with torch.random.fork_rng(devices=[]), generator.device:
             if max_norm is None:
                 linear = nn.Linear(before, after)
             else:
@@ -99,4 +100,4 @@ def mlp(
         modules.append(linear)
         if not is_last:
             modules.append(nn.ReLU())
-    return nn.Sequential(*modules)
+    return nn.Sequential(*modules).to(torch.get_default_device())

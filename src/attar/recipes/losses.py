@@ -281,8 +281,11 @@ def _tell_all(found: Comparison) -> str:
     """Say in one sentence whether another loss helps."""
     of = [found.verdict(name, HINTON) for name in SOFT_LOSSES if name != HINTON]
     better = [each.model for each in of if each and each.outcome == "better"]
-    said = f"makes fewer errors: {', '.join(better)}" if better else "surely makes fewer errors"
-    return f"of {len(of)} losses beyond Hinton's, {len(better) or 'none'} {said}"
+    losses = f"of {len(of)} losses other than Hinton's"
+    if not better:
+        return f"{losses}, none makes significantly fewer errors"
+    make = "makes" if len(better) == 1 else "make"
+    return f"{losses}, {len(better)} {make} significantly fewer errors: {', '.join(better)}"
 
 
 def _tell(found: Comparison, name: str) -> str:

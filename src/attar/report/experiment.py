@@ -1,4 +1,4 @@
-"""The report of an experiment: its numbers beside the paper's, from what its run has left."""
+"""The report of an experiment: its numbers beside the paper's, from the records of its run."""
 
 import base64
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from attar.comparison_records import ComparisonRecord
+from attar.comparison_records import ComparisonRecord, tell_teacher
 from attar.files import write_atomically
 from attar.progress import duration
 from attar.records import ExperimentResult, ResultRow
@@ -71,13 +71,14 @@ def make_experiment_report(
     pictures: Sequence[Path] = (),
     comparison: ComparisonRecord | None = None,
 ) -> str:
-    """Make the report of an experiment as one HTML page that needs nothing else.
+    """Make the report of an experiment as one self-contained HTML page.
 
     Args:
-        result: What it found. The first of its `notes` is the page's headline.
+        result: The result. The first of its `notes` is the page's headline, after a sentence on a
+            teacher that is not better than the baseline.
         histories: The epochs of each training, by a name for its kind: a list of its seeds.
         pictures: `.png` and `.svg` files to show.
-        comparison: Of its networks on the test set, if there is one.
+        comparison: A comparison of its networks on the test set.
 
     Returns:
         The page. It holds no script, and every name in it is escaped.
@@ -95,11 +96,13 @@ def make_experiment_report(
         "training": charts.training_curves(list(drawn.values())),
         "trained": list(drawn),
     }
+    first = first[:1].upper() + first[1:]
+    lead = None if comparison is None else tell_teacher(comparison)
     about = {"training took": duration(result.wall_seconds)}
     compared = [] if comparison is None else comparison_settings(comparison)
     return render_page(
         title=result.experiment,
-        headline=first[:1].upper() + first[1:],
+        headline=f"{lead} {first}" if lead else first,
         command=result.command,
         settings=[*result.config.items(), *about.items(), *compared],
         machine=result.machine,

@@ -1,10 +1,11 @@
-"""Putting the report together."""
+"""The report of a comparison: its page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attar.comparison_records import ComparisonRecord, warn
+from attar.comparison_records.sentences import tell_margin
 from attar.files import write_atomically
 from attar.pages import make_page
 from attar.report import charts
@@ -48,14 +49,14 @@ def make_report(
     published: Mapping[str, float] | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> str:
-    """Make the report of a comparison as one HTML page that needs nothing else.
+    """Make the report of a comparison as one self-contained HTML page.
 
     Args:
         record: The comparison.
-        title: Of the page.
+        title: Title of the page.
         histories: The epochs of each seed's training, by the model's name, for training curves.
-        published: Errors that a paper has, by the model's name; they get a column of their own.
-        settings: With which the models were trained, by name.
+        published: Errors reported in a paper, by the model's name, for a column of their own.
+        settings: Settings of the models' training, by name.
 
     Returns:
         The page. It holds no script, and every name in it is escaped.
@@ -81,7 +82,7 @@ def render_page(**context: Any) -> str:  # noqa: ANN401  (what the template take
 
 
 def comparison_settings(record: ComparisonRecord) -> list[tuple[str, object]]:
-    """List with what the models were compared."""
+    """List the settings of a comparison."""
     named = [(f"comparison: {name}", value) for name, value in record.settings.items()]
     return [*named, ("test set’s fingerprint", record.data)]
 
@@ -92,7 +93,7 @@ def describe_comparison(
     histories: Mapping[str, Sequence[Sequence[Epoch]]] | None = None,
     published: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Prepare what the template says of a comparison."""
+    """Prepare the template's values for a comparison."""
     histories, published = histories or {}, published or {}
     quality = quality_columns(record)
     if published:
@@ -105,6 +106,7 @@ def describe_comparison(
     return {
         "warnings": warn(record),
         "verdicts": verdict_rows(record),
+        "margin": None if record.margin is None else tell_margin(record),
         "tests": sorted({verdict.test for verdict in record.verdicts}),
         "quality": quality,
         "costs": cost_columns(record),

@@ -1,24 +1,20 @@
-"""What the report says in words, and how it writes numbers."""
+"""The report's sentences, and the form of its numbers."""
 
-from attar.comparison_records import ComparisonRecord, ModelResult, Outcome, Verdict
-from attar.comparison_records.sentences import write_count
+from attar.comparison_records import ComparisonRecord, ModelResult, Outcome, Verdict, tell_teacher
+from attar.comparison_records.sentences import tell_margin, write_count
 
 LONGEST_NAME = 60
 
-_AGAINST_TEACHER: dict[Outcome, str] = {
-    "better": "makes fewer errors than its teacher",
-    "no difference": "shows no difference in errors to its teacher",
-    "worse": "makes more errors than its teacher",
-}
 _AGAINST: dict[Outcome, str] = {
-    "better": "fewer than",
-    "no difference": "neither surely fewer nor surely more than",
-    "worse": "more than",
+    "better": "makes fewer errors than",
+    "worse": "makes more errors than",
+    "undecided": "is not significantly different from",
+    "equivalent": "is equivalent to",
 }
 
 
 def shorten(name: str) -> str:
-    """Cut a long name, and keep one that runs from right to left from turning its surroundings.
+    """Cut a long name, and isolate its direction of writing from the text around it.
 
     Example:
         >>> len(shorten("x" * 10_000))
@@ -61,35 +57,65 @@ def points(difference: float) -> str:
 
 
 def candidate(record: ComparisonRecord) -> ModelResult | None:
-    """Return the student that the report is about: of the distilled ones, the best."""
-    students = [model for model in record.models if model.role == "student"]
-    return min(students, key=lambda model: model.mean("errors") or 0.0, default=None)
+    """Return the student that the report is about: the one with the fewest errors."""
+    return min(_students(record), key=lambda model: model.mean("errors") or 0.0, default=None)
 
 
 def headline(record: ComparisonRecord) -> str:
-    """Say in one sentence whether the best student may stand in for its teacher."""
+    """Say whether the best student can replace its teacher.
+
+    If the teacher is not better than the student without it, that comes first.
+    """
+    lead = tell_teacher(record)
+    return f"{lead} {_tell_student(record)}" if lead else _tell_student(record)
+
+
+def _tell_student(record: ComparisonRecord) -> str:
     many, student = "s" * (record.examples > 1), candidate(record)
     of = f"of {record.examples:,} test example{many}"
     if student is None:
         best = min(record.models, key=lambda model: model.mean("errors") or 0.0)
         return f"{shorten(best.name)} makes the fewest errors, {_errors(best)} {of}."
+    name, students = shorten(student.name), len(_students(record))
+    if students > 1:  # chosen by the errors that are told here
+        name = f"{name}, the best of {students} students on this test set,"
     to_teacher = _verdict(record, student, record.teacher)
     if to_teacher is None:
-        sentence = f"{shorten(student.name)} makes {_errors(student)} errors {of}"
+        sentence = f"{name} makes {_errors(student)} errors {of}"
     else:
         teacher = record.model(to_teacher.other)
         sentence = (
-            f"{shorten(student.name)} {_AGAINST_TEACHER[to_teacher.outcome]}: {_errors(student)} "
-            f"against {_errors(teacher)} {of}{_savings(student, teacher)}"
+            f"{name} {_AGAINST[to_teacher.outcome]} its teacher{_limits(record, to_teacher)}"
+            f"{_risk(to_teacher)}: "
+            f"{_errors(student)} against {_errors(teacher)} errors {of}{_savings(student, teacher)}"
         )
     to_baseline = _verdict(record, student, record.baseline)
     if to_baseline is not None:
         baseline = record.model(to_baseline.other)
         sentence += (
-            f"; it makes {_AGAINST[to_baseline.outcome]} {shorten(baseline.name)}, the student "
-            f"without a teacher ({_errors(baseline)})"
+            f"; it {_AGAINST[to_baseline.outcome]} the student without a teacher, "
+            f"{shorten(baseline.name)} ({_errors(baseline)}){_limits(record, to_baseline)}"
         )
     return sentence + "."
+
+
+def _students(record: ComparisonRecord) -> list[ModelResult]:
+    return [model for model in record.models if model.role == "student"]
+
+
+def _limits(record: ComparisonRecord, verdict: Verdict) -> str:
+    """Return the limit of the difference, if it is significantly smaller than the margin."""
+    if not verdict.within_margin:
+        return ""
+    margin = f"{tell_margin(record)} of error rate"
+    return f", within {margin}" if verdict.outcome == "equivalent" else f", by less than {margin}"
+
+
+def _risk(verdict: Verdict) -> str:
+    """Return how much worse a model may be that is not significantly different."""
+    if verdict.outcome != "undecided" or verdict.interval.high <= 0:
+        return ""
+    return f" (its error rate may be up to {100 * verdict.interval.high:.2f} points higher)"
 
 
 def _verdict(record: ComparisonRecord, model: ModelResult, other: str | None) -> Verdict | None:
@@ -101,7 +127,7 @@ def _errors(model: ModelResult) -> str:
 
 
 def _savings(student: ModelResult, teacher: ModelResult) -> str:
-    """Tell what of the teacher's cost is left."""
+    """Return the student's cost relative to the teacher's."""
     parts = []
     if student.parameters and teacher.parameters:
         parts.append(f"with {student.parameters / teacher.parameters:.0%} of the parameters")

@@ -1,10 +1,12 @@
 """The report's tables: numbers of the record, written out, in rows for the template."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from attar.comparison_records import (
+    NO_ANSWER,
     Agreement,
     ComparisonRecord,
     ModelResult,
@@ -12,7 +14,7 @@ from attar.comparison_records import (
     count_confusions,
     reverse,
 )
-from attar.comparison_records.sentences import write_p_value
+from attar.comparison_records.sentences import tell_gap, write_count, write_p_value
 from attar.files import write_size
 from attar.report.sentences import count, percent, points, shorten
 
@@ -30,15 +32,17 @@ class VerdictRow:
     other: str
     outcome: str  # BETTER and so on
     kind: str  # for its color
+    is_within: bool  # BETTER or WORSE, and within the margin
     difference: str
     interval: str
     p_value: str
+    equivalence_p_value: str
     test: str
     discordant: str
 
 
 def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
-    """Write out all verdicts, students first where they meet teacher or baseline."""
+    """Write out all verdicts; a student comes before a teacher or baseline."""
     rank = {model.name: _RANK[model.role] for model in record.models}
     verdicts = [
         reverse(each) if rank[each.model] > rank[each.other] else each for each in record.verdicts
@@ -48,10 +52,14 @@ def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
             model=verdict.model,
             other=verdict.other,
             outcome=verdict.outcome.upper(),
-            kind=verdict.outcome.replace(" ", "-"),
+            kind=verdict.outcome,
+            is_within=verdict.within_margin and verdict.outcome != "equivalent",
             difference=points(verdict.difference),
             interval=f"{points(verdict.interval.low)} to {points(verdict.interval.high)}",
             p_value=write_p_value(verdict.p_value),
+            equivalence_p_value="–"
+            if verdict.equivalence_p_value is None
+            else write_p_value(verdict.equivalence_p_value),
             test=verdict.test,
             discordant=f"{count(verdict.only_model_right)} : {count(verdict.only_other_right)}",
         )
@@ -60,7 +68,7 @@ def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
 
 
 def quality_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
-    """Write out what was measured, one list a column; columns without any number stay out."""
+    """Write out the measurements, one list for each column; empty columns are left out."""
 
     def written(measure: str, digits: int) -> list[str]:
         return [_spread(model, measure, digits) for model in record.models]
@@ -68,11 +76,12 @@ def quality_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
     columns = [
         ("errors", [count(m.mean("errors"), m.sd("errors")) for m in record.models]),
         ("accuracy", [percent(model.mean("accuracy")) for model in record.models]),
+        ("balanced accuracy", [percent(m.mean("balanced_accuracy")) for m in record.models]),
         ("top 5", [percent(model.mean("top5_accuracy")) for model in record.models]),
         ("NLL, nats", written("nll", 4)),
         ("Brier", written("brier", 4)),
         ("ECE", [percent(model.mean("ece")) for model in record.models]),
-        ("gap closed", [_gap(model) for model in record.models]),
+        ("gap closed", [_gap(record, model) for model in record.models]),
     ]
     if any(network.not_a_number for model in record.models for network in model.networks):
         answers = [sum(each.not_a_number for each in model.networks) for model in record.models]
@@ -81,7 +90,7 @@ def quality_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
 
 
 def cost_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
-    """Write out what the models cost, one list a column."""
+    """Write out the models' costs, one list for each column."""
     models = record.models
     columns = [
         ("parameters", [f"{m.parameters:,}" if m.parameters else "–" for m in models]),
@@ -113,17 +122,14 @@ def _size(model: ModelResult) -> str:
     return write_size(model.size_bytes).replace(" ", "\xa0") if model.size_bytes else "–"
 
 
-def _gap(model: ModelResult) -> str:
-    gap = model.gap_closed
-    if gap is None:
-        return "–"
-    interval = gap.interval
-    between = f" ({interval.low:.0%}\xa0to\xa0{interval.high:.0%})" if interval else ""
-    return f"{gap.share:.0%}{between}"
+def _gap(record: ComparisonRecord, model: ModelResult) -> str:
+    share, interval = tell_gap(record, model) or ("–", "")
+    between = f" ({interval})".replace(" to ", "\xa0to\xa0") if interval else ""
+    return f"{share}{between}"
 
 
 def agreement_rows(record: ComparisonRecord) -> list[tuple[int, list[str]]]:
-    """Write out how far models agree with the teacher: the model's place, and six cells."""
+    """Write out the agreement with the teacher: the model's place, and six cells."""
     rows = []
     for place, model in enumerate(record.models):
         split = [network.with_teacher for network in model.networks if network.with_teacher]
@@ -152,25 +158,39 @@ class ClassRow:
 
     name: str
     examples: int
-    errors: list[tuple[str, float]]  # as text, and as a fraction of the largest in the table
+    errors: list[float]  # of each model, mean over its seeds
+    recalls: list[float | None]  # of each model; None without examples
+    shares: list[float]  # the errors as fractions of the largest number in the table
+
+    @property
+    def cells(self) -> list[tuple[str, float]]:
+        """What the report shows of each model: errors and recall, and the length of the bar."""
+        return [
+            (
+                "–" if recall is None else f"{write_count(round(errors, 1))} ({recall:.0%})",
+                share,
+            )
+            for errors, recall, share in zip(self.errors, self.recalls, self.shares, strict=True)
+        ]
 
 
-def class_rows(record: ComparisonRecord) -> list[ClassRow]:
-    """Write out errors by class, mean over seeds: of all classes, or of those with most errors."""
+def class_rows(record: ComparisonRecord, *, most: int = MOST_CLASSES) -> list[ClassRow]:
+    """Write out errors and recall of all classes, or of the `most` with most errors."""
     errors = np.array(
         [np.mean([each.class_errors for each in model.networks], axis=0) for model in record.models]
     )  # [models, classes]
     chosen = np.arange(len(record.class_names))
-    if len(chosen) > MOST_CLASSES:
-        chosen = np.argsort(-errors.max(axis=0), kind="stable")[:MOST_CLASSES]
-    most, examples = max(1.0, float(errors.max())), record.class_examples
+    if len(chosen) > most:
+        chosen = np.argsort(-errors.max(axis=0), kind="stable")[:most]
+    largest, examples = max(1.0, float(errors.max())), record.class_examples
+    recalls = [record.recalls(model.name) for model in record.models]
     return [
         ClassRow(
             name=record.class_names[index],
             examples=examples[index],
-            errors=[
-                (f"{each:,.1f}".removesuffix(".0"), float(each / most)) for each in errors[:, index]
-            ],
+            errors=errors[:, index].tolist(),
+            recalls=[of_model[index] for of_model in recalls],
+            shares=(errors[:, index] / largest).tolist(),
         )
         for index in chosen.tolist()
     ]
@@ -178,42 +198,46 @@ def class_rows(record: ComparisonRecord) -> list[ClassRow]:
 
 @dataclass(frozen=True, slots=True)
 class Confusions:
-    """Which classes one model takes for which, all its seeds together."""
+    """The confusions of one model, over all its seeds."""
 
     place: int  # of the model
-    columns: list[str]  # what was answered
+    columns: list[str]  # predicted classes
     rows: list[tuple[str, list[tuple[int, float]]]]  # true class; counts, with their shade 0..1
     cut: bool  # whether there are more classes
 
 
 def confusions(record: ComparisonRecord, place: int) -> Confusions:
     """Count a model's confusions: of all classes, or of those that are confused most."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for network in record.models[place].networks:
+        counts.update(count_confusions(record.hard_targets, network.predictions))
+    wrong = {pair: count for pair, count in counts.items() if pair[0] != pair[1]}
     classes = len(record.class_names)
-    counts = sum(
-        count_confusions(record.hard_targets, network.predictions, classes)
-        for network in record.models[place].networks
-    )
-    assert not isinstance(counts, int)  # a model has a network
-    wrong = counts.copy()  # [classes, classes + 1]
-    wrong[np.arange(classes), np.arange(classes)] = 0
-    weight = wrong.sum(axis=1) + wrong.sum(axis=0)[:classes]
-    shown = np.sort(np.argsort(-weight, kind="stable")[:MOST_CONFUSIONS])
-    silent = counts[:, classes].any()
-    columns = [*shown.tolist(), *([classes] if silent else [])]
-    most = max(1, int(wrong[np.ix_(shown, columns)].max()))
-    names = [*map(shorten, record.class_names), "no answer"]
+    weight = np.zeros(classes, dtype=np.int64)
+    for (target, prediction), errors in wrong.items():
+        weight[target] += errors
+        if prediction != NO_ANSWER:
+            weight[prediction] += errors
+    shown = np.sort(np.argsort(-weight, kind="stable")[:MOST_CONFUSIONS]).tolist()
+    has_silence = any(prediction == NO_ANSWER for _, prediction in counts)
+    columns = [*shown, *([NO_ANSWER] if has_silence else [])]
+    largest = max([1, *(wrong.get((row, column), 0) for row in shown for column in columns)])
+
+    def name(index: int) -> str:
+        return "no answer" if index == NO_ANSWER else shorten(record.class_names[index])
+
     return Confusions(
         place=place,
-        columns=[names[column] for column in columns],
+        columns=[name(column) for column in columns],
         rows=[
             (
-                names[row],
+                name(row),
                 [
-                    (int(counts[row, column]), float(wrong[row, column] / most))
+                    (counts[row, column], wrong.get((row, column), 0) / largest)
                     for column in columns
                 ],
             )
-            for row in shown.tolist()
+            for row in shown
         ],
         cut=len(shown) < classes,
     )

@@ -4,6 +4,7 @@ from attar.targets.encoding import Dense, Encoding, Sparse
 from attar.targets.inspection import CostAtTemperature, StoreSummary, inspect
 from attar.targets.manifest import Shard, ShardEntry, StorePlan, View
 from attar.targets.merging import merge
+from attar.targets.quality import TeacherQuality
 from attar.targets.store import SoftTargets
 from attar.targets.writer import TargetWriter
 
@@ -18,6 +19,7 @@ __all__ = [
     "StorePlan",
     "StoreSummary",
     "TargetWriter",
+    "TeacherQuality",
     "View",
     "inspect",
     "merge",

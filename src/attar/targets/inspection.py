@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from attar.targets.manifest import Measured
+from attar.targets.quality import TeacherQuality
 from attar.targets.store import SoftTargets
 
 
@@ -31,10 +32,11 @@ class StoreSummary:
     bytes_per_example: float  # and view and member
     measured_rows: int
     costs: tuple[CostAtTemperature, ...]
+    teacher: TeacherQuality | None  # None if no example has a hard target, or of old stores
 
 
 def inspect(targets: SoftTargets) -> StoreSummary:
-    """Summarize a store.
+    """Summarize a store: its sizes, what its encoding costs, how often its teacher is right.
 
     The costs were measured while labeling, against the teacher's own logits, on a seeded sample of
     each shard: one row in 256, one at least.
@@ -53,6 +55,7 @@ def inspect(targets: SoftTargets) -> StoreSummary:
         bytes_per_example=total / sum(entry.rows for entry in entries),
         measured_rows=sum(one.rows for one in measured),
         costs=_pool(measured),
+        teacher=targets.teacher_quality,
     )
 
 

@@ -143,6 +143,16 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerCounts:
+    """How often the teacher was right on the examples of a shard that have a hard target."""
+
+    labeled: int
+    right: int
+    nll_sum: float  # of -log p of the true class at temperature 1, in nats
+    class_counts: tuple[tuple[int, int], ...]  # (class, labeled examples), most frequent first
+
+
+@dataclass(frozen=True, slots=True)
 class ShardEntry:
     """A shard that has been written."""
 
@@ -155,6 +165,9 @@ class ShardEntry:
     bytes: int
     sha256: str
     measured: Measured = field(default_factory=lambda: Measured(rows=0))
+    # None if its view is not the one that is counted, or the shard is from an earlier release.
+    # Left out of comparisons, so that `merge` takes shards of both releases for the same.
+    answers: AnswerCounts | None = field(default=None, compare=False)
 
     @property
     def shard(self) -> Shard:
@@ -258,10 +271,25 @@ def _plan_from_json(path: Place, content: Mapping[str, Any]) -> StorePlan:
         raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
 
 
+def answers_to_json(counts: AnswerCounts | None) -> dict[str, Any] | None:
+    """Make the counts of a shard what JSON can hold."""
+    return None if counts is None else asdict(counts)
+
+
+def answers_from_json(content: Mapping[str, Any] | None) -> AnswerCounts | None:
+    """Read the counts of a shard."""
+    if content is None:
+        return None
+    pairs = tuple((label, count) for label, count in content["class_counts"])
+    return AnswerCounts(**{**content, "class_counts": pairs})
+
+
 def _entry_from_json(content: Mapping[str, Any]) -> ShardEntry:
+    content = {"answers": None, **content}  # of an earlier release
     fields = {name: content[name] for name in ShardEntry.__dataclass_fields__}
     measured: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in fields["measured"].items()
     }
-    return ShardEntry(**fields | {"measured": Measured(**measured)})
+    answers = answers_from_json(fields["answers"])
+    return ShardEntry(**fields | {"measured": Measured(**measured), "answers": answers})

@@ -22,6 +22,7 @@ from attar.targets.manifest import (
     read_manifest,
     read_plan,
 )
+from attar.targets.quality import TeacherQuality, pool_answers
 from attar.targets.shards import check_size, map_shard, read_checked
 from attar.urls import Place, as_place, do_each
 
@@ -67,6 +68,14 @@ class SoftTargets:
     def classes(self) -> int:
         """How many classes there are."""
         return self.plan.classes
+
+    @property
+    def teacher_quality(self) -> TeacherQuality | None:
+        """How often the teacher was right while it labeled, in view 0 or else the first view.
+
+        None if no example has a hard target, or if an earlier release of attar made the store.
+        """
+        return pool_answers(self.plan, self.entries)
 
     def batch(
         self, indices: Int64[Tensor, " batch"], view: int = 0, member: int | None = None

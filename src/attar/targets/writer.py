@@ -209,9 +209,14 @@ class TargetWriter:
         if not logits.sum().isfinite() and not logits.isfinite().all():
             row = int((~logits.isfinite()).any(-1).nonzero()[0])
             value = logits[row][~logits[row].isfinite()][0].item()
+            hint = (
+                "replace -inf by a large negative number, such as -1e4"
+                if value == -float("inf")
+                else "try the teacher in float32, and look at the example"
+            )
             raise DataError(
                 f"expected finite logits, got {value} for example {shard.start + done + row}, view "
-                f"{shard.view}, member {shard.member}; look at it, or try the teacher in float32"
+                f"{shard.view}, member {shard.member}; {hint}"
             )
 
 

@@ -1,14 +1,22 @@
-"""SHA-256 of models: of what decides their answers, not of how they happen to be pickled.
+"""SHA-256 of models and functions: of what decides their answers, not of how they are pickled.
 
 The bytes of a pickle depend on which equal objects are one object, so a model that was saved and
 loaded has other ones. Here values are walked instead: numbers, texts, arrays, containers, and the
-state of all other objects. Nothing is unpickled.
+state of all other objects. A function of the user counts by its source text without comments, the
+values that it closes over, its defaults, and the global names that it uses; one of an installed
+package by its name. Nothing is unpickled.
 """
 
+import ast
+import functools
 import hashlib
+import inspect
 import re
+import sysconfig
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from types import BuiltinFunctionType, FunctionType
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +29,10 @@ from attar.errors import DataError
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NO_MATTER = frozenset({"n_jobs", "verbose", "_sklearn_version"})  # of an estimator's attributes
 _PLAIN = (type(None), bool, int, float, complex, str, torch.dtype, np.dtype)
-_NAMED = (type, FunctionType, BuiltinFunctionType)
+_NAMED = (type, BuiltinFunctionType, ModuleType)
+_JOB_MODULE = re.compile(r"^_attar_(.+)_[0-9a-f]{16}\.")  # of a file that was run, with its digest
+_PATHS = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALLED = tuple(Path(path).resolve() for path in [*_PATHS, str(Path(__file__).parents[1])])
 
 Update = Callable[[Any], None]  # takes bytes
 
@@ -29,8 +40,11 @@ Update = Callable[[Any], None]  # takes bytes
 def hash_value(value: object) -> str:
     """Hash a value by SHA-256, the same in every process for equal values.
 
+    A function of the user counts by its code and the values that it uses, an object that has a
+    method `fingerprint` by what that returns.
+
     Raises:
-        DataError: If there is something in it that has no stable state, such as a lambda.
+        DataError: If there is something in it that has no stable state.
     """
     sha256 = hashlib.sha256()
     _feed(sha256.update, value, ())
@@ -38,13 +52,46 @@ def hash_value(value: object) -> str:
 
 
 def hash_network(network: nn.Module, *more: object) -> str:
-    """Hash a network: its class, the text of its architecture, parameters, buffers; and `more`.
+    """Hash a network: its classes, architecture, parameters, buffers and arguments; and `more`.
 
-    The code of `forward` is not seen, nor is a setting that `repr(network)` leaves out.
+    Of each layer counts what its `repr` shows, and each argument of its constructor that it keeps
+    as an attribute of that name (or that name after an underscore). Of a class that is not from an
+    installed package the source text counts as well, without comments and docstrings.
     """
     tensors = dict(network.state_dict())
     tensors |= dict(network.named_buffers(remove_duplicate=False))  # those that are not persistent
-    return hash_value([_qualified(type(network)), _ADDRESS.sub("", repr(network)), tensors, *more])
+    found = {name: _describe_layer(layer) for name, layer in network.named_modules()}
+    layers = {name: told for name, told in found.items() if told}
+    told = [_qualified(type(network)), _ADDRESS.sub("", repr(network)), tensors]
+    return hash_value([*told, *([layers] if layers else []), *more])
+
+
+def _describe_layer(layer: nn.Module) -> list[object]:
+    """Return a layer's arguments and the source of its classes; nothing if `repr` has it all."""
+    kind = type(layer)
+    if kind.__module__.startswith("torch.nn.") and "extra_repr" in vars(kind):
+        return []
+    try:
+        names = list(inspect.signature(kind.__init__).parameters)[1:]
+    except (TypeError, ValueError):
+        names = []
+    kept = {}
+    for name in names:
+        for attribute in (name, f"_{name}"):
+            value = vars(layer).get(attribute, layer)
+            if value is not layer and _has_state(value):
+                kept[attribute] = value
+    sources = [_source(each) for each in kind.__mro__ if not _is_installed(each)]
+    return [_qualified(kind), kept, sources] if kept or sources else []
+
+
+def _has_state(value: object) -> bool:
+    """Tell whether an attribute is data: numbers, texts, tensors, functions, or made of these."""
+    if isinstance(value, dict):
+        return all(_has_state(each) for pair in value.items() for each in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(_has_state(each) for each in value)
+    return isinstance(value, (*_PLAIN, Tensor, np.ndarray, np.generic, FunctionType, torch.Size))
 
 
 def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
@@ -60,6 +107,18 @@ def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: 
         _feed_array(update, np.asarray(value), above)
     elif isinstance(value, _NAMED):
         _feed_text(update, "name", _qualified(value))
+        if isinstance(value, type) and not _is_installed(value):
+            _feed_text(update, "source", _source(value))
+    elif isinstance(value, FunctionType):
+        _feed_function(update, value, above)
+    elif isinstance(value, MethodType):
+        _feed_parts(update, [value.__func__, value.__self__], above)
+    elif isinstance(value, functools.partial):
+        _feed_parts(update, [value.func, value.args, value.keywords], above)
+    elif isinstance(value, nn.Module):
+        _feed_text(update, "network", hash_network(value))
+    elif callable(getattr(type(value), "fingerprint", None)):
+        _feed_text(update, "fingerprint", value.fingerprint())
     elif isinstance(value, np.random.RandomState | np.random.Generator):
         _feed_text(update, "random", "")  # drew while fitting; prediction does not ask it
     else:
@@ -84,6 +143,87 @@ def _feed_parts(update: Update, value: Any, above: tuple[int, ...]) -> None:  # 
     _feed_text(update, kind, str(len(parts)))
     for part in parts:
         _feed(update, part, above)
+
+
+def _feed_function(update: Update, function: FunctionType, above: tuple[int, ...]) -> None:
+    """Feed the name of an installed package's function, the code of a user's, and what it uses."""
+    if _is_installed(function):
+        _feed_text(update, "name", _qualified(function))
+        return
+    if id(function) in above:  # it calls itself
+        _feed_text(update, "above", str(above[::-1].index(id(function))))
+        return
+    names = sorted(set(_global_names(function.__code__)))
+    # The source of a lambda is the whole line, which may hold several.
+    source = "" if function.__name__ == "<lambda>" else _source(function)
+    parts = {
+        "source": source or _code(function.__code__),
+        "defaults": [function.__defaults__, function.__kwdefaults__],
+        "closure": [_content(cell) for cell in function.__closure__ or ()],
+        "globals": {
+            name: function.__globals__[name] for name in names if name in function.__globals__
+        },
+    }
+    _feed_text(update, "function", function.__qualname__)
+    _feed_parts(update, parts, (*above, id(function)))
+
+
+def _content(cell: Any) -> object:  # noqa: ANN401 (types.CellType)
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
+
+
+@functools.lru_cache(maxsize=1024)
+def _source(named: Any) -> str:  # noqa: ANN401 (a class or a function)
+    """Return the source text without comments, layout and docstrings; nothing if there is none."""
+    try:
+        text = textwrap.dedent(inspect.getsource(named))
+    except (OSError, TypeError):
+        return ""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:  # a lambda within a longer statement
+        return text
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                body[0] = ast.Pass()
+    return ast.unparse(tree)
+
+
+def _code(code: CodeType) -> list[object]:
+    """Describe code that has no source text, as typed at a prompt."""
+    constants = [_code(each) if isinstance(each, CodeType) else each for each in code.co_consts]
+    return [code.co_code, constants, list(code.co_names), list(code.co_varnames)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_installed(named: Any) -> bool:  # noqa: ANN401 (a class or a function)
+    """Tell whether a class or function is from an installed package or the standard library."""
+    if isinstance(named, FunctionType):
+        file: str | None = named.__code__.co_filename
+    else:
+        module = inspect.getmodule(named)
+        file = getattr(module, "__file__", None)
+        if file is None and getattr(module, "__name__", "__main__") != "__main__":
+            return True  # built in
+    if file is None or file.startswith("<"):
+        return False
+    path = Path(file).resolve()
+    return bool({"site-packages", "dist-packages"} & set(path.parts)) or any(
+        path.is_relative_to(root) for root in _INSTALLED
+    )
 
 
 def _feed_text(update: Update, kind: str, text: str) -> None:
@@ -125,10 +265,9 @@ def _state(value: Any) -> object:  # noqa: ANN401
 
 
 def _qualified(named: Any) -> str:  # noqa: ANN401
-    name = f"{named.__module__}.{named.__qualname__}"
-    if "<lambda>" in name or ("<locals>" in name and not isinstance(named, type)):
-        raise _no_state(named)
-    return name
+    if isinstance(named, ModuleType):
+        return named.__name__
+    return _JOB_MODULE.sub(r"\1.", f"{named.__module__}.") + str(named.__qualname__)
 
 
 def _no_state(value: object) -> DataError:

@@ -3,18 +3,17 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
-from attar.data import Batch, TransferSet
-from attar.errors import DataError
-from attar.evaluation import compute_logits, measure_logits
-from attar.files import sha256
+from attar.data import Batch, TransferSet, mix_seed, name_views
+from attar.errors import DataError, FolderError
+from attar.evaluation import map_logits
 from attar.losses import (
     DenseTargets,
     Mean,
@@ -24,9 +23,10 @@ from attar.losses import (
     member_distillation_loss,
     sparse_distillation_loss,
 )
-from attar.metrics import is_error, mcnemar_p_value
+from attar.metrics import is_error, mcnemar_p_value, negative_log_likelihood
 from attar.progress import reporting
 from attar.targets import SoftTargets
+from attar.teachers.fingerprints import hash_network, hash_value
 from attar.temperatures.records import (
     SIGNIFICANT,
     Candidate,
@@ -34,6 +34,8 @@ from attar.temperatures.records import (
     TemperatureSearch,
 )
 from attar.training import LossFn, Step, TrainingRun, TrainingSettings
+
+_SEARCH = 2  # the stream of seeds of a search; TrainingRun has 0 and 1
 
 
 def choose_temperature(
@@ -68,7 +70,8 @@ def choose_temperature(
         mean: Of the teacher's members.
         shares: Of the members in that mean, together 1.
         checkpoint: Its name with `.choice.json` keeps the choice, and with `.choice` the cohort's
-            state until then; what is there already is not done again.
+            state until then; what is there already is not done again. A choice that was made for
+            another search is replaced if the checkpoint itself is gone, and refused otherwise.
         progress: Called after every step.
 
     Raises:
@@ -81,19 +84,35 @@ def choose_temperature(
         for temperature in search.temperatures
     ]
     kept, held_out = hold_out(transfer_set, search.held_out, settings.seed)
-    identity = {
+    identity: dict[str, str | float] = {
+        "loss": "attar.distill",
         "store": store.fingerprint(),
         "search": str([asdict(each) for each in weights]),
+        "held_out": search.held_out,
         "mean": mean,
         "member_weights": str(tuple(shares)),
     }
-    made_for = sha256(repr((identity, asdict(settings), transfer_set.fingerprint())).encode())
+    made_for = hash_value(
+        [
+            identity,
+            asdict(settings),
+            transfer_set.fingerprint(),
+            name_views(transfer_set.views) if any(view.number for view in store.plan.views) else "",
+            hash_network(student),
+        ]
+    )
     record, state = (
         None if checkpoint is None else checkpoint.with_name(checkpoint.name + suffix)
         for suffix in (".choice.json", ".choice")
     )
-    if record is not None and record.exists():
-        return TemperatureChoice.read(record, made_for=made_for)
+    if record is not None and checkpoint is not None and record.exists():
+        try:
+            return TemperatureChoice.read(record, made_for=made_for)
+        except FolderError:
+            if checkpoint.exists():  # of a student that was trained at what it says
+                raise
+    # A stream of its own: no candidate has the batches and masks of the student that follows.
+    settings = replace(settings, seed=mix_seed(settings.seed, _SEARCH))
     cohort = Cohort([copy.deepcopy(student) for _ in weights])
     run = TrainingRun(
         cohort,
@@ -108,7 +127,7 @@ def choose_temperature(
         for step in run:
             report(step)
     judges = transfer_set.subset(held_out)
-    choice = _judge(compute_logits(cohort, judges), judges.hard_targets, weights)
+    choice = _judge(cohort, judges, weights)
     if record is not None and state is not None:
         choice.write(record, made_for=made_for)
         state.unlink(missing_ok=True)
@@ -195,12 +214,28 @@ def hold_out(transfer_set: TransferSet, fraction: float, seed: int) -> tuple[Ten
 
 
 def _judge(
-    logits: Float[Tensor, "candidates examples classes"],
-    hard_targets: Tensor,
+    cohort: nn.Module, judges: TransferSet, weights: Sequence[MemberWeights]
+) -> TemperatureChoice:
+    hard_targets = judges.hard_targets.cpu()
+
+    def measure(logits: Tensor, indices: Tensor) -> Tensor:  # [2, candidates, batch]
+        truth = hard_targets[indices]
+        each = [
+            torch.stack([is_error(one, truth).double(), negative_log_likelihood(one, truth)])
+            for one in logits.cpu()
+        ]
+        return torch.stack(each, dim=1)
+
+    measured = torch.cat(map_logits(cohort, judges, measure), dim=-1)
+    return _choose(measured[0].bool(), measured[1].mean(dim=-1).tolist(), weights)
+
+
+def _choose(
+    wrong: Bool[Tensor, "candidates examples"],
+    nll: Sequence[float],
     weights: Sequence[MemberWeights],
 ) -> TemperatureChoice:
-    wrong = torch.stack([is_error(each, hard_targets) for each in logits])  # [candidates, examples]
-    nll = [measure_logits(each, hard_targets).nll for each in logits]
+    """Choose by where each candidate is wrong, and of equals by the mean NLL."""
     errors: list[int] = wrong.sum(dim=1).tolist()
     chosen = min(range(len(weights)), key=lambda place: (errors[place], nll[place]))
     # The winner was found by looking at all of them, so all pairs count (Bonferroni).
@@ -219,7 +254,7 @@ def _judge(
             )
             for place, each in enumerate(weights)
         ),
-        examples=len(hard_targets),
+        examples=wrong.shape[1],
         matters=min(by_chance) < SIGNIFICANT,
     )
 

@@ -1,11 +1,12 @@
 """What a search for the temperature is asked for, and what it found: frozen records."""
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from attar.errors import AttarError, FolderError, check_not_negative, check_positive
 from attar.figures import Curve, draw_curves
-from attar.records import read_json, write_json
+from attar.records import read_sealed_json, write_sealed_json
 
 SIGNIFICANT = 0.05  # probability of a difference by chance, below which it counts
 
@@ -51,16 +52,19 @@ class TemperatureChoice:
     hard_weight: float
     candidates: tuple[Candidate, ...]
     examples: int  # held out
-    matters: bool  # whether any candidate is worse than the chosen one, beyond chance
+    matters: bool  # whether any candidate is significantly worse than the chosen one
 
     def __str__(self) -> str:
         chosen = f"temperature {self.temperature:g}, hard weight {self.hard_weight:g}"
         errors = [candidate.errors for candidate in self.candidates]
         found = f"{min(errors)} to {max(errors)} errors on {self.examples} held-out examples"
         if not self.matters:
-            return f"{chosen}; the choice does not matter: {found}, no difference beyond chance"
-        alike = sum(each.worse_by_chance >= SIGNIFICANT for each in self.candidates)
-        return f"{chosen}; {found}, {alike} of {len(errors)} candidates as good within chance"
+            return f"{chosen}; {found}, no candidate is significantly worse than the chosen one"
+        worse = sum(each.worse_by_chance < SIGNIFICANT for each in self.candidates)
+        return (
+            f"{chosen}; {found}, {worse} of {len(errors)} candidates significantly worse than the "
+            "chosen one"
+        )
 
     def draw(self, path: Path | str) -> None:
         """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file."""
@@ -80,8 +84,8 @@ class TemperatureChoice:
         )
 
     def write(self, path: Path, *, made_for: str) -> None:
-        """Write the record as JSON; `made_for` stands for all that it hangs on."""
-        write_json(path, {"made_for": made_for} | asdict(self))
+        """Write the record as JSON with a checksum; `made_for` identifies what it was made from."""
+        write_sealed_json(path, {"made_for": made_for} | json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def read(cls, path: Path, *, made_for: str | None = None) -> "TemperatureChoice":
@@ -90,11 +94,11 @@ class TemperatureChoice:
         Raises:
             FolderError: If it cannot be read, is none, or was made for something else.
         """
-        content = read_json(path)
+        content = read_sealed_json(path)
         if content.pop("made_for", None) != made_for and made_for is not None:
             raise FolderError(
-                f"{path} is the choice of a run with other data, store, settings or candidates; "
-                "give another checkpoint, or remove it to choose again"
+                f"{path} is the choice of a run with another student, data, store, settings or "
+                "candidates; give another checkpoint, or remove it to choose again"
             )
         try:
             candidates = tuple(Candidate(**each) for each in content["candidates"])

@@ -1,23 +1,20 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped, in one file.
 
-A checkpoint is a `safetensors` file. Tensors: `network.<name>` and `optimizer.<parameter>.<name>`.
-Metadata: `checkpoint`, a JSON object of `run` (what it belongs to), `state`, and `sha256`, a
-checksum of these two and of all tensors in the order of their names. The file is renamed into
-place, so that a reader finds a whole one or none.
+A checkpoint is a file of `attar.tensor_files`, kind `checkpoint`. Tensors: `network.<name>` and
+`optimizer.<parameter>.<name>`. The header has `run` (what it belongs to) and `state`.
 """
 
-import hashlib
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from attar.errors import FolderError, file_error
-from attar.files import write_atomically
+from attar.errors import FolderError
+from attar.tensor_files import read_tensors, write_tensors
+
+KIND, VERSION = "checkpoint", 2
 
 
 def save_checkpoint(
@@ -40,11 +37,7 @@ def save_checkpoint(
             for name, value in slots.items()
             if isinstance(value, Tensor)
         }
-    # Tied weights may share memory, which the format forbids: give each its own.
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    header = {"run": run, "state": state}
-    text = json.dumps(header | {"sha256": _checksum(copies, header)})
-    write_atomically(path, safetensors.torch.save(copies, metadata={"checkpoint": text}))
+    write_tensors(path, tensors, kind=KIND, version=VERSION, run=run, state=state)
 
 
 def load_checkpoint(
@@ -52,48 +45,71 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Put a checkpoint back into network and optimizer; return its `state`.
 
+    Everything is checked first: if it is refused, neither network nor optimizer has changed.
+
     Raises:
-        FolderError: If the file is damaged, was made for another network or belongs to another run
-            (then nothing is put back).
+        FolderError: If the file is damaged, was made for another network or belongs to another run.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            found = json.loads(file.metadata()["checkpoint"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = {"run": found["run"], "state": found["state"]}
-        if found["sha256"] != _checksum(tensors, header):
-            raise ValueError("its checksum is wrong")
-        _check_run(path, run, found=header["run"])
-        weights = {
-            name.removeprefix("network."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("network.")
-        }
-        network.load_state_dict(weights)
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, slot = name.split(".", 2)
-                slots.setdefault(int(index), {})[slot] = tensor
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": slots, "param_groups": groups})
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except FolderError:
-        raise
-    except (safetensors.SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        found = f"{path} is no checkpoint of this network ({reason})"
-        raise FolderError(f"{found}; remove it to train from the start") from error
-    state: dict[str, Any] = header["state"]
+        found = read_tensors(path, kind=KIND, version=VERSION)
+    except FolderError as error:
+        raise FolderError(f"{error}; remove it to train from the start") from error
+    assert found.header is not None
+    _check_run(path, run, found=found.header["run"])
+    weights: dict[str, Tensor] = {}
+    slots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in found.tensors.items():
+        whose, _, rest = name.partition(".")
+        if whose == "network":
+            weights[rest] = tensor
+        else:
+            index, _, slot = rest.partition(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    fault = _find_misfit(weights, network.state_dict()) or _find_slot_misfit(slots, parameters)
+    if fault:
+        raise FolderError(
+            f"{path} is no checkpoint of this network ({fault}); remove it to train from the start"
+        )
+    network.load_state_dict(weights)
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    state: dict[str, Any] = found.header["state"]
     return state
 
 
-def _checksum(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
-    sha256 = hashlib.sha256(json.dumps(header).encode())
-    for name in sorted(tensors):
-        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return sha256.hexdigest()
+def move_state(optimizer: torch.optim.Optimizer) -> None:
+    """Move an optimizer's state to the devices of its parameters, which may have moved."""
+    for parameter, slots in optimizer.state.items():
+        for name, slot in slots.items():
+            if isinstance(slot, Tensor) and slot.ndim and slot.device != parameter.device:
+                slots[name] = slot.to(parameter.device)
+
+
+def _find_misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Say how named tensors differ from those of a network; nothing if they fit."""
+    for name in [*expected, *found]:
+        if name not in found:
+            return f"it lacks {name}"
+        if name not in expected:
+            return f"it has {name}, which the network lacks"
+        there, here = (f"{list(each.shape)} {each.dtype}" for each in (found[name], expected[name]))
+        if there != here:
+            return f"{name} is {there} there, {here} here"
+    return ""
+
+
+def _find_slot_misfit(
+    slots: Mapping[int, Mapping[str, Tensor]], parameters: Sequence[Tensor]
+) -> str:
+    """Say how an optimizer's state differs from its parameters; nothing if it fits."""
+    for index, of_parameter in slots.items():
+        if index >= len(parameters):
+            return f"it has optimizer state of parameter {index}, here are {len(parameters)}"
+        for name, slot in of_parameter.items():
+            if slot.numel() != 1 and slot.shape != parameters[index].shape:
+                return f"optimizer state {name} of parameter {index} is {list(slot.shape)}"
+    return ""
 
 
 def _check_run(path: Path, run: dict[str, Any], *, found: dict[str, Any]) -> None:

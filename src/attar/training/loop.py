@@ -7,21 +7,29 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from attar.answers import find_logits
 from attar.data import Batch
 from attar.errors import DivergedError
+from attar.losses.checks import hard_cross_entropy
 from attar.models import apply_max_norm, clip_members, count_stacked_members, member_norms
+from attar.modes import frozen_layers, train_except
 from attar.precision import Precision, autocast
 
 LossFn = Callable[[Tensor, Batch], Tensor]  # logits, batch -> scalar loss
 
 
 def hard_target_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy with the hard targets; of a cohort, summed over its members."""
+    """Return the mean cross-entropy with the hard targets; of a cohort, summed over its members.
+
+    An example without a hard target (-1) counts as 0.
+
+    Raises:
+        AttarError: If a hard target is no class of the logits, or (ShapeError) shapes don't fit.
+    """
     if logits.ndim == 2:
-        return nn.functional.cross_entropy(logits, batch.hard_targets)
+        return hard_cross_entropy(logits, batch.hard_targets).mean()
     wide = batch.hard_targets.expand(len(logits), -1)  # [members, batch]
-    losses = nn.functional.cross_entropy(logits.transpose(1, 2), wide, reduction="none")
-    return losses.mean(dim=1).sum()
+    return hard_cross_entropy(logits, wide).mean(dim=1).sum()
 
 
 def fit(
@@ -38,10 +46,13 @@ def fit(
     """Update the network once for each batch, and yield that batch's loss.
 
     The learning rate is what stands in the optimizer's groups; the caller may change it between
-    steps. Weights of `attar.models.MaxNormLinear` layers are projected after each update.
+    steps. Weights of `attar.models.MaxNormLinear` layers are projected after each update. Batches
+    are moved to the network's device. Layers that were put into evaluation mode in a network that
+    is in training mode stay so: a frozen batch normalization keeps its statistics.
 
     Args:
-        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`.
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or to an answer in which
+            `attar.answers.find_logits` finds them.
         batches: What to train on, in order.
         loss_fn: Logits and batch -> the scalar to be minimised; logits are float32 or float64.
         optimizer: Of the network's parameters.
@@ -51,16 +62,19 @@ def fit(
         precision: `auto` multiplies in bfloat16 where the processor is quick at it.
 
     Raises:
+        DataError: If there are no logits in the network's answer.
         DivergedError: If a loss or a gradient is not finite; the weights are then as they were
             before that step.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    members = count_stacked_members(network)
-    for step, batch in enumerate(batches, start=first_step):
-        network.train()  # the caller may have evaluated since
-        with _default_generator(step_seed(step)):
+    members, frozen = count_stacked_members(network), frozen_layers(network)
+    device = parameters[0].device if parameters else torch.device("cpu")
+    name = f"the network {type(network).__name__}"
+    for step, batch in enumerate((batch.to(device) for batch in batches), start=first_step):
+        train_except(network, frozen)  # the caller may have evaluated since
+        with _default_generators(step_seed(step), device):
             with autocast(network, precision):
-                logits = network(batch.inputs)
+                logits = find_logits(network(batch.inputs), name)
             loss = loss_fn(logits if logits.dtype == torch.float64 else logits.float(), batch)
             optimizer.zero_grad()
             loss.backward()
@@ -79,14 +93,23 @@ def fit(
 
 
 @contextmanager
-def _default_generator(seed: int) -> Iterator[None]:
-    """Seed torch's default generators for the body, and give the CPU's back as it was."""
-    before = torch.get_rng_state()
-    torch.manual_seed(seed)
+def _default_generators(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the default generators of the CPU and the device for the body, then restore them.
+
+    `torch.manual_seed` would seed all backends there are, at 40 times the cost of the CPU's alone.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        place = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[place])
+    before = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(before)
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
 
 
 def _check_finite(

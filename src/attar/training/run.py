@@ -6,20 +6,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from attar.data import Batch, ExampleSet, cut, mix_seed, name_views
-from attar.errors import AttarError, check_positive
+from attar.errors import AttarError, DataError, check_positive
 from attar.files import remove_partials
-from attar.precision import keep_freed_memory
-from attar.training.checkpoints import load_checkpoint, save_checkpoint
+from attar.precision import Precision, keep_freed_memory, resolve_precision
+from attar.teachers.fingerprints import hash_network, hash_value
+from attar.training.checkpoints import load_checkpoint, move_state, save_checkpoint
 from attar.training.loop import LossFn, fit
 from attar.training.settings import TrainingSettings
 from attar.training.sharing import Share
 
 _ORDERS, _STEPS = 0, 1  # two streams of seeds
+_SAVING_SHARE = 20  # how much longer than writing a checkpoint the time between two is
 
 Measure = Callable[[nn.Module], dict[str, float]]
 
@@ -45,6 +48,7 @@ class Step:
     epoch: Epoch | None = None  # the epoch that this step ends
     steps: int = 1  # of the whole run
     epochs: int = 1  # of the whole run
+    precision: Precision = "float32"  # of the products: float32 or bfloat16
 
     @property
     def fraction(self) -> float:
@@ -104,11 +108,15 @@ class TrainingRun:
             transfer_set: What it is trained on.
             loss_fn: Logits and batch -> the scalar to be minimised.
             settings: How long, how fast, with which seed.
-            checkpoint: File that takes the state of the run now and then, and at its end.
-            checkpoint_seconds: How often: at most this much work is lost when the run is killed.
-            identity: What else decides the weights, such as the loss's temperature, by its name in
-                an error: the checkpoint of a run in which it differed is refused. Settings, data,
-                what makes the set's views, and `views` always count.
+            checkpoint: Checkpoint file, written periodically and at the end. It belongs to this
+                run alone: one of another initial network, loss, data, views or settings is refused,
+                and the network is then unchanged.
+            checkpoint_seconds: Shortest time between checkpoints; a checkpoint that takes long to
+                write is written less often, so that writing takes 5 % of the time at most. 0 is
+                for one after every step.
+            identity: Further settings that affect the weights, by the name that an error gives
+                them. A `loss` among them stands for the loss instead of its code and the values
+                that it uses.
             views: Numbers of the views to show, an epoch each, over and over; by default epoch e
                 shows view e of a set that has views, and the plain examples of one that has none.
             measure: Measures the network at the ends of some epochs, of the last one always.
@@ -119,7 +127,8 @@ class TrainingRun:
         Raises:
             AttarError: If `measurements` is not positive, `views` has no number, or a batch has
                 fewer examples than there are processes.
-            DataError: If there is a checkpoint and the set's views don't say what they do.
+            DataError: If there is a checkpoint and the set's views or the loss don't say what they
+                do.
             FolderError: If the checkpoint is damaged, or of another run.
         """
         check_positive(measurements=measurements)
@@ -139,17 +148,35 @@ class TrainingRun:
         self._checkpoint, self._checkpoint_seconds = checkpoint, checkpoint_seconds
         self._views = None if views is None else _check_views(views)
         self._measure, self._measure_every = measure, max(1, settings.epochs // measurements)
-        self._identity = {
-            **(identity or {}),
-            **({} if views is None else {"views": list(views)}),
-            "settings": asdict(settings),
-            "data": transfer_set.fingerprint(),
-        }
+        self.precision = resolve_precision(network, settings.precision)
         if checkpoint is not None:
-            if transfer_set.views is not None and (views is None or any(views)):
-                self._identity["maker of views"] = name_views(transfer_set.views)
+            self._identity = self._identify(identity or {}, views)
             if checkpoint.exists():
                 self._restore(checkpoint)
+
+    def _identify(
+        self, identity: Mapping[str, str | float], views: Sequence[int] | None
+    ) -> dict[str, Any]:
+        """Return what decides the final weights, by name; the network is still as it was given."""
+        known: dict[str, Any] = {
+            **identity,
+            **({} if views is None else {"views": list(views)}),
+            "settings": asdict(self.settings),
+            "data": self.transfer_set.fingerprint(),
+            "initial network": hash_network(self.network),
+        }
+        if self.transfer_set.views is not None and (views is None or any(views)):
+            known["maker of views"] = name_views(self.transfer_set.views)
+        if "loss" not in known:
+            try:
+                known["loss"] = hash_value(self.loss_fn)
+            except DataError as error:
+                raise DataError(
+                    "expected a loss whose code and values can be identified in a checkpoint, got "
+                    f"one that uses what cannot ({error.__cause__ or 'no stable state'}); give "
+                    'identity={"loss": "a name"}, which you change whenever the loss changes'
+                ) from error
+        return known
 
     def __iter__(self) -> Iterator[Step]:
         """Do the steps that are left.
@@ -161,29 +188,45 @@ class TrainingRun:
         if self.steps_done == self.steps:
             return
         keep_freed_memory()
+        if not self.network.training:
+            self.network.train()
         rate = self._set_learning_rate()
+        network = self._share.wrap(self.network)
+        move_state(self._optimizer)  # the wrapping may have moved the network to another device
         losses = fit(
-            self._share.wrap(self.network),
+            network,
             self._batches(),
             self._loss,
             self._optimizer,
             step_seed=self._step_seed,
             first_step=self.steps_done + 1,
             clip_norm=self.settings.clip_norm,
-            precision=self.settings.precision,
+            precision=self.precision,
         )
         saved_at = started = time.monotonic()
+        pause = self._checkpoint_seconds
         for loss in map(self._share.average, losses):
             self.steps_done += 1
             self._epoch_losses += loss
             self._epoch_seconds += time.monotonic() - started
             ends_epoch = self.steps_done % self.steps_per_epoch == 0
             epoch = self._end_epoch(rate) if ends_epoch else None
-            step = Step(self.steps_done, loss, rate, epoch, self.steps, self.settings.epochs)
+            step = Step(
+                self.steps_done,
+                loss,
+                rate,
+                epoch,
+                self.steps,
+                self.settings.epochs,
+                self.precision,
+            )
             is_last = self.steps_done == self.steps
-            if is_last or time.monotonic() - saved_at > self._checkpoint_seconds:
+            if is_last or time.monotonic() - saved_at > pause:
+                before = time.monotonic()
                 self._save()
                 saved_at = time.monotonic()
+                if pause:
+                    pause = max(self._checkpoint_seconds, _SAVING_SHARE * (saved_at - before))
             rate = self._set_learning_rate()
             yield step
             started = time.monotonic()
@@ -249,6 +292,7 @@ class TrainingRun:
             return
         state = {
             "steps_done": self.steps_done,
+            "precision": self.precision,
             "epoch_losses": self._epoch_losses,
             "epoch_seconds": self._epoch_seconds,
             "history": [asdict(epoch) for epoch in self.history],
@@ -262,6 +306,7 @@ class TrainingRun:
     def _restore(self, path: Path) -> None:
         state = load_checkpoint(path, self.network, self._optimizer, run=self._identity)
         self.steps_done = state["steps_done"]
+        self.precision = state["precision"]  # "auto" may mean another one on this processor
         self._epoch_losses, self._epoch_seconds = state["epoch_losses"], state["epoch_seconds"]
         self.history = tuple(Epoch(**epoch) for epoch in state["history"])
 

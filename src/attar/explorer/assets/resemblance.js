@@ -3,18 +3,20 @@
 const MOST_CLASSES = 30;
 
 // Mean of softmax(logits / T) over the examples of each class: [classes][classes]; null without examples.
+// There is a row for each class that occurs only: of 100,000 classes, all rows would not fit into memory.
 function meanSoftTargets(set, model, atTemperature) {
   const classes = data.classes.length;
-  const sums = Array.from({ length: classes }, () => new Float64Array(classes));
+  const sums = new Array(classes).fill(null);
   const counts = new Float64Array(classes);
   for (let example = 0; example < set.count; example++) {
     const target = set.targets[example];
     if (target < 0) continue;
     const p = softmax(set.logitsOf(model, example), atTemperature);
+    sums[target] ??= new Float64Array(classes);
     for (let i = 0; i < classes; i++) sums[target][i] += p[i];
     counts[target]++;
   }
-  return sums.map((sum, i) => (counts[i] ? sum.map((each) => each / counts[i]) : null));
+  return sums.map((sum, i) => sum && sum.map((each) => each / counts[i]));
 }
 
 // All classes, or those that give most of their probability to others.
