@@ -104,9 +104,9 @@ def label(
 
     Args:
         teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
-            it (the version of a function, probabilities instead of logits, a padding token), call
-            that yourself, and give what it returns. Several threads ask the teacher at once; if it
-            can't bear that, say `workers=1`.
+            it (the version of a function, probabilities instead of logits, a padding token, an
+            image processor), call that yourself, and give what it returns. Several threads ask the
+            teacher at once; if it can't bear that, say `workers=1`.
         transfer_set: The examples.
         folder: Of the store, or its URL, such as `s3://bucket/store`; new, empty, or with a store
             of the same teacher, data and encoding. As long as no shard of a store is finished,
@@ -145,7 +145,12 @@ def label(
     count = os.cpu_count() or 1 if workers is None else workers
     check_positive(workers=float(count))
     check_expected_accuracy(expected_accuracy)
-    asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
+    asked = as_teacher(
+        teacher,
+        class_names=transfer_set.class_names,
+        examples=len(transfer_set),
+        feature_names=getattr(transfer_set, "feature_names", None),
+    )
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(as_place(folder), plan)
     meter = LabelingMeter(plan, writer.missing())

@@ -95,6 +95,64 @@ def test_teachers_are_networks_with_weights_functions_scores_and_ensembles(objec
     assert (logits[2] == 0).all()
 
 
+def test_a_job_says_what_becomes_of_the_rest_of_probabilities(objects):
+    np.savez(objects.root / "scores.npz", probabilities=np.full((40, 3), 0.25))
+    objects.edit("networks.py:make_teacher", "scores.npz")
+    objects.edit('scores.npz"', 'scores.npz"\nrest = "class:2"')
+    teacher, transfer_set = teacher_of(read_job("job.toml"))
+    p = teacher.logits(transfer_set.batch(torch.tensor([3]))).exp()
+    torch.testing.assert_close(p, torch.tensor([[0.25, 0.25, 0.5]]).double())
+
+
+def test_a_job_says_how_the_images_of_a_model_of_transformers_are_prepared(objects):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    config = transformers.ViTConfig(
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        image_size=4,
+        patch_size=2,
+        num_channels=1,
+        num_labels=3,
+    )
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(objects.root / "model")
+    images = np.random.default_rng(0).random((12, 1, 4, 4), dtype=np.float32)
+    np.savez(objects.root / "train.npz", inputs=images, hard_targets=np.arange(12) % 3)
+    objects.edit("networks.py:make_teacher", "model")
+    with pytest.raises(JobError, match=r"line 9, teacher\.source: cannot load the image processor"):
+        teacher_of(read_job("job.toml"))
+    for processor, inputs in (("none", images), ("prepared", (images - 0.5) / 0.25)):
+        settings = {"size": 4, "image_mean": [0.5], "image_std": [0.25]}
+        transformers.ViTImageProcessor(**settings).save_pretrained(objects.root / "prepared")
+        objects.edit('"model"', f'"model"\nprocessor = "{processor}"')
+        teacher, transfer_set = teacher_of(read_job("job.toml"))
+        with torch.no_grad():
+            expected = model(torch.from_numpy(inputs)).logits
+        torch.testing.assert_close(teacher.logits(transfer_set.batch(torch.arange(12))), expected)
+        objects.edit(f'\nprocessor = "{processor}"', "")
+
+
+@pytest.mark.parametrize("name", ["plain.pth", "best.pth.tar"])
+def test_a_teacher_has_the_weights_of_a_torch_checkpoint(objects, name):  # "header too large"
+    weights = {"1.weight": torch.ones(12, 16), "1.bias": torch.zeros(12)}
+    weights |= {"3.weight": torch.ones(3, 12), "3.bias": torch.arange(3.0)}
+    content = weights
+    if name.endswith(".tar"):
+        content = {"epoch": 3, "state_dict": {f"module.{key}": weights[key] for key in weights}}
+    torch.save(content, objects.root / name)
+    objects.edit('make_teacher"', f'make_teacher"\nweights = "{name}"')
+    teacher, transfer_set = teacher_of(read_job("job.toml"))
+    logits = teacher.logits(transfer_set.batch(torch.arange(2)))
+    torch.testing.assert_close(logits - logits[:, :1], torch.arange(3.0).expand(2, 3))
+    torch.save({"3.weight": torch.ones(3, 12), "bias": torch.ones(3)}, objects.root / name)
+    told = r"line 10, teacher\.weights: .*\(3 missing: 1\.weight, .*; 1 unexpected: bias\)"
+    with pytest.raises(JobError, match=told):
+        teacher_of(read_job("job.toml"))
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [

@@ -103,7 +103,11 @@ def _open(
     names = None if order is not None else test_set.class_names
     try:
         teacher = as_teacher(
-            source, class_names=names, classes=test_set.classes, examples=len(test_set)
+            source,
+            class_names=names,
+            classes=test_set.classes,
+            examples=len(test_set),
+            feature_names=getattr(test_set, "feature_names", None),
         )
         found = order if order is not None else getattr(teacher, "class_names", None)
         columns = None if found is None else _find_columns(found, test_set.class_names)

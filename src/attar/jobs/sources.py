@@ -28,7 +28,10 @@ from attar.modes import evaluation_mode
 from attar.objects import load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.classifiers import is_classifier
-from attar.training import load_weights
+from attar.teachers.hugging_face import is_hugging_face
+from attar.teachers.image_processors import UNCHANGED
+from attar.teachers.networks import NetworkTeacher
+from attar.weights import load_weights
 
 MNIST = "mnist"
 AnySet = TransferSet | StreamedSet
@@ -151,12 +154,18 @@ def is_object(source: str) -> bool:
 def _load_teacher(
     job: Job, position: int, table: TeacherTable, transfer_set: AnySet, trained: Path | None
 ) -> Teacher:
+    processor: object = table.processor
+    if table.processor not in (None, UNCHANGED):
+        processor = job.root / str(table.processor)
     wrap = partial(
         as_teacher,
         class_names=transfer_set.class_names,
         examples=len(transfer_set),
         answers=table.answers,
+        rest=table.rest,
         padding=table.padding,
+        processor=processor,
+        feature_names=getattr(transfer_set, "feature_names", None),
     )
     if not is_object(table.source):
         if table.weights is not None:
@@ -173,6 +182,9 @@ def _load_teacher(
             raise AttarError(f"expected a torch module to put {weights} into, got {kind}")
         with job.blaming("teacher", position, "weights" if table.weights else "source"):
             load_weights(weights, made)
+    if trained is not None and isinstance(made, nn.Module) and is_hugging_face(made):
+        # Trained on the set's inputs and class indices as they are; so it is asked.
+        return NetworkTeacher(made, transfer_set.classes, table.answers or "logits")
     is_function = callable(made) and not isinstance(made, nn.Module | Teacher)
     if not is_function or is_classifier(made):
         return wrap(made)
