@@ -66,7 +66,7 @@ def ask(
             float(negative_log_likelihood(each, batch.hard_targets).sum())
             for each in (logits, found.log_probabilities)
         ]
-        active = int(ensemble.known[logits.argmax(dim=1)].sum())
+        active = int(ensemble.choose(logits).sum())
         sums += [*losses, *special, active]
         steps = max(steps, found.steps)
         meter.add(2 * len(indices))
@@ -93,15 +93,13 @@ def _ask_specialists(
     """Count, over specialists, examples of their classes, and those right among these classes."""
     examples = generalist = specialist = 0
     of_example = ensemble.known[hard_targets]  # [batch, specialists]
-    log_total = logits.logsumexp(dim=1)
     for place in of_example.any(dim=0).nonzero().squeeze(1).tolist():
         rows = of_example[:, place].nonzero().squeeze(1)
         classes, truth = ensemble.classes_of(place), hard_targets[rows]
         examples += len(rows)
-        own = logits[rows[:, None], classes]
-        chosen = own.argmax(dim=1)
+        chosen = logits[rows[:, None], classes].argmax(dim=1)
         generalist += int((classes[chosen] == truth).sum())
-        asked = ensemble.ask(place, features[rows], own, log_total[rows])
+        asked = ensemble.ask(place, features[rows], logits[rows])
         chosen = asked[:, :-1].argmax(dim=1)
         specialist += int((classes[chosen] == truth).sum())
     return examples, generalist, specialist
