@@ -181,5 +181,23 @@ def tell(answers: Answers) -> list[str]:
     ]
 
 
+def tell_kept(judged: Judged, *, distilled: float, continued: float) -> str:
+    """Say which part of the specialists' gain one network has kept, if they gain anything.
+
+    Args:
+        judged: The error rates of the ensemble, less those of the generalist.
+        distilled: What the network distilled from all gains over the generalist, in accuracy.
+        continued: The same, of the generalist trained on as long with hard targets.
+    """
+    both = (
+        f"one network distilled from all gains {100 * distilled:+.2f} points, the generalist "
+        f"trained on as long with hard targets {100 * continued:+.2f}"
+    )
+    gain = -judged.difference
+    if gain <= 0 or judged.p_value >= _LEVEL:
+        return f"{both}; the specialists themselves have no significant gain to keep"
+    return f"{both}; {distilled / gain:.0%} of the specialists' gain is kept"
+
+
 def _percent(right: Tensor) -> float:
     return 100 * float(right.double().mean())
