@@ -46,7 +46,7 @@ class Systems:
 class Scores:
     """How well each system does."""
 
-    baselines: tuple[Score, ...]  # with the weights that were chosen for the first one
+    baselines: tuple[Score, ...]
     ensemble: Score
     distilled: Score  # of the student that has the most held-out frames right
     chosen: int  # which one that is
@@ -112,14 +112,13 @@ def train_systems(
 def score_systems(
     config: Config, prepared: Prepared, systems: Systems, folder: Path
 ) -> Generator[Progress, None, Scores]:
-    """Decode with each network, and with the ensemble; weights are chosen for each."""
+    """Decode with each network, and with the ensemble; each has weights that are chosen for it."""
     yield doing("building the decoding graph", 1.0)
     graph = make_graph(prepared, folder)
     scorer = Scorer(prepared, graph, folder / "scores")
     baselines: list[Score] = []
     for place, network in enumerate(systems.teachers.members()):
-        settings = baselines[0].settings if baselines else None
-        score = yield from scorer.score(f"baseline-{place}", network, settings=settings)
+        score = yield from scorer.score(f"baseline-{place}", network)
         baselines.append(score)
     ensemble = yield from scorer.score("ensemble", systems.teachers)
     yield doing("choosing the temperature", 1.0)
