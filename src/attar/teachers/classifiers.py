@@ -125,11 +125,13 @@ def _find_columns(
             f"expected classes_ 0..{len(values) - 1}, got {values[:5]} in {name}; "
             "give class_names= to find them by name"
         )
-    missing = [each for each in wanted if each not in values]
+    places = {value: place for place, value in enumerate(values)}
+    missing = [each for each in wanted if each not in places]
     if missing:
-        extra = [each for each in values if each not in wanted]
+        known = set(wanted)
+        extra = [each for each in values if each not in known]
         raise DataError(
             f"expected the transfer set's classes, {name} lacks {missing[:5]} and has {extra[:5]}; "
             "fit it on the same class names"
         )
-    return tuple(values.index(each) for each in wanted)
+    return tuple(places[each] for each in wanted)

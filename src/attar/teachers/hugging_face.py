@@ -183,7 +183,8 @@ def _find_columns(
             f"expected the transfer set's classes {list(class_names)[:5]}, got {found[:5]} in "
             f"{name}; set the model's config.id2label to the transfer set's names, in its order"
         )
-    return [found.index(each) for each in class_names]
+    places = {name: place for place, name in enumerate(found)}
+    return [places[each] for each in class_names]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
