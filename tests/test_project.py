@@ -99,15 +99,6 @@ def project_texts() -> dict[str, str]:
     return texts
 
 
-def test_source_files_stay_under_300_lines():
-    lines = {
-        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
-        for path in (ROOT / "src").rglob("*.py")
-    }
-    assert lines
-    assert {path: count for path, count in lines.items() if count >= 300} == {}
-
-
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_relative_links_lead_somewhere(document):
     assert broken_links(ROOT / document) == []
