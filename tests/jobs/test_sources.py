@@ -1,6 +1,10 @@
 """What a job file may name: sets, teachers and students of all kinds; errors have their line."""
 
+import re
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -19,13 +23,18 @@ OBJECTS = """
 import numpy as np
 import torch
 from torch import nn
-from attar import TransferSet
+from attar import StreamedSet, TransferSet
 
 network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
 
 
 def make_set():
     return TransferSet(torch.zeros(6, 4, 4), torch.arange(6) % 3)
+
+
+def make_streamed():
+    half = make_set().subset(torch.arange(3))
+    return StreamedSet([3, 3], lambda part: half, class_names=half.class_names)
 
 
 def make_function():
@@ -40,6 +49,11 @@ def make_nothing():
 def teacher_of(job):
     transfer_set = load_transfer_set(job)
     return load_teacher(job, transfer_set, lambda position: None), transfer_set
+
+
+@pytest.fixture
+def few_mnist(few_digits, monkeypatch):
+    monkeypatch.setattr("attar.jobs.sources.load_mnist", lambda: few_digits)
 
 
 @pytest.fixture
@@ -59,6 +73,111 @@ def test_sets_come_from_files_tables_and_objects(objects):
     objects.edit('"train.csv"\ntarget = "kind"\nexamples = 1', '"objects.py:make_set"\njitter = 1')
     jittered = load_transfer_set(read_job(objects.path))
     assert (len(jittered), str(jittered.views)) == (6, "Jitter(pixels=1, seed=0)")
+
+
+def make_images(folder):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'attar[vision]'")
+    for place in ("flat", "tree/a", "tree/b"):
+        (folder / place).mkdir(parents=True)
+        for index in range(3):
+            pixels = np.full((4, 4), 80 * index, np.uint8)
+            image.fromarray(pixels).save(folder / place / f"{index}.png")
+
+
+NAMED = 'class_names = ["a", "b", "c"]\n'
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'source = "mnist"\nexamples = 50',
+        'source = "train.npz"\nclasses = 3',
+        'source = "flat.npy"\nclasses = 3',
+        f'source = "train.csv"\nignore = "y"\n{NAMED}',
+        f'source = "train.parquet"\nignore = "y"\n{NAMED}',
+        f'source = "train.parquet"\nignore = "y"\nstreamed = true\n{NAMED}',
+        f'source = "flat"\n{NAMED}',
+        f'source = "flat"\nstreamed = true\n{NAMED}',
+        f'source = "tree"\n{NAMED}',
+        f'source = "tree"\nstreamed = true\n{NAMED}',
+        'source = "objects.py:make_set"',
+        'source = "objects.py:make_streamed"',
+    ],
+)
+def test_an_unlabeled_set_has_no_hard_targets_whatever_its_source(objects, few_mnist, lines):
+    make_images(objects.root)
+    np.save(objects.root / "flat.npy", np.zeros((4, 3), np.float32))
+    (objects.root / "train.csv").write_text("x,y\n1,0\n2,1\n", encoding="utf-8")
+    columns = {"x": [1.0, 2.0], "y": [0, 1]}
+    pyarrow.parquet.write_table(pa.table(columns), objects.root / "train.parquet")
+    objects.edit('source = "train.npz"', f"{lines}\nunlabeled = true")
+    loaded = load_transfer_set(read_job(objects.path))
+    assert set(loaded.hard_targets.tolist()) == {-1}
+    every = torch.arange(len(loaded))
+    assert set(loaded.batch(every).hard_targets.tolist()) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('"mnist"\nclass_names = ["a"]', "line 4, transfer_set.class_names: expected no class_na"),
+        (
+            '"mnist"\nstreamed = true',
+            "line 4, transfer_set.streamed: expected no streamed for mnist",
+        ),
+        ('"mnist"\ntarget = "y"', "expected no target for mnist, got some; take it out"),
+        ('"objects.py:make_set"\nclasses = 7', "expected no classes for objects.py:make_set"),
+        ('"objects.py:make_set"\nstreamed = true', "expected no streamed for objects.py:make_set"),
+        ('"flat.npy"\nclasses = 3\npadding = 0', "expected no padding for a .npy file"),
+        ('"train.npz"\nsize = [2, 2]', "expected no size for a .npz file"),
+        ('"flat.npy"\nclasses = 3\ntarget = "y"', "expected no target for a .npy file"),
+        ('"train.npz"\nfingerprint = "x"', "expected no fingerprint for a .npz file"),
+        ('"train.npz"\nclasses = 4\nclass_names = ["a"]', "expected 4 class_names as classes says"),
+        ('"tree"\ntarget = "y"', "expected no target for a folder of images"),
+        ('"tree"\nclasses = 3', "expected no classes for a folder of images"),
+        ('"flat"', "if the images have no class, give unlabeled"),
+        ('"tree"\nunlabeled = true', "expected class_names= of the unlabeled images in"),
+        (
+            '"train.csv"\ntarget = "y"\nunlabeled = true\nclasses = 2',
+            "line 5, transfer_set.unlabeled: expected no column 'y' among the inputs of an unlab",
+        ),
+    ],
+)
+def test_a_key_that_a_source_has_no_use_for_is_not_ignored(objects, few_mnist, lines, message):
+    make_images(objects.root)
+    np.save(objects.root / "flat.npy", np.zeros((4, 3), np.float32))
+    (objects.root / "train.csv").write_text("x,y\n1,0\n2,1\n", encoding="utf-8")
+    objects.edit('"train.npz"', lines)
+    with pytest.raises(JobError, match=re.escape(message)):
+        load_transfer_set(read_job(objects.path))
+
+
+def test_a_test_set_with_its_columns_in_another_order_is_refused(objects):
+    (objects.root / "train.csv").write_text("a,b,kind\n1,2,x\n3,4,y\n", encoding="utf-8")
+    (objects.root / "test.csv").write_text("kind,b,a\nx,2,1\ny,4,3\n", encoding="utf-8")
+    objects.edit('"train.npz"', '"train.csv"\ntarget = "kind"')
+    objects.edit('"test.npz"', '"test.csv"\ntarget = "kind"')
+    job = read_job(objects.path)
+    with pytest.raises(
+        JobError, match=r"columns of the transfer set in its order, \['a', 'b'\], g"
+    ):
+        load_test_set(job, load_transfer_set(job))
+    objects.edit(
+        'target = "kind"\n\n[teacher]', 'target = "kind"\ninputs = ["a", "b"]\n\n[teacher]'
+    )
+    job = read_job(objects.path)
+    assert load_test_set(job, load_transfer_set(job)).inputs.tolist() == [[1, 2], [3, 4]]
+
+
+def test_columns_of_a_table_are_ignored(objects):
+    table = {"input_ids": [[1, 2], [3, 4]], "token_type_ids": [[0, 1], [0, 1]], "y": [0, 1]}
+    pyarrow.parquet.write_table(pa.table(table), objects.root / "train.parquet")
+    lines = 'source = "train.parquet"\ninputs = "input_ids"\ntarget = "y"'
+    objects.edit('source = "train.npz"', lines)
+    with pytest.raises(JobError, match="got also 'token_type_ids', which models of transformers"):
+        load_transfer_set(read_job(objects.path))
+    objects.edit(lines, f'{lines}\nignore = "token_type_ids"')
+    assert load_transfer_set(read_job(objects.path)).inputs.tolist() == [[1, 2], [3, 4]]
 
 
 def test_the_first_weights_hang_on_the_seed_alone(folder):

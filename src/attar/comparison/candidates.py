@@ -128,10 +128,12 @@ def _find_columns(found: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...
         numbers = tuple(str(place) for place in range(len(wanted)))
         if numbers in (names, tuple(wanted)):
             return None
-        missing = [each for each in wanted if each not in names][:5]
-        extra = [each for each in names if each not in wanted][:5]
+        known, needed = set(names), set(wanted)
+        missing = [each for each in wanted if each not in known][:5]
+        extra = [each for each in names if each not in needed][:5]
         raise DataError(
             f"expected the test set's classes, it lacks {missing} and has {extra} instead; "
             "give both the same class names, or their order in class_orders="
         )
-    return tuple(names.index(each) for each in wanted)
+    places = {name: place for place, name in enumerate(names)}
+    return tuple(places[each] for each in wanted)

@@ -225,14 +225,16 @@ def _find_columns(
             "give class_names= to find them by name"
         )
     names, wanted = [str(value) for value in values], list(class_names)
-    missing = [each for each in wanted if each not in names]
+    places = {value: place for place, value in enumerate(names)}
+    missing = [each for each in wanted if each not in places]
     if missing:
-        extra = [each for each in names if each not in wanted]
+        known = set(wanted)
+        extra = [each for each in names if each not in known]
         raise DataError(
             f"expected the transfer set's classes, {name} lacks {missing[:5]} and has {extra[:5]}; "
             "fit it on the same class names"
         )
-    return tuple(names.index(each) for each in wanted)
+    return tuple(places[each] for each in wanted)
 
 
 def _is_regressor(model: Any) -> bool:  # noqa: ANN401

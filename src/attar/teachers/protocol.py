@@ -136,14 +136,16 @@ def find_classes(
     found = list(found)
     wanted = found if class_names is None else list(class_names)
     if sorted(found) == sorted(wanted):
-        return tuple(found.index(each) for each in wanted)
+        places = {each: place for place, each in enumerate(found)}
+        return tuple(places[each] for each in wanted)
     numbers = [str(place) for place in range(len(wanted))]
     if set(found).isdisjoint(wanted) or numbers in (found, wanted):
         check_class_count(len(found), classes=len(wanted), name=name)
     if numbers in (found, wanted):
         return tuple(range(len(found)))
-    missing = [each for each in wanted if each not in found]
-    extra = [each for each in found if each not in wanted]
+    theirs, ours = set(found), set(wanted)
+    missing = [each for each in wanted if each not in theirs]
+    extra = [each for each in found if each not in ours]
     raise DataError(
         f"expected the transfer set's classes {wanted[:5]}, got {found[:5]} in {name}, which "
         f"lacks {missing[:5]} and has {extra[:5]}; {remedy}"
