@@ -2,8 +2,8 @@
 
 Prints, and with `--out FILE` writes as JSON: the largest errors of the tail's probability; time and
 memory of the sparse loss against the dense one; how fast random batches are read, and the bytes of
-an example; how busy labeling keeps a teacher; gradients of the sparse losses against the dense
-one's. `--only NAME` runs parts of it.
+an example; what comparing checksums adds to a first pass over a store; how busy labeling keeps a
+teacher; gradients of the sparse losses against the dense one's. `--only NAME` runs parts of it.
 """
 
 import argparse
@@ -20,10 +20,11 @@ from labeling import labeling_costs
 from made_logits import Table, encoded, make_logits
 from sparse_losses import averaged_draws, ceilings, gradients, loss_costs
 
+from attar import TransferSet, distill, mlp
 from attar.losses import interpolate_tail, to_probabilities
 from attar.precision import keep_freed_memory
 from attar.records import this_machine, write_json
-from attar.targets import Sparse, StorePlan, TargetWriter, inspect
+from attar.targets import Dense, SoftTargets, Sparse, StorePlan, TargetWriter, inspect
 from attar.targets.encoding import encode
 
 
@@ -54,25 +55,26 @@ def tail_errors(rows: int = 16) -> Table:
     return table
 
 
+def make_store(folder: str, plan: StorePlan, rows: int = 512) -> SoftTargets:
+    """Fill a store with the same rows again and again: reading does not care, labeling is slow."""
+    v = make_logits("peaked", rows, plan.classes)
+    once = encode(v, plan.encoding, np.random.default_rng(0))
+    writer = TargetWriter(Path(folder), plan)
+    writer._encode = lambda shard, _: (
+        {name: np.resize(c, (shard.stop - shard.start, c.shape[1])) for name, c in once.items()},
+        v[:1],
+    )
+    for shard in writer.missing():
+        writer.write(shard, [])
+    return writer.finish()
+
+
 def read_rate(examples: int, classes: int = 15_000, batch: int = 256) -> dict[str, float]:
     """Read random batches from the page cache."""
     names = tuple(str(index) for index in range(classes))
     plan = StorePlan(examples, names, Sparse(k=32), data="", teacher="")
-    v = make_logits("peaked", 512, classes)
-    once = encode(v, plan.encoding, np.random.default_rng(0))
     with tempfile.TemporaryDirectory() as folder:
-        writer = TargetWriter(Path(folder), plan)
-        # The same 512 rows again and again: reading does not care, and labeling would take long.
-        writer._encode = lambda shard, _: (
-            {
-                name: np.resize(c, (shard.stop - shard.start, c.shape[1]))
-                for name, c in once.items()
-            },
-            v[:1],
-        )
-        for shard in writer.missing():
-            writer.write(shard, [])
-        targets = writer.finish()
+        targets = make_store(folder, plan)
         targets.verify()  # reads every byte, so that all of it is in the page cache
         generator = torch.Generator().manual_seed(0)
         batches = [torch.randint(examples, (batch,), generator=generator) for _ in range(500)]
@@ -95,6 +97,49 @@ def read_rate(examples: int, classes: int = 15_000, batch: int = 256) -> dict[st
     }
 
 
+def checking_costs(
+    examples: int = 100_000, classes: int = 1000, batch: int = 256, repeats: int = 5
+) -> dict[str, float]:
+    """Open a dense store of 200 MB and read it once, with and without comparing checksums.
+
+    Beside it, an epoch of a student with one layer of 64 units. All is processor time, the median
+    of several turns; the store is in the page cache.
+    """
+    transfer_set = TransferSet(torch.zeros(examples, 64), classes=classes)
+    plan = StorePlan(
+        examples, transfer_set.class_names, Dense(), transfer_set.fingerprint(), teacher=""
+    )
+    order = torch.randperm(examples, generator=torch.Generator().manual_seed(0)).split(batch)
+    taken: dict[str, list[float]] = {"checked": [], "unchecked": [], "student": []}
+    with tempfile.TemporaryDirectory() as folder:
+        make_store(folder, plan).verify()
+        for _ in range(repeats):
+            for kind in ("checked", "unchecked"):
+                start = time.process_time()
+                targets = SoftTargets.open(folder)
+                if kind == "unchecked":
+                    targets._checked.update(range(plan.shard_count))
+                for indices in order:
+                    targets.batch(indices)
+                taken[kind].append(time.process_time() - start)
+        student = mlp(64, [64], classes, generator=torch.Generator().manual_seed(0))
+        weights = {"temperature": 4.0, "soft_weight": 1.0, "hard_weight": 0.0}
+        for _ in range(2):
+            start = time.process_time()
+            distill(student, transfer_set, targets, epochs=1, batch_size=batch, **weights)
+            taken["student"].append(time.process_time() - start)
+        total = sum(entry.bytes for entry in targets.entries)
+    seconds = {kind: statistics.median(times) for kind, times in taken.items()}
+    check = seconds["checked"] - seconds["unchecked"]
+    return {
+        "bytes": total,
+        "shards": plan.shard_count,
+        "check_ms_per_gb": 1000 * check / (total / 1e9),
+        "open and read once, checked / unchecked": seconds["checked"] / seconds["unchecked"],
+        "check / an epoch of the student": check / seconds["student"],
+    }
+
+
 def show(title: str, table: dict) -> None:
     """Print a table."""
     print(f"\n{title}")
@@ -110,7 +155,7 @@ def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--examples", type=int, default=1_000_000, help="of the store to read")
-    parser.add_argument("--only", nargs="+", help="tail, loss, read, label, gradients, ...")
+    parser.add_argument("--only", nargs="+", help="tail, loss, read, check, label, ...")
     parser.add_argument("--out", type=Path, help="a JSON file for the figures")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -119,6 +164,7 @@ def main() -> None:
         "tail": tail_errors,
         "loss": loss_costs,
         "read": lambda: read_rate(options.examples),
+        "check": checking_costs,
         "label": labeling_costs,
         "ceilings": ceilings,
         "gradients": gradients,

@@ -149,7 +149,8 @@ def test_a_run_ends_with_its_table(command, tmp_path):
     result = ExperimentResult.read(tmp_path / "run" / "mnist.json")
     for row in result.rows:
         line = next(line for line in done.stdout.splitlines() if row.name in line)
-        assert re.search(rf"\b{row.parameters:,}\b.*\b{row.paper:g}\b.*\b{row.mean:g}\b", line)
+        paper = "" if row.paper is None else rf".*\b{row.paper:g}\b"
+        assert re.search(rf"\b{row.parameters:,}\b{paper}.*\b{row.mean:g}\b", line)
     assert str(tmp_path / "run" / "mnist.json") in done.stdout
     assert str(tmp_path / "run" / "report.html") in done.stdout
     report = (tmp_path / "run" / "report.html").read_text("utf-8")

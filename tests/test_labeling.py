@@ -12,7 +12,14 @@ from labeled import make_teacher as as_counted
 from torch import nn
 
 from attar import Dense, Jitter, Sparse, TransferSet, label
-from attar.errors import AttarError, DataError, ShapeError, StoreError, TeacherWarning
+from attar.errors import (
+    AttarError,
+    DataError,
+    ShapeError,
+    StoreError,
+    StoreWarning,
+    TeacherWarning,
+)
 from attar.targets import SoftTargets, TargetWriter
 from attar.targets.manifest import write_entry, write_plan
 from attar.teachers import Ensemble, as_teacher
@@ -181,6 +188,25 @@ def test_a_finished_store_is_returned_without_asking_the_teacher(tmp_path):
     assert network.sizes == []
     assert contents(tmp_path / "store") == before
     assert [(now.rows, now.total_rows) for now in told] == [(EXAMPLES, EXAMPLES)]
+
+
+def test_lost_and_damaged_shards_of_a_finished_store_are_labeled_again(tmp_path):
+    # `attar.label` said that nothing was missing, and reading said to label into another folder.
+    network, told = Counting(), []
+    label(network, make_set(), tmp_path / "store", **SMALL)
+    before = contents(tmp_path / "store")
+    (tmp_path / "store/shard-00002.arrow").unlink()
+    damaged = bytearray(before["shard-00004.arrow"])
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "store/shard-00004.arrow").write_bytes(damaged)
+    network.sizes.clear()
+    with pytest.warns(StoreWarning, match=r"shard-0000\d.arrow is (missing|damaged)") as warned:
+        store = label(network, make_set(), tmp_path / "store", progress=told.append, **SMALL)
+    assert len(warned) == 2
+    assert contents(tmp_path / "store") == before
+    assert sum(network.sizes) == 8  # examples of two shards
+    assert [now.rows for now in told] == [EXAMPLES - 8, EXAMPLES - 4, EXAMPLES]
+    store.verify()
 
 
 def test_what_a_killed_writer_left_goes_away(tmp_path):

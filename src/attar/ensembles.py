@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
-from attar.data import ExampleSet, TransferSet, mix_seed
-from attar.errors import AttarError, DataError, FolderError, check_positive
+from attar.data import ExampleSet, mix_seed
+from attar.errors import AttarError, FolderError, check_positive
 from attar.losses import Mean, check_mean
 from attar.progress import reporting
 from attar.teachers import EnsembleNetwork
@@ -48,8 +48,7 @@ def train(
         network: To be trained in place; or a function that makes one, untrained, from a
             `torch.Generator`, which an ensemble needs. Its members have to fit into a
             `attar.Cohort`.
-        transfer_set: Examples with hard targets; those of hard target -1 are left out, of a
-            `StreamedSet` they count as 0 in the mean loss of their batch.
+        transfer_set: Examples with hard targets; those of hard target -1 are left out.
         epochs: Passes over them.
         members: How many networks.
         mean: Of the members' probabilities, in the ensemble's answers.
@@ -86,7 +85,7 @@ def train(
     trained = made[0] if members == 1 else Cohort(made)
     run = TrainingRun(
         trained,
-        _labeled(transfer_set),
+        transfer_set.labeled(),
         hard_target_loss,
         make_settings(epochs, batch_size, learning_rate, optimizer, seed),
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -97,16 +96,6 @@ def train(
     if isinstance(trained, Cohort):
         return EnsembleNetwork(trained.members(), mean=mean).eval()
     return trained.eval()
-
-
-def _labeled(transfer_set: ExampleSet) -> ExampleSet:
-    """Return the examples that have a hard target."""
-    labeled = (transfer_set.hard_targets >= 0).nonzero().squeeze(1)
-    if not len(labeled):
-        raise DataError("expected hard targets to train on, got none in the set; see attar.distill")
-    if len(labeled) == len(transfer_set) or not isinstance(transfer_set, TransferSet):
-        return transfer_set
-    return transfer_set.subset(labeled)
 
 
 def save_ensemble(path: Path | str, ensemble: EnsembleNetwork) -> None:

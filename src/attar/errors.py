@@ -55,6 +55,10 @@ class TeacherWarning(UserWarning):
     """A teacher that is right too seldom on the labeled examples of a transfer set."""
 
 
+class StoreWarning(UserWarning):
+    """Shards of a store that were lost or damaged, and are written again."""
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise `ShapeError` unless all tensors, given by name, have one shape."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -22,7 +22,7 @@ from attar.evaluation import compute_logits
 from attar.files import make_folder, write_atomically
 from attar.metrics import is_error
 from attar.onnx_files import Quantization, check_extra, quantize, reason, run_onnx, to_onnx
-from attar.training import load_weights, save_weights
+from attar.weights import load_weights, save_weights
 
 Format = Literal["safetensors", "onnx", "int8"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -105,6 +105,6 @@ def write_size(size_bytes: float) -> str:
     return f"{size_bytes:,.{digits}f} {units[0]}"
 
 
-def sha256(content: bytes) -> str:
+def sha256(content: bytes | memoryview) -> str:
     """Return the SHA-256 checksum of the bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

@@ -85,9 +85,11 @@ def label(
     """Run a teacher over every example of a transfer set, and keep its logits in a folder.
 
     What the folder holds already is not labeled again: a run that was killed goes on with the
-    shards that are missing. Each worker computes a shard of its own, with products on one thread,
-    so the bytes do not depend on how many there are, and goes on to the next while that is written.
-    An error of one stops the others at their next batch; the finished shards stay.
+    shards that are missing. Shards are compared with their checksums first; damaged ones, and lost
+    ones of a finished store, are labeled again. Each worker computes a shard of its own, with
+    products on one thread, so the bytes do not depend on how many there are, and goes on to the
+    next while that is written. An error of one stops the others at their next batch; the finished
+    shards stay.
 
     The bytes do hang, in the last bit of a few logits, on `batch_size`, as a processor rounds the
     products of batches of other sizes differently. A store may be continued with another.
@@ -102,9 +104,9 @@ def label(
 
     Args:
         teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
-            it (the version of a function, probabilities instead of logits, a padding token), call
-            that yourself, and give what it returns. Several threads ask the teacher at once; if it
-            can't bear that, say `workers=1`.
+            it (the version of a function, probabilities instead of logits, a padding token, an
+            image processor), call that yourself, and give what it returns. Several threads ask the
+            teacher at once; if it can't bear that, say `workers=1`.
         transfer_set: The examples.
         folder: Of the store, or its URL, such as `s3://bucket/store`; new, empty, or with a store
             of the same teacher, data and encoding. As long as no shard of a store is finished,
@@ -128,20 +130,27 @@ def label(
         TeacherWarning: If the teacher is not significantly more often right than always answering
             the most frequent class, or is far below `expected_accuracy`. At least 50 examples need
             a hard target. If the first shards show it, the warning comes while labeling.
+        StoreWarning: If shards are damaged, or a finished store has lost some.
 
     Raises:
         DataError: If the teacher fails on an example, or a logit is not finite; it names the
             example. If views are asked for that the set or the teacher cannot give. If there is
             only one class.
         ShapeError: If the teacher's classes are not the transfer set's.
-        StoreError: If the folder holds another store.
+        StoreError: If the folder holds another store, or a lost shard of a finished store comes out
+            differently.
         FolderError: If it cannot be written, or the disk is full.
     """
     check_positive(batch_size=float(batch_size))
     count = os.cpu_count() or 1 if workers is None else workers
     check_positive(workers=float(count))
     check_expected_accuracy(expected_accuracy)
-    asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
+    asked = as_teacher(
+        teacher,
+        class_names=transfer_set.class_names,
+        examples=len(transfer_set),
+        feature_names=getattr(transfer_set, "feature_names", None),
+    )
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(as_place(folder), plan)
     meter = LabelingMeter(plan, writer.missing())

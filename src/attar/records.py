@@ -85,12 +85,14 @@ class ExperimentResult:
 
     @classmethod
     def read(cls, path: Path) -> "ExperimentResult":
-        """Read a result file.
+        """Read a result file, and check it if it has a checksum.
 
         Raises:
-            FolderError: If it cannot be read or is no result file.
+            FolderError: If it cannot be read, is damaged or is no result file.
         """
         content = read_json(path)
+        if "checksum" in content:  # of earlier releases none has
+            content = read_sealed_json(path)
         try:
             rows = tuple(
                 ResultRow(**row | {"values": tuple(row["values"])}) for row in content.pop("rows")
@@ -100,6 +102,14 @@ class ExperimentResult:
             return cls(**content | {"rows": rows, "machine": Machine(**content["machine"])})
         except (KeyError, TypeError) as error:
             raise FolderError(f"{path} is no result file of this release ({error})") from error
+
+    def write(self, path: Path) -> None:
+        """Write the result as JSON with a checksum.
+
+        Raises:
+            FolderError: If the file cannot be written; what it held before is then unharmed.
+        """
+        write_sealed_json(path, asdict(self))
 
 
 def write_json(path: Place, record: Any) -> None:  # noqa: ANN401  (a record or what JSON can hold)

@@ -138,12 +138,19 @@ def as_place(place: Place | str) -> Place:
 
 
 def do_each(
-    place: Place, function: Callable[[Item], Result], items: Iterable[Item]
+    place: Place, function: Callable[[Item], Result], items: Iterable[Item], *, threads: int = 1
 ) -> list[Result]:
-    """Call a function that looks at a place with each item, at a URL several at once."""
-    if isinstance(place, Path):
+    """Call a function that looks at a place with each item; at a URL, 32 at once.
+
+    Args:
+        place: A path or a URL.
+        function: What is called.
+        items: Its arguments, one for each call.
+        threads: How many calls run at once if the place is a path.
+    """
+    if isinstance(place, Path) and threads == 1:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(threads if isinstance(place, Path) else _AT_ONCE) as pool:
         return list(pool.map(function, items))
 
 

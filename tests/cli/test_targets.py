@@ -2,7 +2,7 @@ import re
 
 import pytest
 from labeled import make_network, make_set
-from targets.conftest import fill, make_plan
+from targets.conftest import fill, flip, make_plan
 
 from attar import label
 from attar.cli import main
@@ -50,3 +50,12 @@ def test_wrong_input_is_one_line_and_code_2(shape_hints_off, tmp_path, capsys):
         assert code == 2
         assert printed.err.startswith("attar: error: ")
         assert printed.err.count("\n") == 1
+
+
+def test_verify_names_the_damaged_shard(shape_hints_off, tmp_path, capsys):
+    fill(tmp_path, make_plan()).finish()
+    flip(tmp_path / "shard-00001.arrow")
+    code, printed = run(capsys, "verify", tmp_path)
+    assert code == 2
+    assert "shard-00001.arrow is damaged: expected SHA-256" in printed.err
+    assert "label again" in printed.err

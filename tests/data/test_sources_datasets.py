@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from attar.data import TransferSet, from_dataset
 from attar.errors import DataError
@@ -123,6 +123,68 @@ def test_empty_endless_and_several_sets_are_errors():
         from_dataset({"train": Items([]), "test": Items([])}, target=1)
 
 
+def test_a_loader_names_its_data_set():
+    loader = DataLoader(TensorDataset(INPUTS, torch.tensor(TARGETS)))
+    with pytest.raises(
+        DataError, match=r"expected a data set, got the DataLoader; .* loader\.dataset"
+    ):
+        from_dataset(loader, target=1)
+    assert from_dataset(loader.dataset, target=1).fingerprint() == expected()
+
+
+# Items of several tensors
+
+
+IDS, MASKS = torch.tensor([[5, 6, 0], [7, 8, 9]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+
+
+def tokens(**more):
+    """Items as tokenizers make them."""
+    columns = {"input_ids": IDS, "attention_mask": MASKS, "labels": torch.tensor([0, 1])} | more
+    return Items([{name: each[row] for name, each in columns.items()} for row in range(2)])
+
+
+def read_tokens(items, **options):
+    return from_dataset(items, inputs="input_ids", target="labels", **{"padding": 0} | options)
+
+
+def test_an_attention_mask_in_items_must_agree_with_the_padding_token():
+    assert torch.equal(read_tokens(tokens()).inputs, IDS)
+    with pytest.raises(
+        DataError, match=r"0 at the padding token None alone, .* row 0 of the Items"
+    ):
+        read_tokens(tokens(), padding=None)
+    with pytest.raises(DataError, match=r"0 at the padding token 0 alone, .* row 1 of the Items"):
+        read_tokens(tokens(attention_mask=torch.tensor([[1, 1, 0], [1, 0, 1]])))
+    with pytest.raises(DataError, match=r"attention_mask of the shape \[3\] in all items"):
+        read_tokens(tokens(attention_mask=MASKS[:, :2]))
+    sounds = {"input_values": torch.rand(2, 3)}
+    with pytest.raises(DataError, match="attention_mask to be 1 everywhere in the Items, got 0"):
+        from_dataset(tokens(**sounds), inputs="input_values", target="labels", ignore="input_ids")
+
+
+def test_further_inputs_of_a_model_in_items_are_not_dropped_silently():
+    types = torch.tensor([[0, 0, 0], [0, 0, 1]])
+    assert torch.equal(read_tokens(tokens(token_type_ids=types * 0)).inputs, IDS)
+    for name in ("token_type_ids", "position_ids", "pixel_values"):
+        with pytest.raises(DataError, match=rf"got also '{name}', which models of transformers"):
+            read_tokens(tokens(**{name: types}))
+        assert torch.equal(read_tokens(tokens(**{name: types}), ignore=[name]).inputs, IDS)
+    with pytest.raises(DataError, match=r"ignore= to name some of 'input_ids', .*, got 'bbox'"):
+        read_tokens(tokens(), ignore="bbox")
+
+
+def test_further_tensors_in_a_tuple_are_not_dropped_silently():
+    items = TensorDataset(IDS, MASKS, torch.tensor([0, 1]))
+    with pytest.raises(DataError, match=r"got also 1, in items of 3 elements; .* ignore=\[1\]"):
+        from_dataset(items, target=2)
+    for target in (2, -1):
+        assert torch.equal(from_dataset(items, target=target, ignore=1).inputs, IDS)
+    lists = Items([([1, 2], [0, 1], 0), ([3, 4], [0, 0], 1)])
+    with pytest.raises(DataError, match=r"got also 1, in items of 3 elements"):
+        from_dataset(lists, target=2)
+
+
 @pytest.mark.parametrize("other", [torch.zeros(2), torch.zeros(3, dtype=torch.float64)])
 def test_ragged_items_name_the_first(other):
     items = Items([(INPUTS[0], 0), (INPUTS[1], 0), (other, 1)])
@@ -226,3 +288,19 @@ def test_several_splits_and_streams_are_errors(datasets):
         DataError, match=r"a column 'label' of hard targets in the Dataset, got 'x'"
     ):
         from_dataset(dataset, target="label")
+
+
+def test_token_types_of_pairs_are_not_dropped_silently(datasets):
+    columns = {
+        "input_ids": [[2, 5, 3, 7, 3]],
+        "token_type_ids": [[0, 0, 0, 1, 1]],
+        "attention_mask": [[1] * 5],
+        "label": [1],
+    }
+    dataset = datasets.Dataset.from_dict(columns)
+    options = {"target": "label", "inputs": "input_ids", "padding": 0, "classes": 2}
+    with pytest.raises(DataError, match=r"of the Dataset, got also 'token_type_ids', which models"):
+        from_dataset(dataset, **options)
+    without = from_dataset(dataset.remove_columns(["token_type_ids"]), **options)
+    ignored = from_dataset(dataset, ignore=["token_type_ids"], **options)
+    assert without.fingerprint() == ignored.fingerprint()

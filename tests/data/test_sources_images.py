@@ -1,13 +1,16 @@
 """Folders of images into transfer sets: images.py."""
 
+import errno
 import os
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
 
-from attar.data import read_image_folder
+from attar.data import read_image_folder, stream_images
+from attar.data.images import HOST
 from attar.errors import AttarError, DataError, FolderError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: extra vision")
@@ -169,3 +172,72 @@ def test_a_missing_pillow_names_the_extra(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(AttarError, match=r"got none of PIL; try pip install 'attar\[vision\]'"):
         read_image_folder(folder)
+
+
+# Images without classes
+
+
+def test_hidden_folders_are_passed_over_at_any_depth(folder):
+    before = read_image_folder(folder).fingerprint()
+    save(folder / "dog" / ".ipynb_checkpoints" / "z.png", PIXELS[0])
+    save(folder / ".trash" / "z.png", PIXELS[0])
+    assert read_image_folder(folder).fingerprint() == before
+    assert len(read_image_folder(folder, unlabeled=True, class_names=["x"])) == 5
+
+
+def test_unlabeled_images_may_lie_in_one_folder(folder, tmp_path):
+    flat = tmp_path / "flat"
+    for index, pixels in enumerate(PIXELS[:2]):
+        save(flat / f"{index}.png", pixels)
+    transfer = read_image_folder(flat, unlabeled=True, class_names=["x", "y"])
+    assert torch.equal(transfer.inputs, torch.from_numpy(PIXELS[:2].transpose(0, 3, 1, 2)))
+    assert (transfer.class_names, transfer.hard_targets.tolist()) == (("x", "y"), [-1, -1])
+    streamed = stream_images(flat, unlabeled=True, class_names=["x", "y"], part_examples=8)
+    assert streamed.fingerprint() == transfer.fingerprint()
+    assert streamed.hard_targets.tolist() == [-1, -1]
+    with pytest.raises(DataError, match=r"none; if the images have no class, give unlabeled=True"):
+        read_image_folder(flat)
+    for read in (read_image_folder, stream_images):
+        with pytest.raises(DataError, match=r"class_names= of the unlabeled images in .*flat, got"):
+            read(flat, unlabeled=True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"expected images .* in .*empty, got none"):
+        read_image_folder(tmp_path / "empty", unlabeled=True, class_names=["x"])
+    # Folders are no classes then; the images are those of the labeled set.
+    nested = read_image_folder(folder, unlabeled=True, class_names=["x", "y"])
+    assert torch.equal(nested.inputs, read_image_folder(folder).inputs)
+    assert nested.hard_targets.tolist() == [-1] * 5
+
+
+# The cache
+
+
+def test_a_disk_that_is_full_is_told_before_anything_is_mapped(folder, tmp_path, monkeypatch):
+    asked = []
+
+    def allocate(descriptor, offset, size):
+        asked.append(size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate, raising=False)
+    with pytest.raises(FolderError, match=r"cannot write .*images-.*npy: No space left on device"):
+        read_image_folder(folder, cache=tmp_path / "cache")
+    assert asked == [128 + 5 * 3 * 6 * 4]  # NumPy's header, and all images
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are asked for by signal 0")
+def test_what_a_killed_process_left_in_the_cache_is_removed(folder, tmp_path):
+    cache = tmp_path / "cache"
+    read_image_folder(folder, cache=cache)
+    (final,) = cache.iterdir()
+    final.unlink()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stale = cache / f".{final.name}.{HOST}.{ended.pid}.partial"
+    running = cache / f".images-0.npy.{HOST}.{os.getpid()}.partial"
+    elsewhere = cache / f".images-0.npy.another.{ended.pid}.partial"
+    for path in (stale, running, elsewhere):
+        path.touch()
+    read_image_folder(folder, cache=cache)
+    assert {path.name for path in cache.iterdir()} == {final.name, running.name, elsewhere.name}

@@ -1,6 +1,7 @@
 """Tables and arrays into transfer sets: columns.py, labels.py, tables.py."""
 
 import re
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -374,3 +375,154 @@ def test_a_flipped_byte_of_an_array_is_found(tmp_path, save):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
         read_arrays(tmp_path / "a.npz")
+
+
+# Names of columns
+
+
+def test_the_columns_of_numbers_are_the_feature_names(tmp_path):
+    path = write_parquet(tmp_path, a=[1, 2], b=[3, 4], c=[0, 1], d=[5, 6])
+    assert read_table(path, target="c").feature_names == ("a", "b", "d")
+    assert read_table(path, target="c", inputs=["d", "a"]).feature_names == ("d", "a")
+    assert read_table(path, target="c", inputs="b").feature_names == ("b",)
+    assert read_table(path, target="c", ignore="a").feature_names == ("b", "d")
+    path = write_parquet(tmp_path, a=[[1], [2]], c=[0, 1])
+    assert read_table(path, target="c").feature_names is None
+
+
+def test_columns_are_ignored_if_they_are_there(tmp_path):
+    path = write_parquet(tmp_path, a=[1, 2], name=["x", "y"], c=[0, 1])
+    assert inputs_of(read_table(path, target="c", ignore=["name"])) == [[1.0], [2.0]]
+    with pytest.raises(DataError, match=r"ignore= to name some of 'a', 'name', 'c' of .*, got 'x'"):
+        read_table(path, target="c", ignore="x")
+
+
+def test_an_input_that_comes_twice_is_an_error(tmp_path):
+    path = write_parquet(tmp_path, a=[1, 2], b=[3, 4], c=[0, 1])
+    with pytest.raises(DataError, match="expected different columns as inputs, got 'a', 'b', 'a'"):
+        read_table(path, target="c", inputs=["a", "b", "a"])
+
+
+# Columns beside token ids
+
+
+IDS, ONES = [[2, 5, 3], [2, 6, 3]], [[1, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    "name", ["token_type_ids", "position_ids", "bbox", "global_attention_mask", "pixel_values"]
+)
+def test_further_inputs_of_a_model_are_not_dropped_silently(tmp_path, name):
+    path = write_parquet(
+        tmp_path, input_ids=IDS, attention_mask=ONES, **{name: [[0, 0, 0], [0, 1, 1]]}, c=[0, 1]
+    )
+    told = rf"one tensor of inputs .* got also '{name}', .* ignore=\['{name}'\]\. .* attar\.label\("
+    with pytest.raises(DataError, match=told):
+        read_table(path, target="c", inputs="input_ids")
+    assert read_table(path, target="c", inputs="input_ids", ignore=name).inputs.tolist() == IDS
+
+
+def test_token_types_that_are_all_0_change_nothing_and_other_columns_are_no_inputs(tmp_path):
+    path = write_parquet(
+        tmp_path,
+        input_ids=IDS,
+        token_type_ids=[[0, 0, 0], [0, 0, 0]],
+        special_tokens_mask=ONES,
+        text=["a", "b"],
+        c=[0, 1],
+    )
+    assert read_table(path, target="c", inputs="input_ids").inputs.tolist() == IDS
+
+
+def test_an_attention_mask_of_other_lengths_is_an_error(tmp_path):
+    for mask in ([[1, 1, 1], [1, 1]], [[1, 1, 1, 0], [1, 1, 1, 0]]):
+        path = write_parquet(tmp_path, input_ids=IDS, attention_mask=mask, c=[0, 1])
+        with pytest.raises(DataError, match="attention_mask to be as long as the inputs"):
+            read_table(path, target="c", inputs="input_ids", padding=0)
+    path = write_parquet(tmp_path, input_ids=IDS, attention_mask=[[1, 1, 1], None], c=[0, 1])
+    with pytest.raises(DataError, match="a value everywhere in column 'attention_mask'"):
+        read_table(path, target="c", inputs="input_ids", padding=0)
+
+
+def test_a_mask_of_inputs_that_are_no_token_ids_cannot_be_passed_on(tmp_path):
+    sounds, masks = [[0.5, 0.1], [0.2, 0.0]], [[1, 1], [1, 0]]
+    path = write_parquet(tmp_path, input_values=sounds, attention_mask=masks, c=[0, 1])
+    with pytest.raises(DataError, match=r"to be 1 everywhere in .*ignore=\[.attention_mask.\]"):
+        read_table(path, target="c", inputs="input_values")
+    read_table(path, target="c", inputs="input_values", ignore="attention_mask")
+    path = write_parquet(tmp_path, embedding=sounds, attention_mask=masks, input_ids=IDS, c=[0, 1])
+    assert read_table(path, target="c", inputs="embedding").inputs.shape == (2, 2)  # of no model
+
+
+def test_further_inputs_of_a_model_in_arrays_are_not_dropped_silently(tmp_path):
+    path, ids = tmp_path / "a.npz", np.array([[2, 5, 0], [2, 6, 3]])
+
+    def save(**more):
+        np.savez(path, inputs=ids, hard_targets=np.array([0, 1]), **more)
+
+    save(token_type_ids=ids * 0, attention_mask=np.ones((2, 3)), other=np.ones(1))
+    assert read_arrays(path).inputs.tolist() == ids.tolist()
+    for name in ("token_type_ids", "position_ids"):
+        save(**{name: ids})
+        with pytest.raises(DataError, match=rf"one tensor of inputs .* got also '{name}', which"):
+            read_arrays(path)
+        assert read_arrays(path, ignore=name).inputs.tolist() == ids.tolist()
+    save(attention_mask=ids != 0)
+    assert read_arrays(path, padding=0).inputs.tolist() == ids.tolist()
+    with pytest.raises(
+        DataError, match="0 at the padding token None alone, got another mask in row"
+    ):
+        read_arrays(path)
+    save(attention_mask=np.ones((2, 2)))
+    with pytest.raises(DataError, match=r"attention_mask of the shape \[2, 3\] in a\.npz, got \[2"):
+        read_arrays(path)
+    np.savez(path, inputs=ids / 2, hard_targets=np.array([0, 1]), token_type_ids=ids)  # no tokens
+    assert read_arrays(path).inputs.shape == (2, 3)
+
+
+# Files that come up in practice
+
+
+def test_a_csv_in_latin_1_asks_for_utf_8(tmp_path):
+    (tmp_path / "a.csv").write_bytes("Größe,c\n1,0\n2,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"column names in UTF-8 in a\.csv, .*; save the file in U"):
+        read_table(tmp_path / "a.csv", target="c")
+    (tmp_path / "a.csv").write_bytes("a,c\n1,Größe\n2,klein\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"got binary; turn them into integers or texts in UTF-8"):
+        read_table(tmp_path / "a.csv", target="c")
+
+
+def test_arrays_that_claim_more_than_there_is_are_damaged(tmp_path):
+    def write(shape, name, version=None):
+        header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+        content = b"\x93NUMPY\x01\x00v\x00" + header.encode()
+        path = tmp_path / name
+        if name.endswith(".npy"):
+            path.write_bytes(content + bytes(24))
+            return path
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("inputs.npy", content + bytes(24))
+        return path
+
+    for shape in ("(5, 10**15)", "(5, 1000000000000000)", "(1.5,)", "(", "(-1,)"):
+        for name in ("a.npz", "a.npy"):
+            with pytest.raises(DataError, match=r"a\.np. is damaged, or not what it is called"):
+                read_arrays(write(shape, name), target=None, classes=2)
+
+
+def test_targets_that_are_no_class_indices_are_errors(tmp_path):
+    inputs = np.zeros((2, 1), np.float32)
+    np.savez(tmp_path / "a.npz", inputs=inputs, hard_targets=np.array([b"\xff", b"a"]))
+    with pytest.raises(
+        DataError, match="class names in ASCII in the bytes of array 'hard_targets'"
+    ):
+        read_arrays(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", inputs=inputs, hard_targets=np.array([2**63, 0], np.uint64))
+    with pytest.raises(DataError, match="expected class indices in array 'hard_targets'"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_class_names_of_bytes_are_read_as_texts(tmp_path):
+    names = np.array([b"cat", b"dog"])
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 1), np.float32), class_names=names)
+    assert read_arrays(tmp_path / "a.npz", target=None).class_names == ("cat", "dog")

@@ -12,6 +12,7 @@ from attar import (
     StreamedSet,
     TransferSet,
     distill,
+    evaluate,
     label,
     read_image_folder,
     read_table,
@@ -176,12 +177,159 @@ def test_some_examples_are_taken_into_memory():
     assert (few.class_names, few.views) == (data.class_names, data.views)
 
 
+def test_hard_targets_are_read_once():
+    data = make_jittered()
+    parts, loads = streamed(data)
+    assert torch.equal(parts.hard_targets, data.hard_targets)
+    loads.loaded.clear()
+    assert parts.fingerprint() == data.fingerprint()  # of the same reading
+    assert torch.equal(parts.hard_targets, data.hard_targets)
+    assert loads.loaded == []
+    again = pickle.loads(pickle.dumps(parts))
+    assert torch.equal(again.hard_targets, data.hard_targets)
+
+
+def test_hard_targets_need_no_inputs_where_these_can_be_told_apart(tmp_path):
+    data = make_jittered()
+    loads = Parts(data)
+    parts = StreamedSet(
+        SIZES,
+        loads,
+        class_names=data.class_names,
+        load_targets=lambda number: data.hard_targets.split(SIZES)[number],
+    )
+    assert torch.equal(parts.hard_targets, data.hard_targets)
+    assert loads.loaded == []
+    wrong = StreamedSet(
+        SIZES,
+        loads,
+        class_names=data.class_names,
+        load_targets=lambda number: data.hard_targets.flip(0).split(SIZES)[number],
+    )
+    assert len(wrong.hard_targets) == EXAMPLES
+    with pytest.raises(DataError, match="hard targets of part 0 as they were read before"):
+        wrong.batch(torch.tensor([0]))
+    for made, message in (
+        (torch.arange(6), "1 examples in part 1, got 6"),
+        (torch.ones(6), "int6"),
+    ):
+        names = data.class_names
+        bad = StreamedSet(
+            SIZES, loads, class_names=names, load_targets=lambda _, made=made: made % 5
+        )
+        with pytest.raises(DataError, match=message):
+            _ = bad.hard_targets
+
+
+def test_the_labeled_examples_of_parts_are_those_of_the_set_in_memory():
+    data = make_jittered()
+    targets = data.hard_targets.clone()
+    targets[[0, 6, 7, 21]] = -1  # 6 is all of part 1
+    data = TransferSet(data.inputs, targets, class_names=data.class_names, views=data.views)
+    parts, _ = streamed(data)
+    found, expected = parts.labeled(), data.labeled()
+    assert (len(found), found.labeled() is found) == (EXAMPLES - 4, True)
+    assert found.fingerprint() == expected.fingerprint() != data.fingerprint()
+    assert torch.equal(found.hard_targets, expected.hard_targets)
+    assert torch.equal(found.example_ids, expected.example_ids)
+    indices = torch.tensor([17, 0, 5, 3])
+    for each in (found, pickle.loads(pickle.dumps(found)), found.with_views(data.views)):
+        for view in (0, 2):
+            batch, wanted = each.batch(indices, view), expected.batch(indices, view)
+            assert torch.equal(batch.inputs, wanted.inputs)
+            assert torch.equal(batch.hard_targets, wanted.hard_targets)
+    order = torch.cat(list(found.shuffle(torch.Generator().manual_seed(0))))
+    assert sorted(order.tolist()) == list(range(EXAMPLES - 4)) != order.tolist()
+    assert torch.equal(found.subset(indices).inputs, expected.subset(indices).inputs)
+    assert streamed(make_jittered())[0].labeled().fingerprint() == make_jittered().fingerprint()
+    for each in (data, parts):
+        with pytest.raises(DataError, match="expected hard targets in the set, got none"):
+            each.without_hard_targets().labeled()
+
+
+def test_hard_targets_can_be_left_out():
+    data = make_jittered()
+    expected = TransferSet(data.inputs, class_names=data.class_names)
+    for each in (data, streamed(data)[0]):
+        changed = each.without_hard_targets()
+        assert changed.fingerprint() == expected.fingerprint() != each.fingerprint()
+        assert changed.hard_targets.tolist() == [-1] * EXAMPLES
+        assert changed.batch(torch.arange(3)).hard_targets.tolist() == [-1] * 3
+        assert changed.subset(torch.tensor([1])).hard_targets.tolist() == [-1]
+        assert each.batch(torch.arange(1)).hard_targets.tolist() == data.hard_targets[:1].tolist()
+    named = StreamedSet(SIZES, Parts(data), class_names=data.class_names, fingerprint="mine")
+    assert named.without_hard_targets().fingerprint() != "mine"
+
+
+def test_a_streamed_set_is_evaluated_as_one_in_memory(shape_hints_off):
+    data, network = make_jittered(), make_network()
+    assert evaluate(network, streamed(data)[0]) == evaluate(network, data)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_indices_on_a_gpu_find_examples_in_memory():
+    parts, _ = streamed(make_jittered())
+    indices = torch.tensor([21, 3])
+    found = parts.batch(indices.cuda(), view=1)
+    assert torch.equal(found.inputs, parts.batch(indices, view=1).inputs)
+
+
+def write_group(path, **columns):
+    path.parent.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(pa.table(columns), path)
+
+
+def test_files_with_columns_in_another_order_are_read_by_name(tmp_path):
+    write_group(tmp_path / "set" / "0.parquet", a=[1.0, 2.0], b=[3.0, 4.0], y=[0, 1])
+    write_group(tmp_path / "set" / "1.parquet", y=[1, 0], b=[7.0, 8.0], a=[5.0, 6.0])
+    parts = stream_table(tmp_path / "set", target="y", class_names=["0", "1"])
+    rows = parts.batch(torch.arange(4))
+    assert rows.inputs.tolist() == [[1.0, 3.0], [2.0, 4.0], [5.0, 7.0], [6.0, 8.0]]
+    assert rows.hard_targets.tolist() == parts.hard_targets.tolist() == [0, 1, 1, 0]
+    assert parts.feature_names == parts.subset(torch.tensor([0])).feature_names == ("a", "b")
+    write_group(tmp_path / "set" / "2.parquet", y=[1], b=[7.0], a=[5.0], c=[1.0])
+    with pytest.raises(DataError, match=r"the same columns in all files, .* in .*2\.parquet"):
+        stream_table(tmp_path / "set", target="y", class_names=["0", "1"])
+    ignored = {"inputs": ["b"], "target": "y", "class_names": ["0", "1"]}
+    assert len(stream_table(tmp_path / "set", **ignored)) == 5
+
+
+def test_row_groups_of_another_shape_or_type_are_named(tmp_path):
+    write_group(tmp_path / "set" / "0.parquet", ids=[[1, 2], [3, 4]], y=[0, 1])
+    write_group(tmp_path / "set" / "1.parquet", ids=[[5, 6, 7]], y=[1])
+    parts = stream_table(tmp_path / "set", target="y", class_names=["0", "1"], padding=0)
+    with pytest.raises(
+        DataError,
+        match=r"in all parts, \[2\] torch.int64, got \[3\] .* in part 1; write lists of one length",
+    ):
+        parts.batch(torch.arange(3))
+    write_group(tmp_path / "set" / "1.parquet", ids=[[5.0, 6.0]], y=[1])
+    parts = stream_table(tmp_path / "set", target="y", class_names=["0", "1"])
+    with pytest.raises(DataError, match=r"torch.int64, got \[2\] torch.float32 in part 1"):
+        parts.batch(torch.arange(3))
+
+
+def test_further_inputs_of_a_model_in_row_groups_are_not_dropped_silently(tmp_path):
+    types = [[0, 0], [0, 0], [0, 1]]
+    columns = {"input_ids": [[1, 2]] * 3, "token_type_ids": types, "y": [0, 1, 1]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "a.parquet", row_group_size=2)
+    options = {"target": "y", "inputs": "input_ids", "class_names": ["0", "1"]}
+    parts = stream_table(tmp_path / "a.parquet", **options)
+    with pytest.raises(DataError, match=r"row group 1 of .*, got also 'token_type_ids'"):
+        parts.batch(torch.tensor([0, 2]))
+    ignored = stream_table(tmp_path / "a.parquet", ignore="token_type_ids", **options)
+    assert ignored.batch(torch.tensor([2])).inputs.tolist() == [[1, 2]]
+
+
 def test_what_is_wrong_with_parts_is_told(tmp_path):
     data = make_jittered()
     with pytest.raises(DataError, match=r"expected parts of one example or more, got \[3, 0\]"):
         StreamedSet([3, 0], Parts(data), class_names="abcde")
     wrong = StreamedSet([6, 2], Parts(data), class_names=tuple("abcde"))
-    with pytest.raises(DataError, match="expected 2 examples of 5 classes in part 1, got 1 of 5"):
+    with pytest.raises(
+        DataError, match="expected 2 examples in part 1, got 1; has the data changed"
+    ):
         wrong.batch(torch.tensor([7]))
     parts, _ = streamed(data)
     store = label(make_network(), parts, tmp_path)

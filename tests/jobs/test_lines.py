@@ -74,3 +74,21 @@ def test_positions_are_shown_where_there_are_several():
     content = {"teacher": [{"x": 1}, {"x": 2}], "one": {"x": 1}}
     assert show_key(("teacher", 1, "x"), content) == "teacher[1].x"
     assert show_key(("one", 0, "x"), content) == "one.x"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '"a # ["',
+        "'a]'",
+        '"\\"["',
+        '"""\n[b]\n" ["""',
+        "'''\n'[a'''",
+        '"""a"""""',
+        "{ a = [1] } # ]",
+    ],
+)
+def test_brackets_and_marks_in_strings_and_comments_end_nothing(value):
+    text = f"[a]\nb = {value}\nc = 3"
+    assert find_line(text, ("a", "c")) == 3 + value.count("\n")
+    assert find_line(text, ("a", "b")) == 2

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,6 @@ from attar.comparison import Comparison
 from attar.errors import FolderError, JobError
 from attar.files import hold_folder
 from attar.jobs import read_job, run_job
-from attar.targets import TargetWriter
-from attar.targets.manifest import read_manifest
 
 STEPS = ["train teacher-0", "label", "distill seed-0", "baseline seed-0", "compare"]
 SKIPPED = [f"{step}: nothing has changed, skipped" for step in STEPS]
@@ -175,6 +172,50 @@ def test_a_file_that_is_not_as_it_was_written_is_kept_and_made_again(done):
     assert b"something else" in done.contents("earlier/**/*.safetensors").values()
 
 
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_lost_or_damaged_shard_is_labeled_again_and_no_student_learns_from_it(done, lost):
+    # The step said that nothing had changed; students were trained from the damaged shard.
+    path, before = done.root / "job/label/targets/shard-00000.arrow", done.contents()
+    if lost:
+        path.unlink()
+    else:
+        flip(path)
+    shutil.rmtree(done.root / "job/distill")
+    fault = "is missing" if lost else "is damaged: expected SHA-256"
+    with pytest.raises(FolderError, match=rf"shard-00000\.arrow {fault}.*label again"):
+        done.run("distill")
+    assert not done.contents("distill/**/*.safetensors")
+    told = done.run()
+    at = told.index("label: 1 of 1 shards are missing or damaged; only these are labeled again")
+    assert re.search(
+        rf"^warning: .*shard-00000\.arrow {fault}.* will be written again", told[at + 1]
+    )
+    assert done.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("harm", "parts", "is_seen"),
+    [("cut", (), True), ("flip", (), False), ("flip", ("label",), True)],
+)
+def test_shards_are_read_as_a_whole_only_where_that_matters(done, harm, parts, is_seen):
+    path = done.root / "job/label/targets/shard-00000.arrow"
+    whole = path.read_bytes()
+    if harm == "flip":
+        flip(path)
+    else:
+        path.write_bytes(whole[:-8])
+    told = done.run(*parts)
+    assert any("shards are missing or damaged" in line for line in told) == is_seen
+    assert (path.read_bytes() == whole) == is_seen
+    assert SKIPPED[2] in told or parts
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def test_single_steps_ask_for_what_they_need(folder):
     for part, missing, command in (
         ("label", "train teacher-0", "train"),
@@ -270,57 +311,3 @@ def test_killed_and_started_again_the_bytes_are_the_same(done, folder):
     earlier = {name for name in done.contents() if name.startswith("earlier/")}
     whole = {name: content for name, content in done.contents().items() if name not in earlier}
     assert folder.contents() == whole
-
-
-def flip(path, at=500):
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-8])
-
-
-@pytest.mark.filterwarnings("ignore:.*it will be written again")
-@pytest.mark.parametrize(
-    ("harm", "parts", "is_seen"),
-    [
-        (Path.unlink, (), True),
-        (cut, (), True),
-        (flip, (), False),  # its size is right, and no student is to be trained from it
-        (flip, ("label",), True),
-    ],
-)
-def test_a_lost_or_damaged_shard_is_labeled_again(done, harm, parts, is_seen):
-    shard = done.root / "job/label/targets/shard-00000.arrow"
-    whole, students = shard.read_bytes(), done.contents("distill/**/*.safetensors")
-    harm(shard)
-    skip_unless_repaired(done)
-    told = done.run(*parts)
-    seen = [line for line in told if line.startswith("label again: ") and shard.name in line]
-    assert len(seen) == is_seen
-    assert (shard.read_bytes() == whole) == is_seen
-    assert done.contents("distill/**/*.safetensors") == students
-
-
-@pytest.mark.filterwarnings("ignore:.*it will be written again")
-def test_no_student_learns_from_a_damaged_shard(done):
-    shard = done.root / "job/label/targets/shard-00000.arrow"
-    whole, students = shard.read_bytes(), done.contents("distill/**/*.safetensors")
-    flip(shard)
-    shutil.rmtree(done.root / "job/distill")
-    with pytest.raises(JobError, match=r"00000\.arrow is damaged: .*; run `attar label .*job"):
-        done.run("distill")
-    assert not done.contents("distill/**/*.safetensors")
-    skip_unless_repaired(done)
-    assert any(line.startswith("label again: ") for line in done.run())
-    assert shard.read_bytes() == whole
-    assert done.contents("distill/**/*.safetensors") == students
-
-
-def skip_unless_repaired(done):
-    """Skip where the writer of a finished store does not look for lost shards."""
-    targets = done.root / "job/label/targets"
-    if not TargetWriter(targets, read_manifest(targets)[0]).missing():
-        pytest.skip("needs a writer that looks for lost shards")

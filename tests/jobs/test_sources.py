@@ -1,6 +1,10 @@
 """What a job file may name: sets, teachers and students of all kinds; errors have their line."""
 
+import re
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -19,13 +23,18 @@ OBJECTS = """
 import numpy as np
 import torch
 from torch import nn
-from attar import TransferSet
+from attar import StreamedSet, TransferSet
 
 network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
 
 
 def make_set():
     return TransferSet(torch.zeros(6, 4, 4), torch.arange(6) % 3)
+
+
+def make_streamed():
+    half = make_set().subset(torch.arange(3))
+    return StreamedSet([3, 3], lambda part: half, class_names=half.class_names)
 
 
 def make_function():
@@ -40,6 +49,11 @@ def make_nothing():
 def teacher_of(job):
     transfer_set = load_transfer_set(job)
     return load_teacher(job, transfer_set, lambda position: None), transfer_set
+
+
+@pytest.fixture
+def few_mnist(few_digits, monkeypatch):
+    monkeypatch.setattr("attar.jobs.sources.load_mnist", lambda: few_digits)
 
 
 @pytest.fixture
@@ -59,6 +73,111 @@ def test_sets_come_from_files_tables_and_objects(objects):
     objects.edit('"train.csv"\ntarget = "kind"\nexamples = 1', '"objects.py:make_set"\njitter = 1')
     jittered = load_transfer_set(read_job(objects.path))
     assert (len(jittered), str(jittered.views)) == (6, "Jitter(pixels=1, seed=0)")
+
+
+def make_images(folder):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow: pip install 'attar[vision]'")
+    for place in ("flat", "tree/a", "tree/b"):
+        (folder / place).mkdir(parents=True)
+        for index in range(3):
+            pixels = np.full((4, 4), 80 * index, np.uint8)
+            image.fromarray(pixels).save(folder / place / f"{index}.png")
+
+
+NAMED = 'class_names = ["a", "b", "c"]\n'
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        'source = "mnist"\nexamples = 50',
+        'source = "train.npz"\nclasses = 3',
+        'source = "flat.npy"\nclasses = 3',
+        f'source = "train.csv"\nignore = "y"\n{NAMED}',
+        f'source = "train.parquet"\nignore = "y"\n{NAMED}',
+        f'source = "train.parquet"\nignore = "y"\nstreamed = true\n{NAMED}',
+        f'source = "flat"\n{NAMED}',
+        f'source = "flat"\nstreamed = true\n{NAMED}',
+        f'source = "tree"\n{NAMED}',
+        f'source = "tree"\nstreamed = true\n{NAMED}',
+        'source = "objects.py:make_set"',
+        'source = "objects.py:make_streamed"',
+    ],
+)
+def test_an_unlabeled_set_has_no_hard_targets_whatever_its_source(objects, few_mnist, lines):
+    make_images(objects.root)
+    np.save(objects.root / "flat.npy", np.zeros((4, 3), np.float32))
+    (objects.root / "train.csv").write_text("x,y\n1,0\n2,1\n", encoding="utf-8")
+    columns = {"x": [1.0, 2.0], "y": [0, 1]}
+    pyarrow.parquet.write_table(pa.table(columns), objects.root / "train.parquet")
+    objects.edit('source = "train.npz"', f"{lines}\nunlabeled = true")
+    loaded = load_transfer_set(read_job(objects.path))
+    assert set(loaded.hard_targets.tolist()) == {-1}
+    every = torch.arange(len(loaded))
+    assert set(loaded.batch(every).hard_targets.tolist()) == {-1}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('"mnist"\nclass_names = ["a"]', "line 4, transfer_set.class_names: expected no class_na"),
+        (
+            '"mnist"\nstreamed = true',
+            "line 4, transfer_set.streamed: expected no streamed for mnist",
+        ),
+        ('"mnist"\ntarget = "y"', "expected no target for mnist, got some; take it out"),
+        ('"objects.py:make_set"\nclasses = 7', "expected no classes for objects.py:make_set"),
+        ('"objects.py:make_set"\nstreamed = true', "expected no streamed for objects.py:make_set"),
+        ('"flat.npy"\nclasses = 3\npadding = 0', "expected no padding for a .npy file"),
+        ('"train.npz"\nsize = [2, 2]', "expected no size for a .npz file"),
+        ('"flat.npy"\nclasses = 3\ntarget = "y"', "expected no target for a .npy file"),
+        ('"train.npz"\nfingerprint = "x"', "expected no fingerprint for a .npz file"),
+        ('"train.npz"\nclasses = 4\nclass_names = ["a"]', "expected 4 class_names as classes says"),
+        ('"tree"\ntarget = "y"', "expected no target for a folder of images"),
+        ('"tree"\nclasses = 3', "expected no classes for a folder of images"),
+        ('"flat"', "if the images have no class, give unlabeled"),
+        ('"tree"\nunlabeled = true', "expected class_names= of the unlabeled images in"),
+        (
+            '"train.csv"\ntarget = "y"\nunlabeled = true\nclasses = 2',
+            "line 5, transfer_set.unlabeled: expected no column 'y' among the inputs of an unlab",
+        ),
+    ],
+)
+def test_a_key_that_a_source_has_no_use_for_is_not_ignored(objects, few_mnist, lines, message):
+    make_images(objects.root)
+    np.save(objects.root / "flat.npy", np.zeros((4, 3), np.float32))
+    (objects.root / "train.csv").write_text("x,y\n1,0\n2,1\n", encoding="utf-8")
+    objects.edit('"train.npz"', lines)
+    with pytest.raises(JobError, match=re.escape(message)):
+        load_transfer_set(read_job(objects.path))
+
+
+def test_a_test_set_with_its_columns_in_another_order_is_refused(objects):
+    (objects.root / "train.csv").write_text("a,b,kind\n1,2,x\n3,4,y\n", encoding="utf-8")
+    (objects.root / "test.csv").write_text("kind,b,a\nx,2,1\ny,4,3\n", encoding="utf-8")
+    objects.edit('"train.npz"', '"train.csv"\ntarget = "kind"')
+    objects.edit('"test.npz"', '"test.csv"\ntarget = "kind"')
+    job = read_job(objects.path)
+    with pytest.raises(
+        JobError, match=r"columns of the transfer set in its order, \['a', 'b'\], g"
+    ):
+        load_test_set(job, load_transfer_set(job))
+    objects.edit(
+        'target = "kind"\n\n[teacher]', 'target = "kind"\ninputs = ["a", "b"]\n\n[teacher]'
+    )
+    job = read_job(objects.path)
+    assert load_test_set(job, load_transfer_set(job)).inputs.tolist() == [[1, 2], [3, 4]]
+
+
+def test_columns_of_a_table_are_ignored(objects):
+    table = {"input_ids": [[1, 2], [3, 4]], "token_type_ids": [[0, 1], [0, 1]], "y": [0, 1]}
+    pyarrow.parquet.write_table(pa.table(table), objects.root / "train.parquet")
+    lines = 'source = "train.parquet"\ninputs = "input_ids"\ntarget = "y"'
+    objects.edit('source = "train.npz"', lines)
+    with pytest.raises(JobError, match="got also 'token_type_ids', which models of transformers"):
+        load_transfer_set(read_job(objects.path))
+    objects.edit(lines, f'{lines}\nignore = "token_type_ids"')
+    assert load_transfer_set(read_job(objects.path)).inputs.tolist() == [[1, 2], [3, 4]]
 
 
 def test_the_first_weights_hang_on_the_seed_alone(folder):
@@ -93,6 +212,64 @@ def test_teachers_are_networks_with_weights_functions_scores_and_ensembles(objec
     assert logits.shape == (3, 1, 3)
     assert (logits[0, 0].diff() == 1).all()
     assert (logits[2] == 0).all()
+
+
+def test_a_job_says_what_becomes_of_the_rest_of_probabilities(objects):
+    np.savez(objects.root / "scores.npz", probabilities=np.full((40, 3), 0.25))
+    objects.edit("networks.py:make_teacher", "scores.npz")
+    objects.edit('scores.npz"', 'scores.npz"\nrest = "class:2"')
+    teacher, transfer_set = teacher_of(read_job("job.toml"))
+    p = teacher.logits(transfer_set.batch(torch.tensor([3]))).exp()
+    torch.testing.assert_close(p, torch.tensor([[0.25, 0.25, 0.5]]).double())
+
+
+def test_a_job_says_how_the_images_of_a_model_of_transformers_are_prepared(objects):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    config = transformers.ViTConfig(
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        image_size=4,
+        patch_size=2,
+        num_channels=1,
+        num_labels=3,
+    )
+    model = transformers.ViTForImageClassification(config).eval()
+    model.save_pretrained(objects.root / "model")
+    images = np.random.default_rng(0).random((12, 1, 4, 4), dtype=np.float32)
+    np.savez(objects.root / "train.npz", inputs=images, hard_targets=np.arange(12) % 3)
+    objects.edit("networks.py:make_teacher", "model")
+    with pytest.raises(JobError, match=r"line 9, teacher\.source: cannot load the image processor"):
+        teacher_of(read_job("job.toml"))
+    for processor, inputs in (("none", images), ("prepared", (images - 0.5) / 0.25)):
+        settings = {"size": 4, "image_mean": [0.5], "image_std": [0.25]}
+        transformers.ViTImageProcessor(**settings).save_pretrained(objects.root / "prepared")
+        objects.edit('"model"', f'"model"\nprocessor = "{processor}"')
+        teacher, transfer_set = teacher_of(read_job("job.toml"))
+        with torch.no_grad():
+            expected = model(torch.from_numpy(inputs)).logits
+        torch.testing.assert_close(teacher.logits(transfer_set.batch(torch.arange(12))), expected)
+        objects.edit(f'\nprocessor = "{processor}"', "")
+
+
+@pytest.mark.parametrize("name", ["plain.pth", "best.pth.tar"])
+def test_a_teacher_has_the_weights_of_a_torch_checkpoint(objects, name):  # "header too large"
+    weights = {"1.weight": torch.ones(12, 16), "1.bias": torch.zeros(12)}
+    weights |= {"3.weight": torch.ones(3, 12), "3.bias": torch.arange(3.0)}
+    content = weights
+    if name.endswith(".tar"):
+        content = {"epoch": 3, "state_dict": {f"module.{key}": weights[key] for key in weights}}
+    torch.save(content, objects.root / name)
+    objects.edit('make_teacher"', f'make_teacher"\nweights = "{name}"')
+    teacher, transfer_set = teacher_of(read_job("job.toml"))
+    logits = teacher.logits(transfer_set.batch(torch.arange(2)))
+    torch.testing.assert_close(logits - logits[:, :1], torch.arange(3.0).expand(2, 3))
+    torch.save({"3.weight": torch.ones(3, 12), "bias": torch.ones(3)}, objects.root / name)
+    told = r"line 10, teacher\.weights: .*\(3 missing: 1\.weight, .*; 1 unexpected: bias\)"
+    with pytest.raises(JobError, match=told):
+        teacher_of(read_job("job.toml"))
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,12 @@ import pyarrow.parquet
 import pytest
 from job_folder import JobFolder
 
+from attar import StreamedSet
 from attar.errors import JobError
 from attar.jobs import read_job
 from attar.jobs.planning import plan_job
+from attar.jobs.sources import load_transfer_set
+from attar.jobs.students import labeled
 
 STREAMED = """source = "train.parquet"
 streamed = true
@@ -78,14 +81,19 @@ def test_processes_that_train_together_need_a_temperature(folder):
         folder.run()
 
 
-def test_an_example_without_a_hard_target_is_told_where_one_is_needed(folder):
+def test_examples_without_a_hard_target_are_left_out_where_one_is_needed(folder):
     table = pyarrow.parquet.read_table(folder.root / "train.parquet")
     targets = table["hard_targets"].to_pylist()
     targets[15] = None
     table = table.set_column(1, "hard_targets", pa.array(targets))
     pyarrow.parquet.write_table(table, folder.root / "train.parquet", row_group_size=10)
+    folder.run("train")
+    weights = folder.contents("**/teacher.safetensors").popitem()[1]
+    (folder.root / "job").rename(folder.root / "before")
     folder.edit('source = "train.parquet"', STREAMED)
-    with pytest.raises(
-        JobError, match="expected a hard target everywhere, got an example of part 1"
-    ):
-        folder.run("train")
+    folder.run("train")
+    job = read_job(folder.path)
+    examples = labeled(job, load_transfer_set(job), "teacher")
+    assert isinstance(examples, StreamedSet)
+    assert (len(examples), int(examples.hard_targets.min())) == (39, 0)
+    assert len(folder.contents("**/teacher.safetensors").popitem()[1]) == len(weights)

@@ -57,9 +57,9 @@ def test_members_means_and_students_have_their_rows(finished):
         ("geometric mean of 3 teachers", 1),
         ("student 2×6 of arithmetic mean of 3 teachers", 2),
         ("student 2×6 of geometric mean of 3 teachers", 2),
-        ("student 2×6 of one teacher", 2),
+        ("student 2×6 of single teachers", 2),
     ]
-    assert [row.paper for row in result.rows] == [None] * 5 + [74]
+    assert [row.paper for row in result.rows] == [None] * 6
     assert result.config == asdict(TINY)
     first, second = result.details["notes"]
     assert first.startswith("students of the arithmetic mean make ")
@@ -87,11 +87,13 @@ def test_soft_targets_are_those_of_each_view_and_kind(finished, few_digits):
         with torch.no_grad():
             v = torch.stack([each.eval()(inputs) for each in cohort.members()])
         p = softmax_with_temperature(v, temperature=20.0)
-        kept = load_file(finished / f"targets-{view}.safetensors")["logits"][:, some]
-        found = softmax_with_temperature(kept, temperature=20.0)
-        torch.testing.assert_close(found[0], p.mean(0))
-        torch.testing.assert_close(found[1], p.log().mean(0).softmax(1))
-        torch.testing.assert_close(found[2], p[0])
+        kept = load_file(finished / f"logits-{view}.safetensors")["logits"]
+        for seed, single in ((0, 0), (1, 1), (5, 2)):  # of three teachers
+            targets = ensemble.targets_of_kinds(TINY, kept, seed)[:, some]
+            found = softmax_with_temperature(targets, temperature=20.0)
+            torch.testing.assert_close(found[0], p.mean(0))
+            torch.testing.assert_close(found[1], p.log().mean(0).softmax(1))
+            torch.testing.assert_close(found[2], p[single])
 
 
 def test_the_report_has_the_errors_of_the_result_and_every_verdict(
@@ -149,8 +151,8 @@ def test_a_damaged_file_is_named(finished, tmp_path):
     for path in finished.iterdir():
         if path.name != "ensemble.json":
             (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "targets-1.safetensors").write_bytes(b"")
-    with pytest.raises(FolderError, match=r"targets-1\.safetensors is damaged"):
+    (tmp_path / "logits-1.safetensors").write_bytes(b"")
+    with pytest.raises(FolderError, match=r"logits-1\.safetensors is damaged"):
         run(tmp_path)
 
 

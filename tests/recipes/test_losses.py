@@ -8,12 +8,12 @@ import torch
 
 from attar.comparison_records import ComparisonRecord
 from attar.data import load_mnist
-from attar.errors import AttarError
+from attar.errors import AttarError, FolderError
 from attar.evaluation import compute_logits, evaluate
 from attar.recipes import generalist, losses, stages
 from attar.recipes.generalist import load_glyphs
 from attar.recipes.soft_losses import HARD, HINTON, SOFT_LOSSES, Candidate, cohort_loss
-from attar.records import ExperimentResult
+from attar.records import ExperimentResult, read_sealed_json, write_sealed_json
 from attar.training import TrainingRun, load_weights
 from tests.recipes.glyph_folder import make_glyph_folder
 
@@ -65,6 +65,39 @@ def test_each_loss_gets_the_settings_with_the_fewest_held_out_errors(tmp_path):
         }
         assert len(own) == 2
         assert own[chosen["temperature"], chosen["soft_weight"]] == min(own.values())
+
+
+def test_settings_are_chosen_by_students_that_no_final_seed_has(few_digits):
+    """The choice had the seed `config.seeds`: that of the sixth student when a run grows to six."""
+    for seeds in (1, 5, 6):
+        config = replace(TINY, seeds=seeds)
+        choosing = losses.choice_stage(config, few_digits.train)
+        assert choosing.settings == losses.choice_stage(TINY, few_digits.train).settings
+        first = choosing.make_network().member(0).state_dict()["1.weight"]
+        for seed in range(8):
+            final = losses.final_stage(config, few_digits.train, seed)
+            assert final.settings.seed != choosing.settings.seed
+            assert not torch.equal(final.make_network().member(0).state_dict()["1.weight"], first)
+
+
+def test_a_run_that_grows_ends_as_one_that_started_so(tmp_path):
+    grown, fresh = tmp_path / "grown", tmp_path / "fresh"
+    for folder, config in ((grown, replace(TINY, seeds=1)), (grown, TINY), (fresh, TINY)):
+        list(losses.run(config, folder, command=""))
+    results = [ExperimentResult.read(folder / "losses.json") for folder in (grown, fresh)]
+    assert results[0].rows == results[1].rows
+    assert results[0].details["chosen"] == results[1].details["chosen"]
+
+
+def test_a_choice_among_other_settings_is_refused(tmp_path):
+    """As of a folder whose run.json was edited, or of a release with other numbers of a loss."""
+    run(tmp_path)
+    (tmp_path / "losses.json").unlink()
+    content = read_sealed_json(tmp_path / "choice.json")
+    content["made_of"]["loss"]["members"][1]["temperature"] = 3.0
+    write_sealed_json(tmp_path / "choice.json", content)
+    with pytest.raises(FolderError, match=r"loss\.members\.1\.temperature 3\.0, now 2\.0; give"):
+        run(tmp_path)
 
 
 def test_each_member_learns_with_its_own_loss():

@@ -12,8 +12,8 @@ from attar.data import Mnist, load_mnist
 from attar.errors import AttarError, FolderError
 from attar.evaluation import compute_logits
 from attar.recipes import missing_digits, missing_digits_pages, mnist
-from attar.records import ExperimentResult
-from attar.training import load_weights, save_weights
+from attar.records import ExperimentResult, write_sealed_json
+from attar.training import load_weights
 
 TINY = missing_digits.Config(
     seeds=2,
@@ -76,7 +76,8 @@ def test_students_of_all_cases_make_about_as_many_updates(few_digits):
 def test_papers_numbers_stand_beside_ours(finished):
     rows = ExperimentResult.read(finished / "missing-digits.json").rows
     papers = [row.paper for row in rows if row.paper is not None]
-    assert papers == [206, 133, 109, 14, 109, 14, 3.5, 4730, 1320, 1320, -7.6]
+    # Those with a shift stand beside our shift on the test set, as the paper chose it there.
+    assert papers == [206, 133, 109, 14, 3.5, 4730, 1320, -7.6]
     assert {row.seeds for row in rows} == {2}
 
 
@@ -134,32 +135,56 @@ def test_a_folder_without_teachers_is_refused(tmp_path, content):
 
 def test_a_run_whose_teachers_are_not_finished_is_refused(tmp_path):
     content = {"experiment": "mnist", "config": asdict(mnist.Config(seeds=2))}
-    (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    write_sealed_json(tmp_path / "run.json", content)
     with pytest.raises(FolderError, match=r"expected 2 finished teachers in .*, found 0"):
         run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
 
 
 def test_settings_of_another_release_are_refused(tmp_path):
     content = {"experiment": "mnist", "config": {"seeds": 2}}
-    (tmp_path / "run.json").write_text(json.dumps(content), encoding="utf-8")
+    write_sealed_json(tmp_path / "run.json", content)
     with pytest.raises(FolderError, match="settings of another release"):
         run(tmp_path / "run", replace(TINY, teachers=str(tmp_path)))
 
 
-def test_kept_logits_of_another_teacher_are_refused(tmp_path, few_digits):
+TEACHING = mnist.Config(
+    seeds=1, teacher_units=8, student_units=4, teacher_epochs=1, student_epochs=1,
+    distilled_epochs=1,
+)  # fmt: skip
+
+
+def test_another_teacher_in_the_folder_that_teachers_names_is_refused(tmp_path):
     """The folder that --teachers names may hold other networks than it did."""
     folder, given = tmp_path / "run", tmp_path / "mnist"
-    config = mnist.Config(
-        seeds=1, teacher_units=8, student_units=4, teacher_epochs=1, student_epochs=1,
-        distilled_epochs=1,
-    )  # fmt: skip
-    list(mnist.run(config, given, command=""))
-    run(folder, replace(TINY, teachers=str(given), seeds=1, distilled_epochs=1))
+    list(mnist.run(TEACHING, given, command=""))
+    config = replace(TINY, teachers=str(given), seeds=1, distilled_epochs=1)
+    run(folder, config)
+    shutil.rmtree(given)
+    list(mnist.run(replace(TEACHING, teacher_epochs=2), given, command=""))
+    with pytest.raises(FolderError, match=r"missing-digits\.json was made with other .* teachers"):
+        run(folder, config)
     (folder / "missing-digits.json").unlink()
-    other = mnist.make_teacher(config, seed=7)
-    save_weights(given / "teacher-0.safetensors", other)
-    with pytest.raises(FolderError, match=r"is of another teacher; give another folder"):
-        run(folder, replace(TINY, teachers=str(given), seeds=1, distilled_epochs=1))
+    with pytest.raises(FolderError, match=r"teacher-0\.logits\..*: teacher [0-9a-f]{8}"):
+        run(folder, config)
+    (folder / "teacher-0.logits.safetensors").unlink()
+    with pytest.raises(FolderError, match=r"no-3-0\.json was made with .*: loss\.teacher [0-9a-f]"):
+        run(folder, config)
+
+
+def test_finished_students_keep_their_teachers_when_the_teachers_run_grows(tmp_path):
+    """Seed 1 learned from the only teacher; of two it would get the other one."""
+    folder, given = tmp_path / "run", tmp_path / "mnist"
+    list(mnist.run(TEACHING, given, command=""))
+    config = replace(TINY, teachers=str(given), distilled_epochs=1)
+    run(folder, config)
+    list(mnist.run(replace(TEACHING, seeds=2), given, command=""))
+    with pytest.raises(FolderError, match=r"missing-digits\.json was made .* teachers\.1"):
+        run(folder, config)
+    with pytest.raises(FolderError, match=r"missing-digits\.json was made .* teachers\.1"):
+        missing_digits_pages.explore(folder)
+    (folder / "missing-digits.json").unlink()
+    with pytest.raises(FolderError, match=r"teacher-1\.logits\.safetensors was made with other"):
+        run(folder, config)
 
 
 def test_too_many_validation_examples_are_refused(tmp_path):

@@ -49,7 +49,7 @@ def without_durations(content):
         return {
             key: without_durations(value)
             for key, value in content.items()
-            if not key.endswith("_seconds")
+            if not key.endswith("_seconds") and key != "checksum"
         }
     return [without_durations(value) for value in content] if isinstance(content, list) else content
 
@@ -78,7 +78,7 @@ def finished(tmp_path_factory, few_digits):
 def test_the_result_has_its_rows_beside_the_papers_numbers(finished):
     result = read(finished)
     assert (result.experiment, result.command) == ("mnist", "attar reproduce mnist")
-    assert [row.paper for row in result.rows] == [67, 146, 74, 74]
+    assert [row.paper for row in result.rows] == [67, 146, None, 74]
     assert {row.metric for row in result.rows} == {"test errors"}
     assert [row.name.split(":")[0] for row in result.rows] == ["teacher 2×12"] + ["student 2×6"] * 3
     assert [(row.seeds, row.sd, len(row.values)) for row in result.rows] == [(1, None, 1)] * 4
@@ -104,12 +104,14 @@ def test_the_numbers_are_those_of_the_networks_that_are_left(finished, few_digit
         found = evaluate(network, few_digits.test)
         assert row.values == (found.errors,)
         assert result.details[name] == [asdict(found)]
+    (one,) = result.details["trained by"]
+    assert one == {"machine": asdict(result.machine), "stages": [f"{name}-0" for name in ROWS]}
 
 
 def test_all_epochs_of_a_network_are_recorded(finished):
     for name, epochs in zip(ROWS, (2, 1, 2, 2), strict=True):
         record = json.loads((finished / f"{name}-0.json").read_text(encoding="utf-8"))
-        assert record["settings"]["epochs"] == epochs
+        assert record["made_of"]["settings"]["epochs"] == epochs
         assert [epoch["index"] for epoch in record["history"]] == list(range(1, epochs + 1))
 
 
@@ -325,10 +327,25 @@ def test_held_out_examples_are_measured_on_and_not_trained_on(tmp_path, few_digi
         assert row.values == (evaluate(network, last).errors,)
 
 
+def test_settings_are_not_chosen_by_networks_that_a_final_run_has_too():
+    """A choice with the first weights and batches of a final seed favors that seed."""
+    final = [mnist.make_stages(TINY, seed)["both"] for seed in range(20)]
+    config = replace(TINY, held_out=100, seeds=2)
+    for seed in range(2):
+        choosing = mnist.make_stages(config, seed)["both"]
+        assert choosing.name == f"both-{seed}"
+        first = choosing.make_network().state_dict()["1.weight"]
+        for each in final:
+            assert choosing.settings.seed != each.settings.seed
+            assert not torch.equal(first, each.make_network().state_dict()["1.weight"])
+
+
 def test_teacher_logits_are_computed_once(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        mnist, "compute_logits", lambda *sets: (calls.append(1), compute_logits(*sets))[1]
+        stages,
+        "compute_logits",
+        lambda *sets, **options: (calls.append(1), compute_logits(*sets, **options))[1],
     )
     run(tmp_path, steps=18)  # teacher and hard targets are done
     assert calls == []
@@ -341,8 +358,10 @@ def test_teacher_logits_are_those_of_the_plain_training_set(finished, few_digits
     teacher = mnist.make_stages(TINY, 0)["teacher"].make_network()
     load_weights(finished / "teacher-0.safetensors", teacher)
     path = finished / "teacher-0.logits.safetensors"
-    kept = stages.kept_logits(path, teacher, lambda: pytest.fail("they are kept already"))
-    assert torch.equal(kept, compute_logits(teacher, few_digits.train))
+    kept = stages.kept_logits(path, teacher, few_digits.train)
+    assert torch.equal(kept.values, compute_logits(teacher, few_digits.train))
+    with pytest.raises(FolderError, match=r"made with other values .* data [0-9a-f]{8}, now "):
+        stages.kept_logits(path, teacher, few_digits.test)
 
 
 DAMAGED = {
@@ -415,7 +434,7 @@ def test_the_papers_settings_are_the_defaults():
     config = mnist.Config()
     assert (config.teacher_units, config.student_units) == (1200, 800)
     assert (config.temperature, config.jitter) == (20, 2)
-    assert mnist.PAPER == {"teacher": 67, "hard": 146, "soft": 74, "both": 74}
+    assert mnist.PAPER == {"teacher": 67, "hard": 146, "soft": None, "both": 74}
 
 
 @pytest.mark.paper

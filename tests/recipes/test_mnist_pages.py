@@ -7,7 +7,7 @@ import pytest
 from attar.comparison_records import ComparisonRecord
 from attar.errors import FolderError
 from attar.recipes import mnist, mnist_pages
-from attar.records import ExperimentResult
+from attar.records import ExperimentResult, write_sealed_json
 
 CONFIG = mnist.Config(
     seeds=2,
@@ -60,7 +60,7 @@ def test_the_explorer_has_the_networks_of_the_first_seed(folder, few_digits):
 
 def test_settings_of_another_release_are_told(folder, tmp_path):
     content = json.loads((folder / "mnist.json").read_text(encoding="utf-8"))
-    del content["config"]["jitter"]
-    (tmp_path / "mnist.json").write_text(json.dumps(content))
+    del content["config"]["jitter"], content["checksum"]
+    write_sealed_json(tmp_path / "mnist.json", content)
     with pytest.raises(FolderError, match=r"settings of another release \('jitter'\); run the"):
         mnist_pages.explore(tmp_path)

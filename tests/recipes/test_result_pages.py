@@ -1,6 +1,5 @@
 """Every experiment ends with a report, made from what its run has left."""
 
-import json
 from dataclasses import asdict
 
 import pytest
@@ -16,7 +15,8 @@ from attar.recipes import (
     speech_regularizer,
     temperature,
 )
-from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.recipes.teachers import describe_teachers
+from attar.records import ExperimentResult, ResultRow, this_machine, write_json, write_sealed_json
 
 EPOCH = {"index": 1, "mean_loss": 1.0, "learning_rate": 0.1, "train_seconds": 1.0}
 
@@ -27,6 +27,9 @@ def leave_run(recipe, folder):
     row = ResultRow.over_seeds("a student", [90.0, 93.0], metric="test errors", paper=74)
     config = asdict(recipe.QUICK)
     details = {"notes": ["students are alike"]}
+    if recipe in (losses, temperature):
+        units, epochs = recipe.QUICK.teacher_units, recipe.QUICK.teacher_epochs
+        details["made_of"] = describe_teachers([], units, epochs)
     result = ExperimentResult(
         recipe.EXPERIMENT, "attar reproduce", (row,), config, this_machine(), 1.0, details
     )
@@ -54,8 +57,8 @@ def test_trainings_of_one_kind_are_together_and_pictures_that_scale_come_first(t
     leave_run(temperature, tmp_path / "run")
     folder = tmp_path / "run"
     for name in ("students-30-0", "students-30-1", "students-300-0", "teacher"):
-        (folder / f"{name}.json").write_text(json.dumps({"history": [EPOCH]}))
-    (folder / "students-300-1.json").write_text(json.dumps({"history": [{"of": "later"}]}))
+        write_sealed_json(folder / f"{name}.json", {"history": [EPOCH]})
+    write_sealed_json(folder / "students-300-1.json", {"history": [{"of": "later"}]})
     assert {kind: len(each) for kind, each in result_pages.read_histories(folder).items()} == {
         "students 30": 2,
         "students 300": 1,

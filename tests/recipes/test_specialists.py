@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -6,15 +7,21 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from attar.cli import main
 from attar.comparison import Comparison
+from attar.comparison.statistics import Judged
+from attar.comparison_records import Interval
+from attar.data import TransferSet
 from attar.data.glyphs import pack_images
 from attar.errors import AttarError, FolderError
 from attar.recipes import specialists
 from attar.recipes.specialist_models import load_models
+from attar.recipes.specialist_tables import ask, tell_kept
+from attar.recipes.work import WorkMeter
 from attar.records import ExperimentResult
-from attar.specialists import specialist_path
+from attar.specialists import Specialist, SpecialistEnsemble, narrow_output, specialist_path
 
 CLASSES, SIDE = 12, 8
 
@@ -81,6 +88,38 @@ def test_tables_2_to_4_and_the_distilled_network_are_there(finished):
     )
     assert all(len(names.split()) == 4 for names in result.details["table 2"])
     assert "points in top-1 accuracy (95 % interval" in result.details["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_value", "told"),
+    [
+        (-0.00009, 0.76, "-0.06 points, .* no significant gain to keep$"),  # was: -725 % are kept
+        (0.01, 0.0001, "no significant gain to keep$"),
+        (-0.01, 0.0001, "; -6% of the specialists' gain is kept$"),
+    ],
+)
+def test_no_share_is_told_of_a_gain_that_is_not_there(difference, p_value, told):
+    judged = Judged(difference, Interval(difference - 0.1, difference + 0.1), p_value)
+    assert re.search(told, tell_kept(judged, distilled=-0.0006, continued=0.0006))
+
+
+def test_active_specialists_are_those_of_the_n_most_probable_classes():
+    output = nn.Linear(8, 10)
+    found = [Specialist(own, narrow_output(output, own), 1.0) for own in torch.arange(10).split(2)]
+    inputs = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    examples = TransferSet(inputs, torch.arange(50) % 10, classes=10)
+    for most_probable, low, high in ((1, 1, 1), (4, 2.5, 4)):
+        ensemble = SpecialistEnsemble(
+            nn.Identity(), output, found, classes=10, most_probable=most_probable
+        )
+        answers = ask(ensemble, examples, WorkMeter(100.0))
+        while True:
+            try:
+                next(answers)
+            except StopIteration as stop:
+                active = stop.value.active
+                break
+        assert low <= active <= high
 
 
 def test_the_time_of_the_generalist_and_of_all_specialists_counts(finished):

@@ -1,10 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from torch import nn
 
 from attar.errors import AttarError, FolderError
 from attar.recipes import speech
+from attar.recipes.speech_data import read_prepared
+from attar.recipes.speech_scoring import Scorer
+from attar.recipes.speech_systems import make_graph
 from attar.records import ExperimentResult
 from attar.speech.corpora import read_speech_data
 from attar.speech.packed import PackedFrames
@@ -33,8 +39,45 @@ def test_result_has_table_1(speech_run):
     assert set(details["baselines"][0]["by_speaker"]) == {"t0", "t1"}
     assert details["corpus"]["held out"]["speakers"] == 1
     assert set(details["held-out frame accuracy by temperature"]) == {"1", "4"}
-    low, high = details["distilled"]["interval"]
+    low, high = details["distilled"]["interval_over_utterances"]
     assert low <= details["distilled"]["test_wer"] <= high
+
+
+def test_two_speakers_are_too_few_for_an_interval_over_speakers(speech_run):
+    details = ExperimentResult.read(speech_run / "speech.json").details
+    assert details["distilled"]["interval_over_speakers"] is None
+    notes = "\n".join(details["notes"])
+    assert "none for other speakers, as 2 are too few to tell" in notes
+    assert "one recording alone to normalize over" in notes
+
+
+def test_every_network_decodes_with_weights_of_its_own(speech_run, voices, tmp_path):
+    prepared = read_prepared(tiny_config(voices), speech_run)
+    scorer = Scorer(prepared, make_graph(prepared, tmp_path), tmp_path / "scores")
+    network = nn.Linear(prepared.train.packed.window_dims, prepared.tree.states)
+    said = [str(now) for now in scorer.score("baseline-1", network)]
+    assert "choosing weights for baseline 1" in said
+
+
+def test_a_score_is_kept_for_its_network_graph_and_speakers(speech_run, voices, tmp_path):
+    prepared = read_prepared(tiny_config(voices), speech_run)
+    graph = make_graph(prepared, tmp_path)
+    network = nn.Linear(prepared.train.packed.window_dims, prepared.tree.states)
+
+    def score(prepared, graph, network):
+        return list(Scorer(prepared, graph, tmp_path / "scores").score("one", network))
+
+    assert score(prepared, graph, network)
+    assert score(prepared, graph, network) == []
+    dearer = replace(graph, costs=graph.costs + np.float32(0.5) * (graph.outputs > 0))
+    assert score(prepared, dearer, network)
+    one = prepared.test.utterances[0]
+    others = replace(
+        prepared.test, utterances=(replace(one, words=("NO",) * 9), *prepared.test.utterances[1:])
+    )
+    assert score(replace(prepared, test=others), dearer, network)
+    assert score(replace(prepared, held_out=others), dearer, network)
+    assert score(replace(prepared, held_out=others), dearer, network) == []
 
 
 def test_the_tree_can_be_read(speech_run):
@@ -92,7 +135,7 @@ def test_a_damaged_score_is_named(speech_run, voices, tmp_path):
     (folder / "speech.json").unlink()
     path = folder / "scores" / "ensemble.json"
     content = json.loads(path.read_text())
-    del content["interval"]
+    del content["interval_over_utterances"]
     path.write_text(json.dumps(content))
     with pytest.raises(FolderError, match=r"ensemble.json is damaged .* remove it"):
         run(folder, tiny_config(voices))

@@ -1,8 +1,11 @@
 import pytest
+import torch
 
 from attar.errors import AttarError, FolderError
 from attar.recipes import speech_regularizer
+from attar.recipes.speech_data import read_prepared
 from attar.records import ExperimentResult
+from recipes.voices import tiny_config
 
 pytest.importorskip("kaldi_decoder", reason="needs attar[speech]")
 pytestmark = pytest.mark.slow  # several networks are trained
@@ -32,11 +35,22 @@ def test_table_5_from_a_finished_run(speech_run, tmp_path):
     assert [row.seeds for row in result.rows] == [2] * 6
     all_hard, hard, soft = (row.mean for row in result.rows[3:])
     assert min(hard, soft) > 15  # 20 states or so: chance is 5 %
-    assert (
-        0.1
-        <= result.details["frames"] / (result.details["corpus"]["train"]["hours"] * 360_000)
-        < 0.2
-    )
+    frames = result.details["corpus"]["train"]["hours"] * 360_000
+    assert all(0.1 <= each / frames < 0.2 for each in result.details["frames"])
     assert max(result.details["epochs"]["hard"]) <= 8
     assert run(tmp_path, config) == []
     assert all_hard > 20
+    # What it was made from is looked at again, not the config alone.
+    (tmp_path / "speech-regularizer.json").unlink()
+    kept = tmp_path / "hard-1.json"
+    kept.write_text(kept.read_text().replace('"made_of": "', '"made_of": "0'))
+    with pytest.raises(FolderError, match=r"hard-1.json was made from another speech run"):
+        run(tmp_path, config)
+
+
+def test_each_seed_learns_from_utterances_of_its_own(speech_run, voices):
+    part = read_prepared(tiny_config(voices), speech_run).train
+    drawn = [speech_regularizer.draw_utterances(part, 0.2, seed=seed) for seed in (0, 0, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    for other in drawn[2:]:
+        assert set(other.tolist()) != set(drawn[0].tolist())

@@ -2,10 +2,12 @@ import json
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.stats import ttest_rel
 
 from attar.data import Mnist, load_mnist
 from attar.errors import AttarError, FolderError
@@ -15,6 +17,7 @@ from attar.recipes.temperature_checks import check_best_temperatures, check_high
 from attar.records import ExperimentResult
 from attar.training import TrainingRun
 
+ROOT = Path(__file__).resolve().parents[2]
 TINY = temperature.Config(
     seeds=2,
     teacher_units=12,
@@ -127,12 +130,23 @@ def test_the_teacher_of_an_earlier_run_is_used(tmp_path, monkeypatch, few_digits
     assert (tmp_path / "run" / logits).read_bytes() == (tmp_path / "mnist" / logits).read_bytes()
 
 
+def test_a_finished_run_of_other_teachers_is_refused(finished, tmp_path):
+    """As one of a release whose `attar reproduce mnist` trains its teachers otherwise."""
+    result = read(finished)
+    settings = result.details["made_of"]["teacher settings"]
+    assert {"teacher_learning_rate", "teacher_max_norm", "jitter", "initial_scale"} <= set(settings)
+    settings["teacher_learning_rate"] = 0.5
+    result.write(tmp_path / "temperature.json")
+    with pytest.raises(FolderError, match=r"teacher_learning_rate 0\.5, now 0\.002; give another"):
+        run(tmp_path)
+
+
 def test_a_damaged_record_is_named(finished, tmp_path):
     for path in finished.iterdir():
         if path.name != "temperature.json":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "students-5-0.json").write_text("{}")
-    with pytest.raises(FolderError, match=r"students-5-0\.json is damaged .* to train again"):
+    with pytest.raises(FolderError, match=r"students-5-0\.json is damaged .* remove the file"):
         run(tmp_path)
 
 
@@ -160,42 +174,86 @@ def test_wrong_options_are_told_at_once(options, message):
         replace(TINY, **options)
 
 
-SEEDS = [0.0, 1.0, 2.0, 3.0, 4.0]
+NOISE = [3.0, -2.0, 1.0, 0.0, -1.0]
 
 
-def test_high_temperatures_that_are_alike_and_such_that_are_not():
-    flat = {1.0: [90.0] * 5} | {
-        T: [70 + (3 * seed + place) % 4 for seed in SEEDS] for place, T in enumerate((10, 20, 30))
+def errors_at(means, *, noise=1.0):
+    """Errors of five seeds by temperature, whose differences vary from seed to seed."""
+    return {
+        T: [mean + noise * NOISE[(seed + place) % 5] for seed in range(5)]
+        for place, (T, mean) in enumerate(means.items())
     }
-    check = check_high_temperatures(flat, 800)
-    assert check.holds
-    assert check.p > 0.05
-    assert "differ by" in check.finding
-    steep = {T: [10 * T + seed for seed in SEEDS] for T in (1.0, 10.0, 20.0, 30.0)}
-    assert not check_high_temperatures(steep, 800).holds
-    assert check_high_temperatures(steep, 800).p < 0.01
 
 
-def test_best_temperatures_need_both_sides_to_be_worse():
-    noise = dict(enumerate([3.0, -2.0, 1.0, 0.0, -1.0]))
-    errors = {
-        T: [base + (T * seed) % 3 + noise[int(seed)] for seed in SEEDS]
-        for T, base in ((1.0, 90), (3.0, 60), (8.0, 80), (20.0, 100))
-    }
-    check = check_best_temperatures(errors, 30)
-    assert check.holds
-    assert check.p < 0.01
-    worse = errors | {8.0: errors[3.0], 20.0: errors[3.0]}
-    assert not check_best_temperatures(worse, 30).holds
+def published():
+    """Units -> temperature -> errors by seed, and the checks of them, as published."""
+    result = ExperimentResult.read(ROOT / "results" / "temperature.json")
+    errors = {}
+    for row in result.rows:
+        units, temperature_ = row.name.removeprefix("student 2×").split(", T = ")
+        errors.setdefault(int(units), {})[float(temperature_)] = row.values
+    return errors, result.details["checks"]
+
+
+def test_the_published_statements_are_those_of_the_published_values():
+    errors, checks = published()
+    made = temperature.check_statements(errors)
+    assert json.loads(json.dumps([asdict(check) for check in made])) == checks
+    assert [check.outcome for check in made] == ["undecided", "undecided", "supported"]
+
+
+def test_a_pair_is_compared_by_the_paired_t_test_with_holms_correction():
+    """Published errors of 30 units: T = 4 is no better than 6 beyond chance; T = 3 than 1 is."""
+    pairs = temperature.check_statements(published()[0])[0].pairs
+    found = {(pair.temperature, pair.other): pair for pair in pairs}
+    assert len(found) == 3 * 8
+    assert found[4.0, 6.0].difference == pytest.approx(-0.4)
+    assert not found[4.0, 6.0].is_beyond_chance
+    values = published()[0][30]
+    smallest = ttest_rel(values[3.0], values[1.0]).pvalue
+    assert found[3.0, 1.0].p == pytest.approx(24 * smallest)
+    assert found[3.0, 1.0].is_beyond_chance
+
+
+def test_a_range_is_not_better_because_its_mean_is():
+    """The mean of T = 1 and 2 is far above that of 2.5 to 4, though 2 alone is not."""
+    means = {1.0: 490, 2.0: 250, 3.0: 247, 4.0: 259, 6.0: 259, 30.0: 496}
+    check = check_best_temperatures(errors_at(means, noise=8.0), 30)
+    assert check.outcome == "undecided"
+    assert "T = 4 against 6: +0.0 errors, p = 1" in check.finding
+
+
+def test_best_temperatures_are_supported_only_if_all_pairs_are():
+    means = {1.0: 90, 3.0: 60, 8.0: 80, 20.0: 100}
+    check = check_best_temperatures(errors_at(means), 30)
+    assert check.outcome == "supported"
+    assert "has fewer errors in 3, more in 0, and 0 are undecided" in check.finding
+    check = check_best_temperatures(errors_at(means | {8.0: 40}), 30)
+    assert check.outcome == "contradicted"
+    assert "T = 3 against 8: +20.0 errors, p = " in check.finding
+
+
+def test_high_temperatures_are_alike_only_if_larger_differences_are_excluded():
+    means = {1.0: 150, 10.0: 100, 20.0: 101, 30.0: 100}
+    check = check_high_temperatures(errors_at(means, noise=0.5), 800)
+    assert check.outcome == "supported"
+    assert "less than 10%, 10.0 errors" in check.finding
+    # The same means with much noise: no test rejects that they are equal, none shows it either.
+    check = check_high_temperatures(errors_at(means, noise=8.0), 800)
+    assert check.outcome == "undecided"
+    assert not any(pair.is_beyond_chance for pair in check.pairs)
+    check = check_high_temperatures(errors_at(means | {30.0: 130}), 800)
+    assert check.outcome == "contradicted"
+    assert "T = 10 against 30: -30.0 errors, p = " in check.finding
 
 
 def test_too_little_to_test_is_no_confirmation():
-    assert not check_high_temperatures({1.0: [5.0], 20.0: [4.0]}, 300).holds
-    assert check_high_temperatures({1.0: [5.0]}, 300).finding == "none above 8"
-    one_seed = {1.0: [5.0], 3.0: [4.0], 9.0: [6.0]}
-    assert check_best_temperatures(one_seed, 30).p is None
-    assert not check_best_temperatures(one_seed, 30).holds
-    assert not check_best_temperatures({3.0: [4.0, 5.0]}, 30).holds
+    one_seed = {1.0: [5.0], 3.0: [4.0], 9.0: [6.0], 20.0: [6.0]}
+    no_spread = {1.0: [5.0, 6.0], 10.0: [4.0, 5.0], 20.0: [3.0, 4.0]}
+    for errors in (one_seed, {1.0: [5.0, 6.0]}, no_spread):
+        assert check_high_temperatures(errors, 300).outcome == "not tested"
+    for errors in (one_seed, {3.0: [4.0, 5.0]}, {3.0: [4.0, 5.0], 9.0: [4.0, 6.0]}):
+        assert check_best_temperatures(errors, 30).outcome == "not tested"
 
 
 @pytest.mark.slow

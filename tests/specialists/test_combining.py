@@ -166,6 +166,126 @@ def test_float32_logits_far_apart_stay_finite():
     np.testing.assert_allclose(found.log_probabilities[0, :2].exp(), [0.5, 0.5], rtol=1e-5)
 
 
+def combine_by_counting(logits, answers, *, steps=1000):
+    """Minimize eq. 5 for KL(p, q) over the classes themselves, in float64.
+
+    Each dustbin is shared out among its classes as q has them, and q becomes the mean of all p:
+    the EM algorithm, which never leaves the way to the one minimum, but is slow.
+    """
+    p = logits.double().softmax(1).numpy()
+    q = p.copy()
+    for _ in range(steps):
+        claims, sources = p.copy(), np.ones((len(p), 1))
+        for answer in answers:
+            rows, own = answer.rows.numpy(), answer.classes.numpy()
+            said = answer.probabilities.double().numpy()
+            shared = q[rows]
+            shared[:, own] = 0
+            shared *= said[:, -1:] / shared.sum(1, keepdims=True)
+            shared[:, own] = said[:, :-1]
+            claims[rows] += shared
+            sources[rows] += 1
+        q = claims / sources
+    return torch.from_numpy(q)
+
+
+MARGINS = (5.0, 20.0, 25.0, 30.0, 75.0)  # 75: others have 1e-30
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+def test_a_sure_generalist_in_float32_is_combined_as_in_float64(margin):
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(6, 1000, generator=generator)
+    logits[:, 7] += margin
+    answers = []
+    for start, dustbin in ((0, 1.0), (5, 0.0), (6, -1.0)):  # all know class 7
+        said = torch.randn(6, 51, generator=generator)
+        said[:, 7 - start] += 3
+        said[:, 50] += 3 + dustbin
+        own = torch.arange(start, start + 50)
+        answers.append(SpecialistAnswer(own, torch.arange(6), said.softmax(1)))
+    # One specialist, two, three; one that takes the class from the generalist.
+    rows = [torch.tensor(each) for each in ([0, 1, 2, 3], [1, 2, 4], [2, 5])]
+    answers = [
+        SpecialistAnswer(each.classes, active, each.probabilities[active])
+        for each, active in zip(answers, rows, strict=True)
+    ]
+    found = combine(logits, answers)
+    log_q, expected = found.log_probabilities, combine_by_counting(logits, answers)
+    assert (log_q.double().exp().sum(1) - 1).abs().max() < 1e-6
+    assert torch.equal(log_q.argmax(1), expected.argmax(1))
+    torch.testing.assert_close(log_q.double().exp(), expected, rtol=1e-4, atol=1e-7)
+    there = expected > 1e-9  # where the reference is exact
+    torch.testing.assert_close(log_q[there].double(), expected[there].log(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rest", [1e-3, 1e-9, 1e-12, 1e-30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_dustbins_raise_classes_that_the_generalist_gives_next_to_nothing(rest, dtype):
+    # Each specialist gives 0.9 to what it does not know. Only class 2 is in both dustbins.
+    logits = torch.tensor([[1 - 1e-3 - rest, 1e-3, rest]], dtype=torch.float64).log().to(dtype)
+    row, said = torch.tensor([0]), torch.tensor([[0.05, 0.05, 0.9]], dtype=dtype)
+    logits = torch.cat([logits, torch.full((1, 2), -90.0, dtype=dtype)], dim=1)
+    answers = [SpecialistAnswer(torch.tensor([own, 2 + own]), row, said) for own in (1, 2)]
+    logits = logits[:, [2, 0, 1, 3, 4]]
+    q = combine(logits, answers).log_probabilities.double().exp()
+    expected = combine_by_counting(logits, answers)
+    assert expected[0, 0] > 0.25
+    torch.testing.assert_close(q, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("direction", ["KL(p, q)", "KL(q, p)"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_q_sums_to_1_whatever_the_generalist_leaves(dtype, direction):
+    for margin in MARGINS:
+        generator = torch.Generator().manual_seed(2)
+        logits = torch.randn(20, 3000, generator=generator, dtype=dtype)
+        logits[:, 3] += margin
+        logits[5:10] -= 80  # far from 0, where float32 has few digits
+        answers = []
+        for start in (0, 2, 3):
+            said = 3 * torch.randn(20, 41, generator=generator, dtype=dtype)
+            own = torch.arange(start, start + 40)
+            answers.append(SpecialistAnswer(own, torch.arange(20), said.softmax(1)))
+        for some in (answers[:1], answers):
+            q = combine(logits, some, direction=direction).log_probabilities.double().exp()
+            assert (q.sum(1) - 1).abs().max() < (1e-6 if dtype == torch.float32 else 1e-9)
+
+
+def test_half_precision_is_combined_in_float32():
+    logits = torch.tensor([[12.0, 0.0, 1.0, 2.0]])
+    answer = SpecialistAnswer(
+        torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([[0.5, 0.25, 0.25]])
+    )
+    expected = combine(logits, [answer]).log_probabilities
+    found = combine(logits.bfloat16(), [answer]).log_probabilities
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_generalist_that_excludes_what_a_dustbin_holds_is_told():
+    logits = torch.tensor([[1.0, 1.0, -torch.inf, -torch.inf]])
+    row, own = torch.tensor([0]), torch.tensor([0, 1])
+    with pytest.raises(
+        AttarError, match=r"some probability .* got 0 for all classes of one of 0.5"
+    ):
+        combine(logits, [SpecialistAnswer(own, row, torch.tensor([[0.25, 0.25, 0.5]]))])
+    agreed = SpecialistAnswer(own, row, torch.tensor([[0.25, 0.75, 0.0]]))
+    q = combine(logits, [agreed]).log_probabilities.exp()
+    torch.testing.assert_close(q, torch.tensor([[0.375, 0.625, 0.0, 0.0]]))
+
+
+def test_answers_that_would_be_misread_are_told():
+    logits, own, rows = torch.zeros(2, 5), torch.tensor([1, 3]), torch.tensor([0, 1])
+    said = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]])
+    with pytest.raises(AttarError, match=r"rows of a specialist's answer in 0\.\.1, ascending"):
+        combine(logits, [SpecialistAnswer(own, rows.flip(0), said)])
+    with pytest.raises(AttarError, match=r"classes .* in 0\.\.4, ascending, got \[1, 5\]"):
+        combine(logits, [SpecialistAnswer(torch.tensor([1, 5]), rows, said)])
+    with pytest.raises(AttarError, match="take the softmax of its logits"):
+        combine(logits, [SpecialistAnswer(own, rows, said.log())])
+
+
 def test_too_few_steps_and_wrong_options_are_told(shape_hints_off):
     p, answers = draw_case(2, specialists=4)
     with pytest.raises(AttarError, match=r"after 1 steps .* got .*; give more steps"):

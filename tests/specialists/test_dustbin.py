@@ -11,6 +11,7 @@ from attar.losses import soft_cross_entropy
 from attar.specialists import (
     correct_dustbin,
     draw_examples,
+    log_sum_others,
     measure_oversampling,
     narrow_output,
     raise_dustbin,
@@ -77,17 +78,23 @@ def test_a_specialist_starts_with_the_generalists_answer(scale):
     narrow = narrow_output(output, classes, oversampling=9.0)
     with torch.no_grad():
         v = output(features)
-        logits = raise_dustbin(narrow(features), v[:, classes], v.logsumexp(1))
-    got = correct_dustbin(logits, oversampling=9.0).softmax(1)
-    expected = to_special_probabilities(v.softmax(1), classes)
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=2e-6)
+        logits = raise_dustbin(narrow(features), log_sum_others(v, classes))
+    got = correct_dustbin(logits, oversampling=9.0).log_softmax(1)
+    expected = to_special_probabilities(v.double().softmax(1), classes).log()
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_generalist_that_is_sure_leaves_the_dustbin_finite():
-    v = torch.tensor([[500.0, 0.0, 0.0]])
-    logits = raise_dustbin(torch.tensor([[500.0, 0.0, 0.0]]), v[:, :2], v.logsumexp(1))
-    assert logits.isfinite().all()
-    assert logits.softmax(1)[0, 2] < 1e-5
+@pytest.mark.parametrize("margin", [25.0, 75.0, 500.0])
+def test_the_dustbin_of_a_sure_generalist_keeps_its_own_probability(margin):
+    # At 25, all other classes have 1.2e-9 together: much less than float32 tells 1 from.
+    v, classes = torch.zeros(1, 100), torch.arange(10)
+    v[0, 3] = margin
+    outputs = torch.cat([v[:, classes], torch.zeros(1, 1)], dim=1)
+    log_p = raise_dustbin(outputs, log_sum_others(v, classes)).log_softmax(1)
+    others = math.log(90) - margin
+    assert log_p[0, -1].item() == pytest.approx(others - math.log1p(math.exp(others)), rel=1e-6)
+    p = to_special_probabilities(v.softmax(1), classes)
+    assert p[0, -1].item() == pytest.approx(math.exp(others) if margin < 100 else 0, rel=1e-5)
 
 
 def test_what_makes_no_specialist_is_told():

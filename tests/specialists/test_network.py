@@ -74,7 +74,7 @@ def ensemble_of(blobs, specialists, **options):
 def ask(ensemble, place, inputs):
     with torch.no_grad():
         v = ensemble.generalist(inputs)
-    return ensemble.ask(place, inputs, v[:, ensemble.classes_of(place)], v.logsumexp(1))
+    return ensemble.ask(place, inputs, v)
 
 
 def test_specialists_are_better_than_the_generalist_at_their_classes(blobs, specialists):
@@ -152,6 +152,51 @@ def test_more_probable_classes_call_more_specialists(blobs, specialists):
     assert not torch.allclose(found.log_probabilities, ensemble_of(blobs, specialists)(test.inputs))
     with pytest.raises(AttarError, match="most_probable of 12 at most, got 13"):
         ensemble_of(blobs, specialists, most_probable=13)
+
+
+def sure_ensemble(margin, *, changed, most_probable):
+    """Make a generalist of 1,000 classes that is as sure as one that is right on 99 %."""
+    generator = torch.Generator().manual_seed(1)
+    patterns = nn.functional.normalize(torch.randn(1000, 128, generator=generator))
+    truth = torch.randint(1000, (200,), generator=generator)
+    output = nn.Linear(128, 1000)
+    found = []
+    with torch.no_grad():
+        output.weight.copy_(margin * patterns)
+        output.bias.zero_()
+        for first in range(0, 1000, 100):
+            classes = torch.arange(first, min(first + 120, 1000))  # 20 are the next one's too
+            network = narrow_output(output, classes, oversampling=9.0)
+            noise = torch.randn(network.weight.shape, generator=generator)
+            network.weight.add_(changed * noise)
+            network.bias[-1] += 6 * changed
+            found.append(Specialist(classes, network, 9.0))
+    ensemble = SpecialistEnsemble(
+        nn.Identity(), output, found, classes=1000, most_probable=most_probable
+    )
+    inputs = patterns[truth] + 0.03 * torch.randn(200, 128, generator=generator)
+    return ensemble, inputs, truth
+
+
+@pytest.mark.parametrize("most_probable", [1, 3])
+@pytest.mark.parametrize("margin", [20.0, 25.0, 30.0, 35.0])
+def test_a_sure_ensemble_answers_in_float32_as_in_float64(margin, most_probable):
+    ensemble, inputs, truth = sure_ensemble(margin, changed=0.5, most_probable=most_probable)
+    with torch.no_grad():
+        log_q = ensemble(inputs)
+        assert (log_q.double().exp().sum(1) - 1).abs().max() < 1e-6
+        expected = ensemble.double()(inputs.double())
+    assert torch.equal(log_q.argmax(1), expected.argmax(1))
+    torch.testing.assert_close(log_q.double(), expected, rtol=1e-4, atol=2e-4)
+    assert (expected.argmax(1) == truth).all()
+
+
+@pytest.mark.parametrize("margin", [5.0, 25.0, 35.0])
+def test_an_ensemble_of_untrained_specialists_is_the_generalist(margin):
+    ensemble, inputs, _ = sure_ensemble(margin, changed=0.0, most_probable=3)
+    with torch.no_grad():
+        expected = ensemble.generalist(inputs).log_softmax(1)
+        torch.testing.assert_close(ensemble(inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_specialists_are_kept_one_by_one(blobs, specialists, tmp_path):

@@ -13,6 +13,7 @@ from attar.speech.alignment import (
     write_alignment,
 )
 from attar.speech.flat_start import AlignmentSettings, train_aligner
+from attar.speech.lexicon import Lexicon
 from attar.speech.tree import monophone_tree
 from attar.speech.utterances import Corpus, Utterance
 
@@ -117,24 +118,36 @@ def test_mixtures_may_see_cepstra_of_filterbanks_that_go_together():
     assert aligned.corpus.utterances[0].features.shape[1] == 12  # as they came
 
 
-def test_an_alignment_comes_back_from_its_file_for_its_own_tree(trained, tmp_path):
+def test_an_alignment_comes_back_from_its_file_for_what_it_was_made_from(trained, tmp_path):
     _, _, aligner, aligned, _ = trained
     path = tmp_path / "alignment.safetensors"
-    write_alignment(aligned.alignment, aligner.tree, path)
-    back = read_alignment(path, aligner.tree)
+    corpus = aligned.corpus
+    made_of = {"tree": aligner.tree, "corpus": corpus, "lexicon": LEXICON}
+    write_alignment(path, aligned.alignment, **made_of)
+    back = read_alignment(path, **made_of)
     assert back.ids == aligned.alignment.ids
     np.testing.assert_array_equal(back.of("u003"), aligned.paths[3].states)
-    with pytest.raises(DataError, match="made with another tree"):
-        read_alignment(path, monophone_tree(PHONES))
     with pytest.raises(DataError, match="got 'nobody'"):
         back.of("nobody")
+    first, *others = corpus.utterances
+    louder = replace(first, features=first.features + 0.01)
+    more = Lexicon({**LEXICON.pronunciations, "AB": (("a", "b"),)})
+    for what, other in (
+        ("tree", monophone_tree(PHONES)),
+        ("corpus", Corpus((louder, *others))),
+        ("corpus", Corpus((*others, first))),
+        ("corpus", Corpus((replace(first, words=("BA",)), *others))),
+        ("lexicon", more),
+    ):
+        with pytest.raises(DataError, match=f"expected the {what} that .* was made from, got"):
+            read_alignment(path, **made_of | {what: other})
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match="not as it was written"):
-        read_alignment(path, aligner.tree)
+    with pytest.raises(FolderError, match="is damaged"):
+        read_alignment(path, **made_of)
     path.write_bytes(content[:100])
-    with pytest.raises(DataError, match="expected an alignment in"):
-        read_alignment(path, aligner.tree)
-    with pytest.raises((DataError, FolderError), match="none"):
-        read_alignment(tmp_path / "none", aligner.tree)
+    with pytest.raises(FolderError, match="is damaged"):
+        read_alignment(path, **made_of)
+    with pytest.raises(FolderError, match="none"):
+        read_alignment(tmp_path / "none", **made_of)

@@ -97,9 +97,12 @@ def test_graph_is_cached_by_content(tmp_path):
     cached_graph(tmp_path, LEXICON, UNIGRAM, tree, topology(tree))
     cached_graph(tmp_path, *parts, silence_probability=0.2)
     assert len(list(tmp_path.iterdir())) == 3
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(FolderError, match="is no decoding graph"):
-        read_graph(path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    for damaged in (content, content[:-9]):
+        path.write_bytes(damaged)
+        with pytest.raises(FolderError, match="is damaged"):
+            read_graph(path)
 
 
 def test_costs_of_a_state_sum_to_one_over_staying_and_leaving():

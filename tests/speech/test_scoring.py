@@ -6,6 +6,7 @@ from attar.speech.scoring import (
     WordErrors,
     bootstrap_interval,
     count_errors,
+    interval_over_speakers,
     pool,
     pool_by_speaker,
 )
@@ -72,3 +73,16 @@ def test_interval_checks_what_it_is_given():
         bootstrap_interval([WordErrors(0, 0, 0, 1)], generator=np.random.default_rng(0), level=95)
     with pytest.raises(DataError, match="got none"):
         bootstrap_interval([WordErrors()], generator=np.random.default_rng(0))
+
+
+def test_speakers_who_differ_make_the_interval_over_speakers_the_wider_one():
+    # 30 utterances of each of ten speakers, of whom every other one is recognized badly.
+    bad, good = WordErrors(2, 0, 0, 5), WordErrors(0, 0, 0, 5)
+    errors = [bad if speaker % 2 else good for speaker in range(10) for _ in range(30)]
+    by_speaker = pool_by_speaker(errors, [str(speaker) for speaker in range(10) for _ in range(30)])
+    over_utterances = bootstrap_interval(errors, generator=np.random.default_rng(0))
+    over_speakers = interval_over_speakers(by_speaker)
+    assert over_speakers.low < 0.1 < over_utterances.low < 0.2
+    assert 0.2 < over_utterances.high < 0.3 < over_speakers.high
+    few = {name: by_speaker[name] for name in list(by_speaker)[:9]}
+    assert interval_over_speakers(few) is None

@@ -1,5 +1,8 @@
 """A small store, and how to make others."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 
@@ -39,6 +42,23 @@ def fill(folder, plan, *, shards=None, batch_size=3):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def flip(path, at=-300):
+    """Change one bit of a file, where the columns of a small shard are."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def seal(path, change):
+    """Change what a manifest, plan or entry says, and give it the checksum that it then has."""
+    content = json.loads(path.read_bytes())
+    change(content)
+    content.pop("checksum")
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    checksum = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    path.write_text(json.dumps(content | {"checksum": checksum}), encoding="utf-8")
 
 
 @pytest.fixture

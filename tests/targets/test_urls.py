@@ -11,9 +11,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from labeled import contents, make_network, make_set
 
 from attar import Sparse, distill, label
-from attar.errors import FolderError, StoreError
+from attar.errors import FolderError, StoreError, StoreWarning
 from attar.targets import SoftTargets
 from attar.urls import UrlPath, as_place
+
+from .conftest import seal
 
 OPTIONS = {"shard_examples": 4, "encoding": Sparse(k=2)}
 
@@ -166,3 +168,55 @@ def test_places():
     assert str(secret / "a.arrow") == "s3://bucket/folder/a.arrow"
     assert (secret / "a.arrow").name == "a.arrow"
     assert as_place(secret) is secret
+
+
+def test_a_damaged_copy_in_the_cache_is_downloaded_again(url, tmp_path):
+    # It was read, and `verify` said that all was well: it looked at the files at the URL alone.
+    store = label(make_network(), make_set(), url, **OPTIONS)
+    right = store.batch(torch.arange(22)).logits
+    copies = tmp_path / "caches/attar/soft-targets"
+    before = contents(copies)
+    for path in copies.iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0x40
+        path.write_bytes(content)
+    again = SoftTargets.open(url)
+    assert torch.equal(again.batch(torch.arange(8)).logits, right[:8])
+    assert sum(content == before[name] for name, content in contents(copies).items()) == 2
+    store.verify()  # whose maps are of the damaged copies
+    assert contents(copies) == before
+    assert torch.equal(store.batch(torch.arange(22)).logits, right)
+    for path in copies.iterdir():
+        path.unlink()
+    SoftTargets.open(url).verify()
+    assert contents(copies) == before
+
+
+def test_a_shard_that_is_lost_at_a_url_is_labeled_again(url):
+    label(make_network(), make_set(), url, **OPTIONS)
+    before = contents(UrlPath(url))
+    shard = UrlPath(url) / "shard-00003.arrow"
+    shard.write_bytes(before[shard.name][:-1] + b"?")
+    with pytest.raises(
+        StoreError, match=r"shard-00003.arrow is damaged.*remove it and label again"
+    ):
+        SoftTargets.open(url).batch(torch.tensor([13]))
+    shard.unlink()
+    with pytest.warns(StoreWarning, match=r"url/shard-00003.arrow is missing"):
+        label(make_network(), make_set(), url, **OPTIONS).verify()
+    assert contents(UrlPath(url)) == before
+
+
+def test_a_manifest_at_a_url_names_no_file_of_this_machine(tmp_path, monkeypatch):
+    # A checksum of "../../../victim/private" was read as the path of a copy.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    url = f"local://{tmp_path}/at/url"
+    store = label(make_network(), make_set(), tmp_path / "at/url", **OPTIONS)
+    (tmp_path / "private.arrow").write_bytes((store.folder / "shard-00000.arrow").read_bytes())
+    seal(
+        store.folder / "manifest.json",
+        lambda content: content["shards"][0].update(sha256="../../../private"),
+    )
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged.*64 hex digits"):
+        SoftTargets.open(url)
+    assert not (tmp_path / "caches").exists()

@@ -73,6 +73,79 @@ def test_an_index_says_where_rows_belong(tmp_path):
                 ask(teacher, 9, absent)
 
 
+def write_wide(path, names, scores=PROBABILITIES) -> str:
+    return save(path, **{name: scores[:, place] for place, name in enumerate(names)})
+
+
+NAMES = ["cat", "dog", "bee"]
+
+
+def test_columns_called_as_the_classes_are_matched_by_name(tmp_path):  # they went by position
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    moved = ["dog", "bee", "cat"]
+    columns = [NAMES.index(name) for name in moved]
+    file = write_wide(tmp_path / "moved.parquet", moved, PROBABILITIES[:, columns])
+    np.savez(tmp_path / "moved.npz", probabilities=PROBABILITIES[:, columns], class_names=moved)
+    frame = pandas.DataFrame(PROBABILITIES[:, columns], columns=moved)
+    frame.insert(1, "index", np.arange(6)[::-1])
+    for source in (file, tmp_path / "moved.npz", frame, frame.iloc[::-1]):
+        teacher = as_teacher(source, class_names=NAMES, examples=6, answers="probabilities")
+        places = [5, 0, 2] if not isinstance(source, pandas.DataFrame) else [0, 5, 3]
+        torch.testing.assert_close(
+            ask(teacher, *places).exp().float(), torch.from_numpy(PROBABILITIES[[5, 0, 2]])
+        )
+
+
+def test_the_order_of_the_classes_is_in_the_fingerprint_of_named_columns(tmp_path):
+    file = write_wide(tmp_path / "a.parquet", NAMES)
+    orders = [NAMES, ["dog", "cat", "bee"], ["0", "1", "2"]]
+    made = [as_teacher(file, class_names=names).fingerprint() for names in orders]
+    assert made[0] == made[2] != made[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (["dog", "bee", "cow"], r"lacks \['cat'\] and has \['cow'\]; rename its columns"),
+        (
+            ["x", "y", "z"],
+            r"\['cat', 'dog', 'bee'\], got \['x', 'y', 'z'\] .* pass the val",
+        ),
+        (["id", *NAMES], r"lacks \[\] and has \['id'\]; .* leave out those that are no class"),
+    ],
+)
+def test_columns_of_other_names_are_not_taken_by_position(tmp_path, columns, told):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    scores = np.zeros((6, len(columns)))
+    for source in (
+        write_wide(tmp_path / "a.parquet", columns, scores),
+        pandas.DataFrame(scores, columns=columns),
+    ):
+        with pytest.raises(DataError, match=told):
+            as_teacher(source, class_names=NAMES)
+
+
+def test_names_are_not_compared_where_one_side_has_numbers(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    numbered = pandas.DataFrame(SCORES)  # columns 0, 1, 2
+    named = write_wide(tmp_path / "a.parquet", ["x", "y", "z"], SCORES)
+    moved = pandas.DataFrame(SCORES[:, ::-1], columns=[2, 1, 0])
+    for source, names in ((numbered, NAMES), (named, ["0", "1", "2"]), (moved, ["0", "1", "2"])):
+        logits = ask(as_teacher(source, class_names=names, examples=6), 3, 1)
+        torch.testing.assert_close(logits, torch.from_numpy(SCORES[[3, 1]]))
+
+
+def test_tables_that_hold_no_scores_are_errors():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    with pytest.raises(DataError, match=r"a column of numbers .* the DataFrame, got {'cat': '"):
+        as_teacher(pandas.DataFrame({"cat": ["a"], "dog": [1.0]}), class_names=["cat", "dog"])
+    twice = pandas.DataFrame([[1.0, 2.0]], columns=["cat", "cat"])
+    with pytest.raises(DataError, match=r"columns of different names in the DataFrame"):
+        as_teacher(twice, class_names=["cat", "dog"])
+    with pytest.raises(ShapeError, match="7 examples, got 6 rows in the DataFrame"):
+        as_teacher(pandas.DataFrame(SCORES), classes=3, examples=7)
+
+
 def test_slices_of_parquet_row_groups_stay_in_order(tmp_path):
     table = pa.table({"logits": pa.array(list(SCORES))})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)

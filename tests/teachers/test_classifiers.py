@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import attar
 from attar.errors import DataError, ShapeError
 from attar.teachers import ZERO_LOGIT, as_teacher
 
@@ -13,8 +14,17 @@ from .batches import make_batch
 
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.cluster import KMeans
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -133,11 +143,115 @@ def test_several_targets_at_once_are_an_error():
         as_teacher(forest, classes=3)
 
 
-def test_pairwise_decision_functions_are_an_error():
-    targets = np.arange(60) % 4
-    model = SVC(decision_function_shape="ovo").fit(INPUTS, targets)
-    with pytest.raises(ShapeError, match="4 classes, got 6 from the classifier SVC"):
-        ask(as_teacher(model, classes=4))
+LABELS = (INPUTS[:, :3] > 0).astype(int)  # any of three at once
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "model",
+    [
+        OneVsRestClassifier(LogisticRegression()),
+        make_pipeline(StandardScaler(), OneVsRestClassifier(LogisticRegression())),
+        GridSearchCV(OneVsRestClassifier(LogisticRegression()), {"estimator__C": [1.0]}, cv=2),
+        MultiOutputClassifier(LogisticRegression()),
+        MLPClassifier([4], max_iter=20, random_state=0),
+        RidgeClassifier(),
+        KNeighborsClassifier(3),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_multi_label_models_are_refused_as_such(model):  # advice was answers="logits"
+    model.fit(INPUTS, LABELS)
+    told = "a multi-label or multi-output model; fit one for each target, or attar.TrainingRun"
+    with pytest.raises(DataError, match=told):
+        as_teacher(model, classes=3)
+
+
+@pytest.mark.parametrize(
+    "model", [LinearRegression(), make_pipeline(StandardScaler(), RandomForestRegressor(2))]
+)
+def test_regressors_are_refused_as_such(model):  # advice was a function to logits
+    model.fit(INPUTS, INPUTS[:, 0])
+    with pytest.raises(DataError, match=r"is a regressor; attar\.TrainingRun trains a student"):
+        as_teacher(model, classes=3)
+
+
+def test_models_that_predict_without_scores_say_what_is_missing():
+    with pytest.raises(DataError, match="predict_proba or decision_function, KMeans has neither"):
+        as_teacher(KMeans(2), classes=3)
+
+
+# Names of features
+
+FEATURES = ["height", "width", "weight", "age"]
+
+
+def fit_on_table(order=FEATURES, model=None):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = pandas.DataFrame(INPUTS, columns=FEATURES)[order]
+    return (LogisticRegression() if model is None else model).fit(table, CLASSES)
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), RandomForestClassifier(4, random_state=0)])
+def test_a_model_that_was_fitted_on_a_table_gets_its_columns_by_name(model):
+    model = fit_on_table(["age", "height", "weight", "width"], model)
+    expected = as_teacher(model, classes=3, feature_names=FEATURES)
+    assert (ask(expected).argmax(dim=1).numpy() == CLASSES).mean() > 0.9
+    order = [2, 0, 3, 1]
+    teacher = as_teacher(model, classes=3, feature_names=[FEATURES[place] for place in order])
+    batch = make_batch(torch.from_numpy(INPUTS[:, order]))
+    assert torch.equal(teacher.logits(batch), ask(expected))
+    assert teacher.fingerprint() != expected.fingerprint()
+    more = as_teacher(model, classes=3, feature_names=["id", *FEATURES])
+    batch = make_batch(torch.from_numpy(np.hstack([INPUTS[:, :1], INPUTS])))
+    assert torch.equal(more.logits(batch), ask(expected))
+
+
+def test_a_pipeline_that_picks_columns_by_name_gets_a_table():
+    columns = make_column_transformer((StandardScaler(), ["width", "age"]), remainder="passthrough")
+    model = fit_on_table(model=make_pipeline(columns, LogisticRegression()))
+    assert ask(as_teacher(model, classes=3, feature_names=FEATURES)).shape == (60, 3)
+
+
+def test_features_that_the_transfer_set_lacks_are_named():
+    model = fit_on_table()
+    with pytest.raises(DataError, match=r"lacks \['weight'\] \(1 of 4\); it has \['height', 'w"):
+        as_teacher(model, classes=3, feature_names=["height", "width", "mass", "age"])
+    with pytest.raises(DataError, match="expected different feature_names"):
+        as_teacher(model, classes=3, feature_names=["height", "height", "weight", "age"])
+    teacher = as_teacher(model, classes=3, feature_names=[*FEATURES, "id"])
+    with pytest.raises(ShapeError, match="each of the 5 feature_names of the transfer set, got 4"):
+        ask(teacher)
+
+
+def test_features_without_names_are_taken_in_order_with_a_warning():
+    model = fit_on_table()
+    teacher = as_teacher(model, classes=3)
+    with pytest.warns(UserWarning, match=r"fitted on features with names, \['height', .* in their"):
+        logits = ask(teacher)
+    named = as_teacher(teacher, classes=3, feature_names=FEATURES)  # as attar.label does
+    assert torch.equal(ask(named), logits)
+    with pytest.raises(ShapeError, match=r"the 4 features \['height', .*, got 3 without names"):
+        teacher.logits(make_batch(torch.from_numpy(INPUTS[:, :3])))
+
+
+def test_a_model_that_was_fitted_on_an_array_takes_features_in_order():
+    model = LogisticRegression().fit(INPUTS, CLASSES)
+    named = as_teacher(model, classes=3, feature_names=FEATURES[::-1])
+    assert torch.equal(ask(named), ask(as_teacher(model, classes=3)))
+
+
+def test_label_and_compare_pass_the_names_of_features(tmp_path):
+    class NamedSet(attar.TransferSet):
+        feature_names = tuple(FEATURES[::-1])
+
+    model, data = fit_on_table(), NamedSet(INPUTS[:, ::-1], CLASSES)
+    store = attar.label(model, data, tmp_path / "targets")
+    found = store.batch(torch.arange(60)).logits.softmax(dim=-1)
+    expected = ask(as_teacher(model, classes=3, feature_names=FEATURES)).softmax(dim=1)
+    torch.testing.assert_close(found, expected.float(), atol=2e-3, rtol=2e-3)
+    errors = int((expected.argmax(dim=1).numpy() != CLASSES).sum())
+    assert attar.compare({"m": model}, data, latency=False).model("m").mean("errors") == errors
 
 
 # Fingerprints
@@ -176,3 +290,10 @@ def test_a_version_stands_for_a_models_state():
     model = LogisticRegression().fit(INPUTS, CLASSES)
     one, other = (as_teacher(model, classes=3, version=text).fingerprint() for text in "ab")
     assert one != other
+
+
+def test_a_version_does_not_hide_the_order_of_the_classes():
+    model = LogisticRegression().fit(INPUTS, NAMES[CLASSES])
+    orders = (["cat", "dog", "bee"], ["bee", "cat", "dog"])
+    made = [as_teacher(model, class_names=names, version="1").fingerprint() for names in orders]
+    assert made[0] != made[1]

@@ -109,20 +109,100 @@ def test_a_zero_stays_zero_at_each_temperature_even_if_stored_in_float16(tempera
 
 
 @pytest.mark.parametrize(
-    ("row", "told"),
+    ("row", "told", "advice"),
     [
-        ([0.5, 0.7], r"got a sum of 1\.2 with a smallest of 0\.5"),
-        ([-0.5, 1.5], r"got a sum of 1 with a smallest of -0\.5"),
-        ([float("nan"), 1.0], "got a sum of nan with a smallest of nan"),
+        ([0.5, 0.7], r"a sum of 1\.2 .* of 0\.7", "multi-label model .*TrainingRun"),
+        ([40.0, 60.0], "a sum of 100", "counts or percentages, divide each row by its sum"),
+        ([-0.5, 1.5], "a smallest of -0.5", r'these are logits, say .* answers="logits"'),
+        ([float("nan"), 1.0], "a sum of nan", "a missing value or a division by zero"),
+        ([0.3, 0.5], r"a sum of 0\.8", r'rest="renormalize"\), .* or rest="class:<name>"'),
+        ([0.0, 0.0], "a sum of 0 ", 'no class has any .* say rest="class:<name>"'),
     ],
 )
-def test_what_is_no_probability_names_the_example(row, told):
+def test_what_is_no_probability_names_the_example_and_what_helps(row, told, advice):
     network = Constant(torch.tensor([[0.5, 0.5], row]))
     teacher = as_teacher(network, classes=2, answers="probabilities")
-    with pytest.raises(
-        DataError, match=rf'{told} for example 17; try as_teacher\(\.\.\., answers="logits"'
-    ):
+    with pytest.raises(DataError, match=rf"{told}.*for example 17; .*{advice}") as error:
         teacher.logits(make_batch(INPUTS[:2], [3, 17]))
+    if 0 <= min(row) <= max(row) <= 1:
+        assert 'answers="logits"' not in str(error.value)  # that made flat soft targets
+
+
+def cut_off_probabilities(rows: int = 400) -> torch.Tensor:
+    """The largest few of six probabilities, as a service returns them: some rows sum to 1."""
+    p = torch.randn(rows, 6, generator=torch.Generator().manual_seed(0)).mul(3).softmax(dim=1)
+    return p * (p >= 0.04)
+
+
+def test_cut_off_probabilities_are_neither_taken_as_logits_nor_without_rest():
+    p = cut_off_probabilities()
+    batch = make_batch(torch.zeros(400, 1))
+    with pytest.raises(DataError, match=r"sums from 0\.\d+ to 1; if these are probabilities"):
+        as_teacher(p, classes=6).logits(batch)
+    with pytest.raises(DataError, match=r'say as_teacher\(\.\.\., rest="renormalize"\)'):
+        as_teacher(p, classes=6, answers="probabilities").logits(batch)
+
+
+def test_the_rest_of_probabilities_is_shared_out_or_goes_to_a_class():
+    p, names = cut_off_probabilities(), ["a", "b", "c", "d", "e", "other"]
+    ask = {"class_names": names, "answers": "probabilities"}
+    batch = make_batch(torch.zeros(400, 1))
+    shared = as_teacher(p, rest="renormalize", **ask).logits(batch).softmax(dim=1)
+    torch.testing.assert_close(shared, p / p.sum(dim=1, keepdim=True))
+    given = as_teacher(p, rest="class:other", **ask).logits(batch).softmax(dim=1)
+    expected = p.clone()
+    expected[:, 5] += 1 - p.sum(dim=1)
+    torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
+    whole = p.sum(dim=1) > 1 - 1e-5  # where nothing is missing nothing is given, not even 1e-8
+    assert (given[whole & (p[:, 5] == 0), 5] == 0).all()
+    makers = [
+        as_teacher(p, **ask, rest=rest).fingerprint()
+        for rest in (None, "renormalize", "class:other", "class:a")
+    ]
+    assert len(set(makers)) == 4
+
+
+@pytest.mark.parametrize(
+    "make", [Constant, lambda p: lambda inputs: p, lambda p: p.numpy(), lambda p: make_frame(p)]
+)
+def test_each_kind_of_teacher_takes_rest(make):
+    source = make(torch.tensor([[0.2, 0.4]]).repeat(4, 1))
+    teacher = as_teacher(
+        source, classes=2, answers="probabilities", rest="renormalize", version="1"
+    )
+    logits = teacher.logits(make_batch())
+    torch.testing.assert_close(logits[0].exp(), torch.tensor([1 / 3, 2 / 3]))
+
+
+def make_frame(scores: torch.Tensor):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    return pandas.DataFrame(scores.numpy(), columns=["0", "1"])
+
+
+@pytest.mark.parametrize("rest", ["divide", "class:bird", "class"])
+def test_a_rest_that_is_none_of_the_two_is_refused(rest):
+    with pytest.raises(AttarError, match="expected rest="):
+        as_teacher(torch.zeros(4, 2), class_names=["a", "b"], answers="probabilities", rest=rest)
+
+
+def test_a_rest_of_logits_is_refused():
+    for source in (torch.zeros(4, 2), [nn.Linear(3, 2)]):
+        with pytest.raises(
+            AttarError, match=r'answers="probabilities" with rest=.*, got logits of'
+        ):
+            as_teacher(source, classes=2, rest="renormalize")
+
+
+def test_one_sigmoid_for_two_classes_says_how_it_becomes_two_probabilities(shape_hints_off):
+    for shape in ((4, 1), (4,)):
+        teacher = as_teacher(Constant(torch.full(shape, 0.5)), classes=2, answers="probabilities")
+        with pytest.raises(ShapeError, match=r"probabilities of .* torch\.cat\(\[1 - p, p\], 1\)"):
+            teacher.logits(make_batch())
+        teacher = as_teacher(Constant(torch.zeros(shape)), classes=2)
+        with pytest.raises(
+            ShapeError, match=r"logits of .* torch\.cat\(\[torch\.zeros_like\(z\), z"
+        ):
+            teacher.logits(make_batch())
 
 
 def test_probabilities_that_are_called_logits_are_an_error():
@@ -150,9 +230,30 @@ def test_answers_of_another_shape_are_an_error(shape):
         as_teacher(Constant(torch.zeros(shape)), classes=4).logits(make_batch())
 
 
-def test_answers_that_are_no_tensor_are_an_error():
-    with pytest.raises(DataError, match=r"from the network Constant, got dict; wrap it"):
+def test_answers_without_a_tensor_are_an_error():
+    with pytest.raises(DataError, match=r"in the answer of the network Constant, got a mapping"):
         as_teacher(Constant({"logits": 1}), classes=4).logits(make_batch())
+
+
+@pytest.mark.parametrize("wrap", [lambda z: {"logits": z}, lambda z: (z, z[:, :1]), lambda z: [z]])
+def test_logits_are_found_in_what_networks_and_functions_answer(wrap):
+    scores = torch.tensor([[1.0, -2.0]] * 4)
+    for source in (Constant(wrap(scores)), lambda inputs: wrap(scores)):
+        version = None if isinstance(source, nn.Module) else "1"
+        teacher = as_teacher(source, classes=2, version=version)
+        assert torch.equal(teacher.logits(make_batch()), scores)
+
+
+def test_two_heads_of_one_shape_are_not_chosen_between():
+    scores = torch.zeros(4, 2)
+    with pytest.raises(DataError, match=r"several of one shape .* the mean of both heads"):
+        as_teacher(Constant((scores, scores)), classes=2).logits(make_batch())
+
+
+def test_a_class_for_each_token_is_refused(shape_hints_off):
+    teacher = as_teacher(Constant(torch.zeros(4, 7, 3)), classes=3)
+    with pytest.raises(ShapeError, match=r"got \[4, 7, 3\] .* each token or pixel, instead of"):
+        teacher.logits(make_batch())
 
 
 # Fingerprints of networks
@@ -242,6 +343,26 @@ def test_the_version_is_the_fingerprint_of_a_function():
     assert one.fingerprint() != other.fingerprint()
 
 
+def test_the_fingerprint_of_a_function_tells_probabilities_from_logits():
+    kinds = [
+        as_teacher(abs, classes=3, version="a", answers=answers).fingerprint()
+        for answers in ("logits", "probabilities", None)
+    ]
+    assert kinds[0] == kinds[2] != kinds[1]
+
+
+def test_a_table_that_a_function_answers_is_matched_by_name():
+    pandas = pytest.importorskip("pandas")
+
+    def answer(inputs):
+        return pandas.DataFrame({"dog": [0.9] * 4, "cat": [0.1] * 4})
+
+    teacher = as_teacher(answer, class_names=["cat", "dog"], answers="probabilities", version="1")
+    torch.testing.assert_close(
+        teacher.logits(make_batch())[0].exp(), torch.tensor([0.1, 0.9]).double()
+    )
+
+
 def test_a_function_without_a_version_asks_for_one():
     with pytest.raises(AttarError, match=r"expected version= with a function, .* got none with ab"):
         as_teacher(abs, classes=3)
@@ -249,7 +370,7 @@ def test_a_function_without_a_version_asks_for_one():
 
 def test_a_function_that_answers_something_else_is_an_error():
     teacher = as_teacher(lambda inputs: None, classes=3, version="1")
-    with pytest.raises(DataError, match=r"from the function .*<lambda>, got NoneType; wrap it"):
+    with pytest.raises(DataError, match=r"from the function .*<lambda>, got NoneType; return"):
         teacher.logits(make_batch())
 
 

@@ -1,4 +1,6 @@
 # ruff: noqa: E402 (what may be absent is imported last)
+import json
+import pickle
 import sys
 
 import numpy as np
@@ -19,7 +21,7 @@ WEIGHT = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 IDS = torch.tensor([[5, 6, 0], [7, 0, 0]])
 
 
-def save(path, nodes, inputs, outputs, weights=()):
+def save(path, nodes, inputs, outputs, weights=(), notes=None):
     """Write a model; inputs and outputs are (name, type, shape)."""
     graph = helper.make_graph(
         nodes,
@@ -29,11 +31,14 @@ def save(path, nodes, inputs, outputs, weights=()):
         [numpy_helper.from_array(array, name) for name, array in weights],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, notes or {})
     onnx.save(model, path)
     return path
 
 
-def save_linear(path, *, weight=WEIGHT, batch="batch", kind=TensorProto.FLOAT, softmax=False):
+def save_linear(
+    path, *, weight=WEIGHT, batch="batch", kind=TensorProto.FLOAT, softmax=False, names=None
+):
     nodes = [helper.make_node("Cast", ["x"], ["float"], to=TensorProto.FLOAT)]
     nodes += [helper.make_node("MatMul", ["float", "w"], ["scores" if softmax else "logits"])]
     if softmax:
@@ -44,7 +49,16 @@ def save_linear(path, *, weight=WEIGHT, batch="batch", kind=TensorProto.FLOAT, s
         [("x", kind, [batch, 3])],
         [("logits", TensorProto.FLOAT, [batch, weight.shape[1]])],
         [("w", weight)],
+        {"class_names": json.dumps(names)} if names else None,
     )
+
+
+def save_image_model(path, name="pixel_values"):
+    """One logit for each channel: its sum."""
+    nodes = [helper.make_node("ReduceSum", [name, "axes"], ["logits"], keepdims=0)]
+    inputs = [(name, TensorProto.FLOAT, ["batch", 3, "height", "width"])]
+    outputs = [("logits", TensorProto.FLOAT, ["batch", 3])]
+    return save(path, nodes, inputs, outputs, [("axes", np.array([2, 3]))])
 
 
 def save_text_model(path, names=("input_ids", "attention_mask", "token_type_ids")):
@@ -95,6 +109,53 @@ def test_token_ids_get_mask_and_types(tmp_path):
         AttarError, match=r"padding token of the file a\.onnx; give as_teacher\(\.\.\., padding="
     ):
         as_teacher(path, classes=2)
+
+
+def test_classes_that_the_file_names_are_found_by_name(tmp_path):  # label took them by position
+    path = save_linear(tmp_path / "a.onnx", names=["ant", "bee", "cat", "dog"])
+    plain = as_teacher(path, classes=4)
+    moved = as_teacher(path, class_names=["dog", "ant", "cat", "bee"])
+    assert torch.equal(moved.logits(make_batch()), plain.logits(make_batch())[:, [3, 0, 2, 1]])
+    assert moved.class_names == ("dog", "ant", "cat", "bee")
+    assert moved.fingerprint() != plain.fingerprint()
+    again = pickle.loads(pickle.dumps(moved))
+    assert again.fingerprint() == moved.fingerprint()
+    assert torch.equal(again.logits(make_batch()), moved.logits(make_batch()))
+    numbered = as_teacher(path, class_names=["0", "1", "2", "3"])
+    assert torch.equal(numbered.logits(make_batch()), plain.logits(make_batch()))
+    with pytest.raises(DataError, match=r"lacks \['elk'\] and has \['dog'\]; export it with the"):
+        as_teacher(path, class_names=["ant", "bee", "cat", "elk"])
+
+
+def test_pairs_of_texts_are_told_from_single_ones(tmp_path):  # token types are zeros
+    pairs = torch.tensor([[2, 5, 3, 7, 3], [2, 3, 6, 3, 0], [2, 5, 3, 7, 3], [2, 6, 3, 7, 3]])
+    teacher = as_teacher(save_text_model(tmp_path / "a.onnx"), classes=2, padding=0)
+    with pytest.warns(UserWarning, match=r"pairs of texts, separated by the token 3, but the file"):
+        teacher.logits(make_batch(pairs))
+    teacher.logits(make_batch(torch.cat([pairs, torch.tensor([[2, 5, 6, 7, 3]])])))
+
+
+def test_images_of_transformers_are_normalized_by_a_processor(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("PIL", reason="Pillow is not installed")
+    path, images = save_image_model(tmp_path / "a.onnx"), torch.rand(2, 3, 4, 4)
+    with pytest.raises(
+        AttarError, match=r"image processor of the file a\.onnx, .* put its preproc"
+    ):
+        as_teacher(path, classes=3)
+    plain = as_teacher(path, classes=3, processor="none")
+    torch.testing.assert_close(plain.logits(make_batch(images)), images.sum(dim=(2, 3)))
+    processor = transformers.ViTImageProcessor(size=4, image_mean=[0.5, 0.25, 0.0])
+    given = as_teacher(path, classes=3, processor=processor)
+    expected = ((images - torch.tensor([0.5, 0.25, 0.0]).view(3, 1, 1)) / 0.5).sum(dim=(2, 3))
+    torch.testing.assert_close(given.logits(make_batch(images)), expected)
+    assert len({plain.fingerprint(), given.fingerprint()}) == 2
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert as_teacher(path, classes=3).fingerprint() == given.fingerprint()
+    assert pickle.loads(pickle.dumps(given)).fingerprint() == given.fingerprint()
+    with pytest.raises(ShapeError, match=r"images of 4 x 4 pixels"):
+        given.logits(make_batch(torch.rand(2, 3, 5, 5)))
 
 
 def test_the_fingerprint_is_of_the_bytes_even_of_weights_beside_the_file(tmp_path):

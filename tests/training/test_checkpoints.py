@@ -9,7 +9,7 @@ from torch import nn
 
 from attar.errors import FolderError
 from attar.models import mlp
-from attar.training import TrainingSettings, checkpoints, load_weights, save_weights
+from attar.training import TrainingSettings, checkpoints, save_weights
 
 RUN = {"data": "0123", "settings": {"epochs": 3}}
 STATE = {"steps_done": 3, "loss": 0.1 + 0.2, "history": [{"errors": None}], "name": "é"}
@@ -207,8 +207,6 @@ def test_a_pickle_is_refused_and_not_run(path, tmp_path, dump):
     with path.open("wb") as file:
         dump({"network": Trap(tmp_path / "sprung")}, file)
     expect_refusal(path)
-    with pytest.raises(FolderError, match=path.name):
-        load_weights(path, make()[0])
     assert not (tmp_path / "sprung").exists()
 
 
@@ -228,40 +226,3 @@ def test_nothing_is_pickled_or_unpickled(path, monkeypatch):
         monkeypatch.setattr(module, name, fail)
     save_checkpoint(path, *make(steps=1), STATE)
     load_checkpoint(path, *make())
-    save_weights(path, make()[0])
-    load_weights(path, make()[0])
-
-
-def test_weights_come_back_to_the_bit(path):
-    network, _ = make(steps=2)
-    save_weights(path, network)
-    loaded, _ = make(seed=1)
-    load_weights(path, loaded)
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(loaded.state_dict()[name], tensor)
-
-
-def test_a_weights_file_is_plain_safetensors(path):
-    network, _ = make(steps=2)
-    save_weights(path, network)
-    assert safetensors.torch.load_file(path).keys() == network.state_dict().keys()
-
-
-@pytest.mark.parametrize("part", [0, 4, 50, -1])
-def test_truncated_weights_are_named(path, part):
-    network, _ = make()
-    save_weights(path, network)
-    path.write_bytes(path.read_bytes()[:part])
-    with pytest.raises(
-        FolderError, match=rf"{path.name} does not hold this network's weights \(.+"
-    ):
-        load_weights(path, network)
-
-
-def test_weights_of_another_network_and_missing_ones_are_named(path):
-    save_weights(path, make(units=7)[0])
-    with pytest.raises(FolderError, match=rf"{path.name} does not hold this network's weights"):
-        load_weights(path, make()[0])
-    path.unlink()
-    with pytest.raises(FolderError, match=rf"cannot read .*{path.name}: No such file"):
-        load_weights(path, make()[0])

@@ -14,13 +14,15 @@ from attar.errors import AttarError, DataError
 from attar.export import FORMATS, Exported, Format, export_student
 from attar.objects import make_object
 from attar.records import this_machine, write_json
-from attar.training import load_weights
+from attar.weights import load_weights
 
 MNIST = "mnist"
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="The student's weights, a safetensors file.")],
+    weights: Annotated[
+        Path, typer.Argument(help="The student's weights: safetensors, or a torch checkpoint.")
+    ],
     network: Annotated[
         str,
         typer.Option(

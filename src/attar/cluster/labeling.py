@@ -78,7 +78,12 @@ def label(
     check_expected_accuracy(expected_accuracy)
     import_ray()
     folder = as_place(folder).absolute()
-    asked = as_teacher(teacher, class_names=transfer_set.class_names, examples=len(transfer_set))
+    asked = as_teacher(
+        teacher,
+        class_names=transfer_set.class_names,
+        examples=len(transfer_set),
+        feature_names=getattr(transfer_set, "feature_names", None),
+    )
     plan = make_plan(asked, transfer_set, encoding or Dense(), views, shard_examples)
     writer = TargetWriter(folder, plan)
     missing = writer.missing()

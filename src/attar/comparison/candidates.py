@@ -117,7 +117,11 @@ def _open(
     names = None if order is not None else test_set.class_names
     try:
         teacher = as_teacher(
-            source, class_names=names, classes=test_set.classes, examples=len(test_set)
+            source,
+            class_names=names,
+            classes=test_set.classes,
+            examples=len(test_set),
+            feature_names=getattr(test_set, "feature_names", None),
         )
         found = order if order is not None else getattr(teacher, "class_names", None)
         columns = None if found is None else _find_columns(found, test_set.class_names)
@@ -146,10 +150,12 @@ def _find_columns(found: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...
         numbers = tuple(str(place) for place in range(len(wanted)))
         if numbers in (names, tuple(wanted)):
             return None
-        missing = [each for each in wanted if each not in names][:5]
-        extra = [each for each in names if each not in wanted][:5]
+        known, needed = set(names), set(wanted)
+        missing = [each for each in wanted if each not in known][:5]
+        extra = [each for each in names if each not in needed][:5]
         raise DataError(
             f"expected the test set's classes, it lacks {missing} and has {extra} instead; "
             "give both the same class names, or their order in class_orders="
         )
-    return tuple(names.index(each) for each in wanted)
+    places = {name: place for place, name in enumerate(names)}
+    return tuple(places[each] for each in wanted)

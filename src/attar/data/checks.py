@@ -1,6 +1,7 @@
 """What a transfer set checks at its door, each with an error that says what to try."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ INPUT_DTYPES = (
 
 def to_inputs(inputs: Tensor | NDArray[Any]) -> Tensor:
     """Make a tensor of the inputs, sharing their memory where that is possible."""
-    stored = _to_tensor(inputs, "inputs")
+    stored = _to_tensor(inputs, "inputs", "for texts, give their token ids")
     if stored.ndim == 0 or stored.numel() == 0:
         raise DataError(f"expected inputs [examples, ...] with one or more, got {_tell(stored)}")
     if stored.dtype not in INPUT_DTYPES:
@@ -41,7 +42,12 @@ def to_targets(hard_targets: Tensor | NDArray[Any] | None, inputs: Tensor) -> Te
     """Make an int64 tensor of the hard targets, one for each input; all -1 if there are none."""
     if hard_targets is None:
         return torch.full((len(inputs),), -1, device=inputs.device)
-    targets = _to_tensor(hard_targets, "hard_targets")
+    targets = _to_tensor(
+        hard_targets,
+        "hard_targets",
+        "try names, indices = numpy.unique(labels, return_inverse=True), and then "
+        "TransferSet(inputs, indices, class_names=names.tolist())",
+    )
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise DataError(f"expected hard_targets of integers, class indices, got {_tell(targets)}")
     if list(targets.shape) != [len(inputs)]:
@@ -49,7 +55,37 @@ def to_targets(hard_targets: Tensor | NDArray[Any] | None, inputs: Tensor) -> Te
             "expected one hard target for each example, "
             f"got inputs {list(inputs.shape)}, hard_targets {list(targets.shape)}"
         )
-    return targets.to(inputs.device, torch.int64)
+    signed = targets.to(inputs.device, torch.int64)
+    if targets.dtype == torch.uint64 and bool((signed < 0).any()):  # 2**64 - 1 is not -1
+        wrong = int((signed < 0).nonzero()[0])
+        raise DataError(
+            f"expected hard targets below 2**63, got {int(signed[wrong]) % 2**64} at index "
+            f"{wrong}; -1 stands for none, in a signed type such as int64"
+        )
+    return signed
+
+
+def name_features(feature_names: Sequence[str] | None, inputs: Tensor) -> tuple[str, ...] | None:
+    """Check the names of the inputs' columns: one for each, all different."""
+    if feature_names is None:
+        return None
+    names = tuple(feature_names)
+    if isinstance(feature_names, str) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"expected feature_names as a list of strings, got {feature_names!r}")
+    if inputs.ndim != 2 or len(names) != inputs.shape[1]:
+        raise DataError(
+            f"expected a name for each column of inputs [examples, columns], got {len(names)} "
+            f"feature_names for inputs {list(inputs.shape)}"
+        )
+    twice = find_repeated(names)
+    if twice:
+        raise DataError(f"expected feature_names to differ, got {twice[0]!r} more than once")
+    return names
+
+
+def find_repeated(names: Sequence[str]) -> list[str]:
+    """List the names that come more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def name_classes(
@@ -86,6 +122,18 @@ def check_targets(hard_targets: Tensor, classes: int) -> None:
         f"expected hard targets in 0..{classes - 1}, or -1 for none, "
         f"got {int(hard_targets[wrong])} at index {wrong}"
     )
+
+
+def find_labeled(hard_targets: Tensor) -> Tensor | None:
+    """Return the positions of the examples with a hard target; None if all have one.
+
+    Raises:
+        DataError: If none has.
+    """
+    kept = (hard_targets >= 0).nonzero()[:, 0]
+    if len(kept) == 0:
+        raise DataError("expected hard targets in the set, got none")
+    return None if len(kept) == len(hard_targets) else kept
 
 
 def check_finite(inputs: Tensor, chunk_bytes: int) -> None:
@@ -128,14 +176,21 @@ def rows_per_chunk(inputs: Tensor, chunk_bytes: int) -> int:
     return max(1, chunk_bytes // max(1, inputs[0].numel() * inputs.element_size()))
 
 
-def _to_tensor(values: Tensor | NDArray[Any], name: str) -> Tensor:
+def _to_tensor(values: Tensor | NDArray[Any], name: str, text_hint: str) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach()
     if not isinstance(values, np.ndarray):
-        kind = type(values).__name__
+        kind = f"{type(values).__module__}.{type(values).__name__}".removeprefix("builtins.")
         raise DataError(f"expected {name} as a tensor or a NumPy array, got {kind}")
     if values.dtype.kind not in "biuf":
+        text = next((each for each in values.flat if isinstance(each, str | bytes)), None)
+        if text is not None:
+            raise DataError(
+                f"expected {name} of numbers, got texts such as {str(text)!r}; {text_hint}"
+            )
         hint = "; are all examples of one shape?" if values.dtype.kind == "O" else ""
+        if name == "hard_targets":
+            hint = "; -1 stands for no target"
         raise DataError(f"expected {name} of numbers, got a NumPy array of {values.dtype}{hint}")
     native = np.asarray(values, dtype=values.dtype.newbyteorder("="), order="C")
     with warnings.catch_warnings():

@@ -8,11 +8,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from attar.data.checks import find_repeated
+from attar.data.companions import (
+    MASK,
+    MODEL_INPUTS,
+    TYPES,
+    check_mask,
+    check_types,
+    find_companions,
+    leave_out,
+)
 from attar.data.labels import make_labeled_set
+from attar.data.number_columns import check_no_null, check_numbers, stack_numbers
 from attar.data.transfer_set import TransferSet
 from attar.errors import DataError
-
-MASK = "attention_mask"
 
 
 def convert_table(
@@ -23,11 +32,13 @@ def convert_table(
     class_names: Sequence[str] | None,
     classes: int | None,
     padding: int | None,
+    ignore: str | Sequence[str],
     source: str,
 ) -> TransferSet:
     """Make a transfer set of an Arrow table; see `read_table`."""
-    names = table.column_names
-    check_column_names(names, source)
+    check_column_names(table.column_names, source)
+    ignored = [ignore] if isinstance(ignore, str) else ignore
+    names = leave_out(table.column_names, ignored, source)
     if table.num_rows == 0:
         raise DataError(f"expected one row or more in {source}, got none")
     if target is not None and target not in names:
@@ -37,31 +48,37 @@ def convert_table(
         )
     wanted = [inputs] if isinstance(inputs, str) else inputs
     chosen = [name for name in names if name != target] if wanted is None else list(wanted)
-    absent = [name for name in chosen if name not in names]
+    known = set(names)
+    absent = [name for name in chosen if name not in known]
+    if find_repeated(chosen):
+        raise DataError(f"expected different columns as inputs, got {_list(chosen)}")
     if absent or not chosen or target in chosen:
         wrong = f"column {absent[0]!r}" if absent else f"{chosen} as inputs, {target!r} as target"
         raise DataError(
             f"expected columns of {source}, which are {_list(names)}, got {wrong}; give inputs="
         )
     columns = {name: table[name].combine_chunks() for name in chosen}
+    feature_names = None
     if any(is_list(column.type) for column in columns.values()):
         values = _read_lists(columns, padding, source)
-        if MASK in names and MASK not in chosen and values.ndim == 2:
-            _check_mask(values, table[MASK].combine_chunks(), padding, source)
+        if chosen[0] in MODEL_INPUTS or values.dtype == np.int64:
+            beside = {name: table[name] for name in names if name not in (chosen[0], target)}
+            _check_beside(values, columns[chosen[0]], beside, padding, source)
     else:
-        values = _stack_numbers(columns, source)
+        values, feature_names = stack_numbers(columns, source), chosen
     return make_labeled_set(
         values,
         None if target is None else table[target].combine_chunks(),
         class_names=class_names,
         classes=classes,
         source=source if target is None else f"column {target!r} of {source}",
+        feature_names=feature_names,
     )
 
 
 def check_column_names(names: Sequence[str], source: str) -> None:
     """Raise `DataError` unless all names differ."""
-    twice = sorted({name for name in names if list(names).count(name) > 1})
+    twice = find_repeated(names)
     if twice:
         raise DataError(
             f"expected columns of different names in {source}, got {_list(twice)} twice"
@@ -75,25 +92,6 @@ def is_list(kind: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _stack_numbers(columns: dict[str, Any], source: str) -> NDArray[np.float32]:
-    """Put columns of numbers side by side, as float32 `[rows, columns]`."""
-    rows = len(next(iter(columns.values())))
-    stacked = np.empty((rows, len(columns)), np.float32)
-    for place, (name, column) in enumerate(columns.items()):
-        _check_numbers(column, name, source)
-        _check_no_null(column, name, source)
-        values = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
-        with np.errstate(over="ignore"):  # told below
-            stacked[:, place] = values.to_numpy(zero_copy_only=False)
-        wrong = np.flatnonzero(~np.isfinite(stacked[:, place]))
-        if len(wrong):
-            raise DataError(
-                f"expected finite numbers of float32 in column {name!r} of {source}, "
-                f"got {column[int(wrong[0])].as_py()} in row {wrong[0]}; drop such rows, or rescale"
-            )
-    return stacked
-
-
 def _read_lists(columns: dict[str, Any], padding: int | None, source: str) -> NDArray[Any]:
     """Turn one column of lists, or of lists of lists and so on, into `[rows, *shape]`."""
     if len(columns) > 1:
@@ -104,11 +102,11 @@ def _read_lists(columns: dict[str, Any], padding: int | None, source: str) -> ND
     ((name, array),) = columns.items()
     shape = [len(array)]
     while is_list(array.type):
-        _check_no_null(array, name, source)
+        check_no_null(array, name, source)
         lengths = np.asarray(pc.list_value_length(array))
         values = pc.list_flatten(array)
         if len(shape) == 1 and padding is not None and pa.types.is_integer(values.type):
-            _check_no_null(values, name, source)
+            check_no_null(values, name, source)
             return _pad(values.to_numpy(zero_copy_only=False), lengths, padding, source)
         different = np.flatnonzero(lengths != lengths[:1])
         if len(different):
@@ -120,8 +118,8 @@ def _read_lists(columns: dict[str, Any], padding: int | None, source: str) -> ND
             )
         shape.append(int(lengths[0]) if len(lengths) else 0)
         array = values
-    _check_numbers(array, name, source)
-    _check_no_null(array, name, source)
+    check_numbers(array, name, source)
+    check_no_null(array, name, source)
     numbers: NDArray[Any] = array.to_numpy(zero_copy_only=False).reshape(shape)
     if numbers.dtype == np.uint8:
         return numbers
@@ -142,42 +140,47 @@ def _pad(ids: NDArray[Any], lengths: NDArray[Any], padding: int, source: str) ->
     return padded
 
 
-def _check_mask(ids: NDArray[Any], mask: Any, padding: int | None, source: str) -> None:  # noqa: ANN401
-    """Raise `DataError` unless the attention mask is where the ids are not the padding token."""
-    given = _pad_mask(mask, ids.shape[1])
-    expected = np.ones_like(ids, dtype=bool) if padding is None else ids != padding
-    wrong = np.flatnonzero((given != expected).any(axis=1))
-    if len(wrong):
+def _check_beside(
+    values: NDArray[Any],
+    column: Any,  # noqa: ANN401
+    beside: dict[str, Any],
+    padding: int | None,
+    source: str,
+) -> None:
+    """Raise `DataError` if a column beside a model's input would change the model's answers."""
+    companions = find_companions(beside, source)
+    if TYPES in companions:
+        check_types(_flatten(beside[TYPES].combine_chunks(), TYPES, source), source)
+    if MASK not in companions:
+        return
+    mask = beside[MASK].combine_chunks()
+    if not is_list(mask.type):
+        raise DataError(f"expected lists in the column {MASK!r} of {source}, got {mask.type}")
+    check_no_null(mask, MASK, source)
+    flat = _flatten(mask, MASK, source)
+    if values.ndim != 2 or values.dtype != np.int64:
+        check_mask(values, flat, padding, source)
+        return
+    lengths, expected = (np.asarray(pc.list_value_length(each)) for each in (mask, column))
+    different = np.flatnonzero(lengths != expected)
+    if len(different):
+        row = different[0]
         raise DataError(
-            f"expected {MASK} to be 0 at the padding token {padding} alone, got another mask in "
-            f"row {wrong[0]} of {source}; a network finds the mask by that token: give padding="
+            f"expected {MASK} to be as long as the inputs in {source}, got {lengths[row]} and "
+            f"{expected[row]} in row {row}"
         )
+    padded = np.zeros(values.shape)
+    padded[np.arange(values.shape[1]) < lengths[:, None]] = flat
+    check_mask(values, padded, padding, source)
 
 
-def _pad_mask(mask: Any, width: int) -> NDArray[np.bool_]:  # noqa: ANN401
-    lengths = np.asarray(pc.list_value_length(mask))
-    padded = np.zeros((len(lengths), max(width, int(lengths.max()))), bool)
-    flat = pc.list_flatten(mask).to_numpy(zero_copy_only=False)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = flat != 0
-    return padded[:, :width]
-
-
-def _check_numbers(column: Any, name: str, source: str) -> None:  # noqa: ANN401
-    kind = column.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise DataError(
-            f"expected numbers in column {name!r} of {source}, got {kind}; "
-            "turn them into numbers, or leave the column out with inputs="
-        )
-
-
-def _check_no_null(column: Any, name: str, source: str) -> None:  # noqa: ANN401
-    if column.null_count:
-        row = pc.index(pc.is_null(column), True).as_py()
-        raise DataError(
-            f"expected a value everywhere in column {name!r} of {source}, got none in row {row}; "
-            "fill it in, or drop such rows"
-        )
+def _flatten(column: Any, name: str, source: str) -> NDArray[Any]:  # noqa: ANN401
+    """Return the numbers in lists, or in lists of lists and so on, without their shape."""
+    while is_list(column.type):
+        column = pc.list_flatten(column)
+    check_numbers(column, name, source)
+    numbers: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _list(names: Sequence[str]) -> str:

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from attar.data.checks import TOKEN_DTYPES
 from attar.data.columns import convert_table
+from attar.data.companions import (
+    MASK,
+    MODEL_INPUTS,
+    TYPES,
+    check_mask,
+    check_types,
+    find_companions,
+    leave_out,
+    several_tensors,
+)
 from attar.data.labels import make_labeled_set
 from attar.data.transfer_set import TransferSet
 from attar.errors import DataError
@@ -25,6 +36,7 @@ def from_dataset(
     class_names: Sequence[str] | None = None,
     classes: int | None = None,
     padding: int | None = None,
+    ignore: str | int | Sequence[str | int] = (),
     workers: int = 0,
 ) -> TransferSet:
     """Make a transfer set of a data set: each item is asked for once, and kept in memory.
@@ -41,11 +53,16 @@ def from_dataset(
             data set, and the item itself if it is a tensor.
         class_names: Those of the classes, in order; by default those that the data set knows.
         classes: How many classes there are.
-        padding: The token id that fills shorter lists up; for columns of Hugging Face.
+        padding: The padding token. Shorter lists in columns of Hugging Face are filled up with it;
+            items of torch have one length. An `attention_mask` must be 0 exactly there.
+        ignore: Columns, keys or positions in a tuple to leave out. Required for further tensors in
+            a tuple, and next to token ids for further inputs of `transformers` models, such as
+            `token_type_ids` that are not all 0.
         workers: How many processes make the items of a torch data set, or decode images.
 
     Raises:
-        DataError: If the data set is empty, endless, random or ragged, or its items do not fit.
+        DataError: If the data set is empty, endless, random or ragged, if its items do not fit, or
+            have inputs of several tensors.
 
     Example:
         >>> from torch.utils.data import TensorDataset
@@ -55,6 +72,8 @@ def from_dataset(
     if isinstance(dataset, Mapping):
         raise DataError(f"expected one split, got {sorted(map(str, dataset))}; choose one of them")
     name = f"the {type(dataset).__name__}"
+    if isinstance(dataset, DataLoader):
+        raise DataError(f"expected a data set, got {name}; give its data set: loader.dataset")
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise DataError(
             f"expected a data set with a length and items by index, got {name}; "
@@ -62,9 +81,13 @@ def from_dataset(
         )
     if len(dataset) == 0:
         raise DataError(f"expected one item or more in {name}, got none")
+    ignored = [ignore] if isinstance(ignore, str | int) else list(ignore)
     if hasattr(dataset, "features") and hasattr(dataset, "with_format"):
-        return _convert(dataset, inputs, target, class_names, classes, padding, workers, name)
-    return _collect(dataset, _Places(inputs, target), class_names, classes, workers, name)
+        return _convert(
+            dataset, inputs, target, class_names, classes, padding, ignored, workers, name
+        )
+    places = _Places(inputs, target, ignored)
+    return _collect(dataset, places, class_names, classes, padding, workers, name)
 
 
 def _convert(
@@ -74,6 +97,7 @@ def _convert(
     class_names: Sequence[str] | None,
     classes: int | None,
     padding: int | None,
+    ignored: list[Any],
     workers: int,
     name: str,
 ) -> TransferSet:
@@ -83,12 +107,13 @@ def _convert(
         class_names = getattr(features.get(target), "names", None)  # of a ClassLabel
     chosen = inputs
     if inputs is None:
-        chosen = [column for column in features if column != target]
+        chosen = [column for column in leave_out(list(features), ignored, name) if column != target]
     if not isinstance(chosen, str) and len(chosen) == 1:
         chosen = chosen[0]
     if isinstance(chosen, str) and type(features.get(chosen)).__name__ == "Image":
         plain = dataset.with_format(None)
-        return _collect(plain, _Places(chosen, target), class_names, classes, workers, name)
+        places = _Places(chosen, target, ignored)
+        return _collect(plain, places, class_names, classes, padding, workers, name)
     return convert_table(
         dataset.with_format("arrow")[:],
         inputs=inputs,
@@ -96,6 +121,7 @@ def _convert(
         class_names=class_names,
         classes=classes,
         padding=padding,
+        ignore=ignored,
         source=name,
     )
 
@@ -103,8 +129,8 @@ def _convert(
 class _Places:
     """Where inputs and hard target stand in an item; checks that they are there."""
 
-    def __init__(self, inputs: Any, target: Any) -> None:  # noqa: ANN401
-        self.inputs, self.target = inputs, target
+    def __init__(self, inputs: Any, target: Any, ignored: Sequence[Any]) -> None:  # noqa: ANN401
+        self.inputs, self.target, self.ignored = inputs, target, ignored
 
     def split(self, item: Any, index: int, name: str) -> tuple[Any, Any]:  # noqa: ANN401
         is_bare = not isinstance(item, Sequence | Mapping)
@@ -122,17 +148,48 @@ class _Places:
                 f"got {kind} as item {index} of {name}; give inputs= and target="
             ) from error
 
+    def find_companions(self, item: Any, inputs: Tensor, name: str) -> set[str]:  # noqa: ANN401
+        """Return those of `MASK` and `TYPES` that an item has, to be checked in every item.
+
+        Raises:
+            DataError: If a tuple has a further tensor, or a mapping a further input of a
+                `transformers` model.
+        """
+        if not isinstance(item, Sequence | Mapping):
+            return set()
+        is_tuple = isinstance(item, Sequence)
+        keys = leave_out(list(range(len(item)) if is_tuple else item), self.ignored, name)
+        first = 0 if self.inputs is None else self.inputs
+        if is_tuple:
+            taken = {place % len(item) for place in (first, self.target) if place is not None}
+            more = [place for place in keys if place not in taken and _is_tensor(item[place])]
+            if more:
+                raise several_tensors(more, name, f"in items of {len(item)} elements")
+            return set()
+        beside = [key for key in keys if key not in (first, self.target)]
+        is_model_input = first in MODEL_INPUTS or inputs.dtype in TOKEN_DTYPES
+        return find_companions(beside, name) if is_model_input else set()
+
+
+def _is_tensor(value: Any) -> bool:  # noqa: ANN401
+    """Tell whether this is an array, an image or a list of numbers: possibly a further input."""
+    if isinstance(value, list | tuple):
+        return len(value) > 0 and isinstance(value[0], int | float | list | tuple)
+    return getattr(value, "ndim", 0) > 0 or (hasattr(value, "convert") and hasattr(value, "mode"))
+
 
 def _collect(
     dataset: Any,  # noqa: ANN401
     places: _Places,
     class_names: Sequence[str] | None,
     classes: int | None,
+    padding: int | None,
     workers: int,
     name: str,
 ) -> TransferSet:
     """Ask for each item, and put the inputs into one tensor."""
     first = _ask_twice(dataset, places, name)
+    companions = places.find_companions(dataset[0], first, name)
     stored = first.new_empty(len(dataset), *first.shape)
     loader = DataLoader(
         dataset,
@@ -141,7 +198,7 @@ def _collect(
         num_workers=workers,
         generator=torch.Generator(),  # else it draws from torch's own
     )
-    labels = []
+    labels, masks = [], []
     items = (item for chunk in loader for item in chunk)
     for index, item in enumerate(items):
         values, label = places.split(item, index, name)
@@ -152,7 +209,18 @@ def _collect(
                 f"and {_tell(tensor)} in item {index}; resize, or pad them"
             )
         stored[index] = tensor
+        if TYPES in companions:
+            check_types(item.get(TYPES), name)
+        if MASK in companions:
+            masks.append(_to_tensor(item.get(MASK), index, name))
         labels.append(label.item() if hasattr(label, "item") else label)
+    if masks:
+        is_tokens = first.ndim == 1 and first.dtype in TOKEN_DTYPES
+        shape = first.shape if is_tokens else masks[0].shape
+        if any(mask.shape != shape for mask in masks):
+            raise DataError(f"expected {MASK} of the shape {list(shape)} in all items of {name}")
+        ids = stored.numpy() if is_tokens else np.empty(0)
+        check_mask(ids, torch.stack(masks).numpy(), padding, name)
     if class_names is None and classes is None and places.target is not None:
         known = getattr(dataset, "classes", None)  # as torchvision names them
         class_names = known if isinstance(known, list) else None

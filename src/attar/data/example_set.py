@@ -1,49 +1,14 @@
-"""What labeling and training need of a set of examples, wherever these are."""
+"""A set of examples, wherever these are, and how its order is cut into batches."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from attar.data.transfer_set import Batch, ViewFn
+from attar.data.streamed_set import StreamedSet
+from attar.data.transfer_set import TransferSet
 
-
-@runtime_checkable
-class ExampleSet(Protocol):
-    """Examples by number, all in memory (`TransferSet`) or a part at a time (`StreamedSet`)."""
-
-    @property
-    def classes(self) -> int:
-        """How many classes there are."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The name of each class."""
-
-    @property
-    def hard_targets(self) -> Tensor:
-        """The hard target of each example, -1 where there is none."""
-
-    @property
-    def views(self) -> ViewFn | None:
-        """What makes view 1 and above, if anything does."""
-
-    @property
-    def memory_bytes(self) -> int:
-        """How much memory its examples take at once, about."""
-
-    def __len__(self) -> int:
-        """Count the examples."""
-
-    def batch(self, indices: Tensor, view: int = 0) -> Batch:
-        """Answer some examples, in the order of the indices."""
-
-    def shuffle(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """Yield the numbers of all examples once, in a random order, in pieces of any size."""
-
-    def fingerprint(self) -> str:
-        """Hash the set by SHA-256."""
+ExampleSet = TransferSet | StreamedSet  # all in memory, or a few parts at a time
 
 
 def cut(pieces: Iterator[Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:

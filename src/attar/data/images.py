@@ -1,7 +1,10 @@
 """Transfer sets out of folders of images; needs the extra `vision`."""
 
+import errno
 import hashlib
 import os
+import re
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,6 +22,8 @@ from attar.files import make_folder
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
+HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+
 Decode = Callable[[Path], NDArray[np.uint8]]
 Colors = Literal["RGB", "L"]  # Pillow's names: three channels, or one of gray
 
@@ -29,6 +34,7 @@ def read_image_folder(
     size: tuple[int, int] | None = None,
     colors: Colors = "RGB",
     class_names: Sequence[str] | None = None,
+    unlabeled: bool = False,
     cache: Path | str | None = None,
     workers: int | None = None,
 ) -> TransferSet:
@@ -48,6 +54,8 @@ def read_image_folder(
         colors: `RGB` for 3 channels, `L` for one of gray.
         class_names: Those of the classes, in order; by default the folders' names, sorted. A class
             may then be without a folder. Give a test set those of its training set.
+        unlabeled: Take every image in the folder, at any depth, without a hard target. Requires
+            `class_names`.
         cache: The folder to keep decoded images in; by default they are kept in memory.
         workers: How many threads decode; by default one for each processor.
 
@@ -59,7 +67,7 @@ def read_image_folder(
     """
     folder = Path(folder)
     _import_pillow(folder)
-    paths, labels = list_images(folder, class_names)
+    paths, labels = list_images(folder, class_names, unlabeled=unlabeled)
     decode = partial(_decode, size=size, colors=colors)
     shape = (len(paths), *decode(paths[0]).shape)
     if cache is None:
@@ -82,8 +90,20 @@ def read_images(
     return images
 
 
-def list_images(folder: Path, class_names: Sequence[str] | None) -> tuple[list[Path], Any]:
-    """List the images of a folder of folders, and the class of each."""
+def list_images(
+    folder: Path, class_names: Sequence[str] | None, *, unlabeled: bool = False
+) -> tuple[list[Path], Any]:
+    """List the images of a folder of folders, and the class of each; null of unlabeled ones."""
+    if unlabeled:
+        if class_names is None:
+            raise DataError(
+                f"expected class_names= of the unlabeled images in {folder}, got none; "
+                "name the teacher's classes, in order"
+            )
+        paths = _find_images(folder)
+        if not paths:
+            raise DataError(f"expected images ({', '.join(SUFFIXES)}) in {folder}, got none")
+        return paths, pa.nulls(len(paths), pa.string())
     try:
         classes = sorted(
             each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")
@@ -91,20 +111,20 @@ def list_images(folder: Path, class_names: Sequence[str] | None) -> tuple[list[P
     except OSError as error:
         raise file_error("read the folder", folder, error) from error
     if not classes:
-        raise DataError(f"expected a folder for each class in {folder}, got none")
+        raise DataError(
+            f"expected a folder for each class in {folder}, got none; if the images have no class, "
+            "give unlabeled=True and class_names="
+        )
+    known = None if class_names is None else set(class_names)
     paths, labels = [], []
     for each in classes:
-        if class_names is not None and each.name not in class_names:
-            told = ", ".join(map(repr, list(class_names)[:5]))
+        if known is not None and each.name not in known:
+            told = ", ".join(map(repr, list(class_names or ())[:5]))
             raise DataError(
                 f"expected folders of the classes {told}, got {each.name!r} in {folder}; "
                 "is class_names= complete, and spelled alike?"
             )
-        found = sorted(
-            path
-            for path in each.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
+        found = _find_images(each)
         if not found:
             raise DataError(
                 f"expected images ({', '.join(SUFFIXES)}) of the class {each.name!r}, "
@@ -113,6 +133,18 @@ def list_images(folder: Path, class_names: Sequence[str] | None) -> tuple[list[P
         paths += found
         labels += [each.name] * len(found)
     return paths, pa.array(labels, pa.string())
+
+
+def _find_images(folder: Path) -> list[Path]:
+    try:
+        return sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        )
+    except OSError as error:
+        raise file_error("read the folder", folder, error) from error
 
 
 def _decode(path: Path, *, size: tuple[int, int] | None, colors: Colors) -> NDArray[np.uint8]:
@@ -176,9 +208,11 @@ def _decode_to_file(
         sha256.update(repr((str(path.absolute()), status.st_size, status.st_mtime_ns)).encode())
     final = make_folder(cache) / f"images-{sha256.hexdigest()[:16]}.npy"
     if not final.exists():
-        partial_path = final.with_name(f".{final.name}.{os.getpid()}.partial")
+        _remove_stale(cache)
+        partial_path = final.with_name(f".{final.name}.{HOST}.{os.getpid()}.partial")
         try:
             images = np.lib.format.open_memmap(partial_path, "w+", np.uint8, shape)
+            _allocate(partial_path)
             _decode_all(images, paths, decode, workers)
             images.flush()
             partial_path.replace(final)
@@ -187,6 +221,35 @@ def _decode_to_file(
         finally:
             partial_path.unlink(missing_ok=True)
     return np.lib.format.open_memmap(final, mode="r")
+
+
+def _allocate(path: Path) -> None:
+    """Reserve the blocks of a sparse file: writing to a mapped page on a full disk is a SIGBUS.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of this kind of disk
+                raise
+
+
+def _remove_stale(cache: Path) -> None:
+    """Remove partial files of processes of this machine that were killed."""
+    if os.name != "posix":
+        return
+    for path in cache.glob(f".images-*.npy.{HOST}.*.partial"):
+        try:
+            os.kill(int(path.name.split(".")[-2]), 0)  # signal 0 only asks whether it is there
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (OSError, ValueError):
+            continue
 
 
 def _import_pillow(path: Path) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ def make_labeled_set(
     class_names: Sequence[str] | None,
     classes: int | None,
     source: str,
+    feature_names: Sequence[str] | None = None,
 ) -> TransferSet:
     """Make a transfer set whose hard targets are class indices, class names or truth values.
 
@@ -30,6 +31,7 @@ def make_labeled_set(
         class_names: The names in order; by default those that come, sorted.
         classes: How many classes there are, where the labels are indices.
         source: Where the labels are from, for the errors.
+        feature_names: Names of the inputs' columns, if they have any.
 
     Raises:
         DataError: If the labels are of another type, are no class, or leave classes out although
@@ -40,24 +42,49 @@ def make_labeled_set(
             raise DataError(
                 f"expected class_names= or classes=, as {source} has no hard targets, got neither"
             )
-        return TransferSet(inputs, class_names=class_names, classes=classes)
+        return TransferSet(
+            inputs, class_names=class_names, classes=classes, feature_names=feature_names
+        )
+    hard_targets, class_names = find_classes(labels, class_names, source)
+    if class_names is None and classes is None:
+        _check_no_gap(hard_targets, source)
+    return TransferSet(
+        inputs,
+        hard_targets,
+        class_names=class_names,
+        classes=classes,
+        feature_names=feature_names,
+    )
+
+
+def find_classes(
+    labels: Any,  # noqa: ANN401
+    class_names: Sequence[str] | None,
+    source: str,
+) -> tuple[NDArray[np.int64], Sequence[str] | None]:
+    """Turn an Arrow array of labels into class indices, -1 where there is none.
+
+    Returns:
+        The indices, and the classes' names: those given, or else those of the labels, if any.
+
+    Raises:
+        DataError: If the labels are of another type, or one is not among the names.
+    """
     if pa.types.is_dictionary(labels.type):
         labels = labels.cast(labels.type.value_type)
     if _is_text(labels.type):
         hard_targets, class_names = _find_names(labels.cast(pa.string()), class_names, source)
     elif pa.types.is_boolean(labels.type):
-        hard_targets = _fill(labels.cast(pa.int64()))
-        class_names = class_names or ("false", "true")
+        hard_targets = _fill(labels.cast(pa.int64()), source)
+        class_names = ("false", "true") if class_names is None else class_names
     elif pa.types.is_integer(labels.type):
-        hard_targets = _fill(labels)
-        if class_names is None and classes is None:
-            _check_no_gap(hard_targets, source)
+        hard_targets = _fill(labels, source)
     else:
         raise DataError(
             f"expected class indices, names or truth values in {source}, got {labels.type}; "
-            "turn them into integers or texts"
+            f"turn them into integers or texts{' in UTF-8' * pa.types.is_binary(labels.type)}"
         )
-    return TransferSet(inputs, hard_targets, class_names=class_names, classes=classes)
+    return hard_targets, class_names
 
 
 def _is_text(kind: Any) -> bool:  # noqa: ANN401
@@ -76,7 +103,8 @@ def _find_names(
     if not found and class_names is None:
         raise DataError(f"expected class names in {source}, got none; give class_names=")
     names = tuple(found if class_names is None else class_names)
-    extra = [each for each in found if each not in set(names)]
+    known = set(names)
+    extra = [each for each in found if each not in known]
     if extra:
         row = pc.index(labels, extra[0]).as_py()
         raise DataError(
@@ -84,12 +112,16 @@ def _find_names(
             f"{', ...' if len(names) > 5 else ''}, got {extra[0]!r} in {source}, row {row}; "
             "is class_names= complete, and spelled alike?"
         )
-    return _fill(pc.index_in(labels, value_set=pa.array(names, pa.string()))), names
+    return _fill(pc.index_in(labels, value_set=pa.array(names, pa.string())), source), names
 
 
-def _fill(labels: Any) -> NDArray[np.int64]:  # noqa: ANN401
+def _fill(labels: Any, source: str) -> NDArray[np.int64]:  # noqa: ANN401
     """Answer class indices, -1 where there is none."""
-    filled: NDArray[np.int64] = labels.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    try:
+        indices = labels.cast(pa.int64())
+    except pa.ArrowInvalid as error:  # uint64 of 2**63 or more
+        raise DataError(f"expected class indices in {source}, got others: {error}") from error
+    filled: NDArray[np.int64] = indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return filled
 
 

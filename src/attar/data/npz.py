@@ -1,5 +1,6 @@
 """NumPy's `.npz` files, read without trusting them."""
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,7 +12,22 @@ from numpy.typing import NDArray
 
 from attar.errors import DataError, file_error
 
-NOT_NUMPY = (zipfile.BadZipFile, zlib.error, EOFError, ValueError)  # what NumPy raises of bad files
+# What NumPy raises of bad files: of zip archives that are damaged, encrypted or too new, of headers
+# that are no Python, and of shapes that are no numbers or too large for memory.
+NOT_NUMPY = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    SyntaxError,
+    tokenize.TokenError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+)
 
 
 def read_npz(path: Path, wanted: Sequence[str]) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]]:
@@ -31,7 +47,7 @@ def read_npz(path: Path, wanted: Sequence[str]) -> tuple[tuple[str, ...], dict[s
             return names, {name: arrays[name] for name in wanted if name in names}
     except OSError as error:
         raise file_error("read", path, error) from error
-    except (*NOT_NUMPY, AttributeError, TypeError) as error:  # the last two of a `.npy` file
+    except NOT_NUMPY as error:
         raise damaged(path, error) from error
 
 

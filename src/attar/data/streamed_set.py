@@ -3,16 +3,16 @@
 import copy
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from attar.data.checks import check_indices, name_classes
+from attar.data.checks import check_indices, check_targets, find_labeled, name_classes
 from attar.data.transfer_set import (
     Batch,
     TransferSet,
@@ -27,6 +27,7 @@ from attar.errors import DataError
 _WINDOW = 4  # parts whose examples are mixed with each other
 
 LoadPart = Callable[[int], TransferSet]
+LoadTargets = Callable[[int], Tensor]
 
 
 class StreamedSet:
@@ -44,6 +45,8 @@ class StreamedSet:
         class_names: One for each class.
         views: Makes view 1 and above, as for a `TransferSet`; examples are numbered over all parts.
         fingerprint: What stands for the content, where it is to be known without reading all of it.
+        load_targets: Number of a part -> its hard targets, int64, if they can be read without the
+            inputs. By default `hard_targets` reads every part.
 
     Raises:
         DataError: If there is no example, or the classes are wrong.
@@ -66,14 +69,18 @@ class StreamedSet:
         class_names: Sequence[str],
         views: ViewFn | None = None,
         fingerprint: str | None = None,
+        load_targets: LoadTargets | None = None,
     ) -> None:
         """Note where each part begins."""
         if not part_examples or min(part_examples) < 1:
             raise DataError(f"expected parts of one example or more, got {list(part_examples)[:8]}")
         self._starts = np.concatenate([[0], np.cumsum(part_examples, dtype=np.int64)])
-        self._load, self._views, self._given = load, views, fingerprint
+        self._load, self._load_targets = load, load_targets
+        self._views, self._given = views, fingerprint
         self._class_names = name_classes(torch.empty(0), class_names, None)
-        self._is_labeled = False
+        self._ids: Tensor | None = None  # sorted rows of the parts, one after the other; None: all
+        self._drops_targets = False
+        self._form: Any = None  # of every part: shape and type of its inputs, feature names
         self._hold()
 
     def _hold(self) -> None:
@@ -89,11 +96,27 @@ class StreamedSet:
         """The name of each class."""
         return self._class_names
 
-    @cached_property
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the columns of inputs `[examples, columns]`, if they are known."""
+        if self._form is None:
+            self._part(0)
+        names: tuple[str, ...] | None = self._form[2]
+        return names
+
+    @property
     def hard_targets(self) -> Int64[Tensor, " examples"]:
-        """The hard targets, -1 where there is none; the first call reads every part."""
-        parts = range(len(self._starts) - 1)
-        return torch.cat([self._read(part).hard_targets for part in parts])
+        """The hard targets, -1 where there is none; read at the first call, then kept.
+
+        Raises:
+            DataError: If a part cannot be read, or has other classes.
+        """
+        return self._targets
+
+    @property
+    def example_ids(self) -> Int64[Tensor, " examples"]:
+        """Where each example stands in the set that was constructed."""
+        return torch.arange(int(self._starts[-1])) if self._ids is None else self._ids
 
     @property
     def views(self) -> ViewFn | None:
@@ -107,7 +130,7 @@ class StreamedSet:
         return 2 * _WINDOW * self._part(largest).memory_bytes
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return int(self._starts[-1]) if self._ids is None else len(self._ids)
 
     def __repr__(self) -> str:
         parts = len(self._starts) - 1
@@ -128,16 +151,47 @@ class StreamedSet:
         Raises:
             DataError: If an index or the view is out of range, or a part cannot be read.
         """
-        indices = check_indices(indices, len(self))
-        stored, targets = self._gather(indices)
+        ids = self._find(indices)
+        stored, targets = self._gather(ids)
         if view != 0:
-            stored = see(self._views, stored, indices, view)
+            stored = see(self._views, stored, ids, view)
         return Batch(scale(stored), targets, indices, view)
 
     def subset(self, indices: Int64[Tensor, " kept"]) -> TransferSet:
         """Take some examples into memory, numbered anew."""
-        stored, targets = self._gather(check_indices(indices, len(self)))
-        return TransferSet(stored, targets, class_names=self.class_names, views=self.views)
+        stored, targets = self._gather(self._find(indices))
+        return TransferSet(
+            stored,
+            targets,
+            class_names=self.class_names,
+            views=self.views,
+            feature_names=self.feature_names,
+        )
+
+    def labeled(self) -> "StreamedSet":
+        """Choose the examples with a hard target; the set itself, if all have one.
+
+        They stay in their parts, and keep their ids. All hard targets are read.
+
+        Raises:
+            DataError: If none has.
+        """
+        kept = find_labeled(self.hard_targets)
+        if kept is None:
+            return self
+        changed = self._copy()
+        changed._ids = self.example_ids[kept]
+        changed.__dict__["_targets"] = self.hard_targets[kept]
+        changed._given = self._given and f"{self._given}, those with a hard target"
+        return changed
+
+    def without_hard_targets(self) -> "StreamedSet":
+        """Leave the hard targets out: each becomes -1."""
+        changed = self._copy()
+        changed._drops_targets = True
+        changed.__dict__["_targets"] = torch.full((len(self),), -1)
+        changed._given = self._given and f"{self._given}, without hard targets"
+        return changed
 
     def with_views(self, views: ViewFn | None) -> "StreamedSet":
         """Replace what makes view 1 and above."""
@@ -145,15 +199,21 @@ class StreamedSet:
         changed._views = views
         return changed
 
-    def labeled(self) -> "StreamedSet":
-        """Return the set as one that raises `DataError` where a hard target is missing."""
-        changed = copy.copy(self)
-        changed._is_labeled = True
-        return changed
+    def _copy(self) -> "StreamedSet":
+        """Copy the set without its cached hash and hard targets."""
+        copied = copy.copy(self)
+        for name in ("_scan", "_targets"):
+            copied.__dict__.pop(name, None)
+        return copied
 
-    def _gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+    def _find(self, indices: Tensor) -> Tensor:
+        """Return the ids of the examples at these positions, on the CPU."""
+        rows = check_indices(indices, len(self)).cpu()
+        return rows if self._ids is None else self._ids[rows]
+
+    def _gather(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return inputs as stored, and hard targets, of some examples."""
-        rows = indices.numpy()
+        rows = ids.numpy()
         parts = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(parts, kind="stable")
         inputs, targets = [], []
@@ -167,45 +227,96 @@ class StreamedSet:
 
     def shuffle(self, generator: torch.Generator) -> Iterator[Int64[Tensor, " piece"]]:
         """Yield the numbers of all examples once: parts in a random order, a few mixed together."""
-        for window in torch.randperm(len(self._starts) - 1, generator=generator).split(_WINDOW):
+        starts = self._starts  # of the parts among the examples of this set
+        if self._ids is not None:
+            starts = np.searchsorted(self._ids.numpy(), self._starts)
+        for window in torch.randperm(
+            len(starts) - 1, generator=generator, device=generator.device
+        ).split(_WINDOW):
             numbers = torch.cat(
-                [
-                    torch.arange(int(self._starts[part]), int(self._starts[part + 1]))
-                    for part in window.tolist()
-                ]
+                [torch.arange(int(starts[part]), int(starts[part + 1])) for part in window.tolist()]
             )
-            yield numbers[torch.randperm(len(numbers), generator=generator)]
+            yield numbers[
+                torch.randperm(len(numbers), generator=generator, device=generator.device)
+            ]
 
     def fingerprint(self) -> str:
         """Hash the set as `TransferSet.fingerprint` does; it reads every part, the first time."""
-        return self._given or self._fingerprint
+        return self._given or self._scan[0]
 
     @cached_property
-    def _fingerprint(self) -> str:
-        first = self._part(0).inputs
-        header = header_of([len(self), *first.shape[1:]], first.dtype, self.class_names)
-        sha256 = hashlib.sha256(json.dumps(header).encode())
-        with tempfile.TemporaryFile() as targets:  # they come after all inputs
-            for number in range(len(self._starts) - 1):
-                part = self._read(number)
-                sha256.update(to_bytes(part.inputs))
-                targets.write(to_bytes(part.hard_targets))
-            targets.seek(0)
-            while chunk := targets.read(2**20):
-                sha256.update(chunk)
-        return sha256.hexdigest()
+    def _targets(self) -> Tensor:
+        if self._load_targets is None:
+            return self._scan[1]
+        parts = []
+        for number in range(len(self._starts) - 1):
+            part = self._load_targets(number)
+            self._check_length(len(part), number)
+            if part.dtype != torch.int64:
+                raise DataError(f"expected load_targets to return int64, got {part.dtype}")
+            check_targets(part, self.classes)
+            parts.append(part)
+        return torch.cat(parts)
+
+    @cached_property
+    def _scan(self) -> tuple[str, Tensor]:
+        """Read every part once: return the hash of the set and its hard targets."""
+        ids = self.example_ids
+        renumbered = not torch.equal(ids, torch.arange(len(ids)))
+        starts = np.searchsorted(ids.numpy(), self._starts)
+        sha256, targets = hashlib.sha256(), []
+        for number in range(len(self._starts) - 1):
+            part = self._read(number)
+            here = ids[starts[number] : starts[number + 1]] - int(self._starts[number])
+            inputs = part.inputs if len(here) == len(part) else part.inputs[here]
+            if number == 0:
+                shape = [len(self), *inputs.shape[1:]]
+                header = header_of(shape, inputs.dtype, self.class_names, renumbered=renumbered)
+                sha256.update(json.dumps(header).encode())
+            sha256.update(to_bytes(inputs))
+            targets.append(part.hard_targets[here])
+        found = torch.cat(targets)
+        sha256.update(to_bytes(found))  # they come after all inputs
+        if renumbered:
+            sha256.update(to_bytes(ids))
+        return sha256.hexdigest(), found
 
     def _read(self, number: int) -> TransferSet:
         part = self._load(number)
-        expected = int(self._starts[number + 1] - self._starts[number])
-        if len(part) != expected or part.class_names != self.class_names:
+        self._check_length(len(part), number)
+        if part.class_names != self.class_names:
             raise DataError(
-                f"expected {expected} examples of {self.classes} classes in part {number}, got "
-                f"{len(part)} of {part.classes}, or of other names; has the data changed meanwhile?"
+                f"expected {self.classes} classes in part {number}, got {part.classes}, or others; "
+                "has the data changed?"
             )
-        if self._is_labeled and bool((part.hard_targets < 0).any()):
+        inputs = part.inputs
+        form = (list(inputs.shape[1:]), inputs.dtype, part.feature_names)
+        self._form = self._form or form
+        if form != self._form:
+            told, wanted = (f"{shape} {dtype}" for shape, dtype, _ in (form, self._form))
+            if told == wanted:
+                told, wanted = (f"the columns {names}" for _, _, names in (form, self._form))
             raise DataError(
-                f"expected a hard target everywhere, got an example of part {number} without; "
-                "leave it out, or train on soft targets alone"
+                f"expected the same inputs in all parts, {wanted}, got {told} in part {number}; "
+                "write lists of one length, or give images one size="
             )
+        if self._drops_targets:
+            return part.without_hard_targets()
+        known = self.__dict__.get("_targets")
+        if known is not None and self._ids is None:
+            expected = known[self._starts[number] : self._starts[number + 1]]
+            if not torch.equal(expected, part.hard_targets.cpu()):
+                raise DataError(
+                    f"expected the hard targets of part {number} as they were read before, got "
+                    "others; has the data changed, or does load_targets not fit load?"
+                )
         return part
+
+    def _check_length(self, examples: int, number: int) -> None:
+        """Raise `DataError` unless a part has as many examples as were announced."""
+        expected = int(self._starts[number + 1] - self._starts[number])
+        if examples != expected:
+            raise DataError(
+                f"expected {expected} examples in part {number}, got {examples}; "
+                "has the data changed?"
+            )

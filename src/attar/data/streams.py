@@ -9,10 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from attar.data.columns import convert_table
+from attar.data.companions import leave_out
 from attar.data.images import Colors, list_images, read_images
-from attar.data.labels import make_labeled_set
+from attar.data.labels import find_classes
 from attar.data.streamed_set import StreamedSet
 from attar.data.transfer_set import TransferSet, ViewFn
 from attar.errors import DataError, file_error
@@ -25,6 +29,7 @@ def stream_table(
     class_names: Sequence[str],
     inputs: str | Sequence[str] | None = None,
     padding: int | None = None,
+    ignore: str | Sequence[str] = (),
     views: ViewFn | None = None,
     fingerprint: str | None = None,
 ) -> StreamedSet:
@@ -35,8 +40,10 @@ def stream_table(
             order of their names.
         target: The column of hard targets; None if the set has none.
         class_names: Those of the classes, in order.
-        inputs: The columns of inputs, in order; by default all others.
+        inputs: The columns of inputs, in order; by default all others, in the order of the first
+            file.
         padding: The token id that fills shorter lists up; all row groups must be of one length.
+        ignore: Columns to leave out, as for `read_table`.
         views: Makes view 1 and above.
         fingerprint: What stands for the content; without it, all of it is read here first. On a
             cluster give it, so that the workers alone read.
@@ -48,21 +55,46 @@ def stream_table(
     url = str(path) if "://" in str(path) else str(Path(path).absolute())
     files = _list_files(url, ".parquet")
     groups, sizes = [], []
+    columns: list[str] = []  # of the first file
     for file in files:
         with _open(file) as parquet:
             rows = [
                 parquet.metadata.row_group(group).num_rows
                 for group in range(parquet.num_row_groups)
             ]
+            names = parquet.schema_arrow.names
+        if inputs is None:
+            columns = columns or names
+            if sorted(names) != sorted(columns):
+                raise DataError(
+                    f"expected the same columns in all files, {columns[:8]}, got {names[:8]} in "
+                    f"{file}; give inputs="
+                )
         groups += [(file, group) for group, count in enumerate(rows) if count]
         sizes += [count for count in rows if count]
     if not groups:
         raise DataError(f"expected rows in the .parquet files of {url}, got none")
+    if inputs is None:  # in one order, whatever order each file has
+        ignored = [ignore] if isinstance(ignore, str) else ignore
+        inputs = [name for name in leave_out(columns, ignored, url) if name != target]
+    names = tuple(class_names)
     load = partial(
-        _read_group, groups, target=target, inputs=inputs, padding=padding,
-        class_names=tuple(class_names),
-    )  # fmt: skip
-    return StreamedSet(sizes, load, class_names=class_names, views=views, fingerprint=fingerprint)
+        _read_group,
+        groups,
+        target=target,
+        inputs=inputs,
+        padding=padding,
+        ignore=ignore,
+        class_names=names,
+    )
+    return StreamedSet(
+        sizes,
+        load,
+        class_names=class_names,
+        views=views,
+        fingerprint=fingerprint,
+        load_targets=partial(_read_targets, groups, sizes, target=target, class_names=names),
+    )
 
 
 def stream_images(
@@ -71,6 +103,7 @@ def stream_images(
     size: tuple[int, int] | None = None,
     colors: Colors = "RGB",
     class_names: Sequence[str] | None = None,
+    unlabeled: bool = False,
     part_examples: int = 2048,
     views: ViewFn | None = None,
     fingerprint: str | None = None,
@@ -85,32 +118,44 @@ def stream_images(
         AttarError: If Pillow is not installed.
         DataError: If the images or classes do not fit.
     """
-    paths, labels = list_images(Path(folder).absolute(), class_names)
-    names = tuple(class_names or sorted(set(labels.to_pylist())))
+    paths, labels = list_images(Path(folder).absolute(), class_names, unlabeled=unlabeled)
+    names = tuple(sorted(set(labels.to_pylist())) if class_names is None else class_names)
     parts = -(-len(paths) // part_examples)
-    order = np.concatenate([np.arange(len(paths))[first::parts] for first in range(parts)])
-    sizes = [len(range(first, len(paths), parts)) for first in range(parts)]
-    starts = np.cumsum([0, *sizes])
-    load = partial(_read_images, paths, labels, order, starts, size, colors, names)
-    return StreamedSet(sizes, load, class_names=names, views=views, fingerprint=fingerprint)
+    numbers = np.arange(len(paths))
+    places = [numbers[first::parts] for first in range(parts)]  # of the examples of each part
+    load = partial(_read_images, paths, labels, places, size, colors, names)
+    return StreamedSet(
+        [len(each) for each in places],
+        load,
+        class_names=names,
+        views=views,
+        fingerprint=fingerprint,
+        load_targets=partial(_find_targets, labels, places, names),
+    )
 
 
 def _read_images(
     paths: Sequence[Path],
     labels: Any,  # noqa: ANN401
-    order: Any,  # noqa: ANN401
-    starts: Any,  # noqa: ANN401
+    places: Sequence[NDArray[np.int64]],
     size: tuple[int, int] | None,
     colors: Colors,
     class_names: tuple[str, ...],
     number: int,
 ) -> TransferSet:
-    chosen = order[starts[number] : starts[number + 1]]
-    images = read_images([paths[place] for place in chosen], size=size, colors=colors)
-    return make_labeled_set(
-        images, labels.take(pa.array(chosen)), class_names=class_names, classes=None,
-        source=f"part {number}",
-    )  # fmt: skip
+    images = read_images([paths[place] for place in places[number]], size=size, colors=colors)
+    targets = _find_targets(labels, places, class_names, number)
+    return TransferSet(images, targets, class_names=class_names)
+
+
+def _find_targets(
+    labels: Any,  # noqa: ANN401
+    places: Sequence[NDArray[np.int64]],
+    class_names: tuple[str, ...],
+    number: int,
+) -> Tensor:
+    here = labels.take(pa.array(places[number]))
+    return torch.tensor(find_classes(here, class_names, f"part {number}")[0])
 
 
 def _read_group(
@@ -120,15 +165,51 @@ def _read_group(
     target: str | None,
     inputs: str | Sequence[str] | None,
     padding: int | None,
+    ignore: str | Sequence[str],
     class_names: tuple[str, ...],
 ) -> TransferSet:
     file, group = groups[number]
-    with _open(file) as parquet:
-        table = parquet.read_row_group(group)
     return convert_table(
-        table, inputs=inputs, target=target, class_names=class_names, classes=None,
-        padding=padding, source=f"row group {group} of {file}",
-    )  # fmt: skip
+        _read_columns(file, group, None),
+        inputs=inputs,
+        target=target,
+        class_names=class_names,
+        classes=None,
+        padding=padding,
+        ignore=ignore,
+        source=f"row group {group} of {file}",
+    )
+
+
+def _read_targets(
+    groups: Sequence[tuple[str, int]],
+    sizes: Sequence[int],
+    number: int,
+    *,
+    target: str | None,
+    class_names: tuple[str, ...],
+) -> Tensor:
+    if target is None:
+        return torch.full((sizes[number],), -1)
+    file, group = groups[number]
+    source = f"row group {group} of {file}"
+    table = _read_columns(file, group, [target])
+    if target not in table.column_names:
+        raise DataError(f"expected a column {target!r} of hard targets in {source}; give target=")
+    found = find_classes(
+        table[target].combine_chunks(), class_names, f"column {target!r} of {source}"
+    )
+    return torch.tensor(found[0])
+
+
+def _read_columns(file: str, group: int, columns: list[str] | None) -> Any:  # noqa: ANN401
+    try:
+        with _open(file) as parquet:
+            return parquet.read_row_group(group, columns=columns)
+    except pa.ArrowException as error:
+        raise DataError(f"{file} is damaged, in row group {group}: {error}") from error
+    except OSError as error:
+        raise file_error("read", file, error) from error
 
 
 def _list_files(url: str, suffix: str) -> list[str]:

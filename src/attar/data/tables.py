@@ -10,6 +10,15 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from attar.data.columns import check_column_names, convert_table
+from attar.data.companions import (
+    MASK,
+    MODEL_INPUTS,
+    TYPES,
+    check_mask,
+    check_types,
+    find_companions,
+    leave_out,
+)
 from attar.data.labels import make_labeled_set
 from attar.data.npz import NOT_NUMPY, damaged, read_npz
 from attar.data.transfer_set import TransferSet
@@ -26,11 +35,13 @@ def read_table(
     class_names: Sequence[str] | None = None,
     classes: int | None = None,
     padding: int | None = None,
+    ignore: str | Sequence[str] = (),
 ) -> TransferSet:
     r"""Read a Parquet, CSV or TSV file: a row for each example.
 
-    Columns of numbers are put side by side, as float32 `[examples, columns]`. One column of lists
-    makes inputs of the lists' shape: bytes and floats (as float32), or token ids (as int64).
+    Columns of numbers are put side by side, as float32 `[examples, columns]`, and their names are
+    the set's `feature_names`. One column of lists makes inputs of the lists' shape: bytes and
+    floats (as float32), or token ids (as int64).
 
     Args:
         path: A `.parquet` file, or a `.csv` or `.tsv` file with the columns' names in its first
@@ -43,11 +54,14 @@ def read_table(
         classes: How many classes there are, where the hard targets are indices.
         padding: The token id that fills shorter lists up, on the right. An `attention_mask` column,
             if there is one, must agree with it.
+        ignore: Columns to leave out. Required next to token ids for further inputs of
+            `transformers` models, such as `token_type_ids` that are not all 0.
 
     Raises:
         FolderError: If the file cannot be read.
         DataError: If it is damaged or empty; if a column is missing, comes twice, is of the wrong
-            type, ragged, or has gaps; or if the classes do not fit.
+            type, ragged, or has gaps; if there are inputs of several tensors; or if the classes do
+            not fit.
 
     Example:
         >>> import tempfile
@@ -73,6 +87,7 @@ def read_table(
         class_names=class_names,
         classes=classes,
         padding=padding,
+        ignore=ignore,
         source=path.name,
     )
 
@@ -84,6 +99,8 @@ def read_arrays(
     inputs: str = "inputs",
     class_names: Sequence[str] | None = None,
     classes: int | None = None,
+    padding: int | None = None,
+    ignore: str | Sequence[str] = (),
     may_lack_target: bool = False,
 ) -> TransferSet:
     """Read a `.npz` file of several arrays, or a `.npy` file of inputs alone, which stays on disk.
@@ -95,6 +112,9 @@ def read_arrays(
         inputs: The array of inputs in it, as `TransferSet` takes them.
         class_names: Those of the classes, in order.
         classes: How many classes there are.
+        padding: The padding token of token ids. An array `attention_mask` must be 0 exactly there.
+        ignore: Arrays to leave out. Required next to token ids for further inputs of `transformers`
+            models, such as `token_type_ids` that are not all 0.
         may_lack_target: Take a file without an array of that name as a set without hard targets.
 
     Raises:
@@ -103,7 +123,8 @@ def read_arrays(
         ShapeError: If there is not one hard target for each example.
     """
     path = Path(path)
-    arrays = _load(path, [name for name in (inputs, target, "class_names") if name])
+    wanted = (inputs, target, "class_names", MASK, TYPES)
+    arrays = _load(path, [name for name in wanted if name])
     if path.suffix == ".npy":
         arrays, inputs = {"inputs": arrays[""]}, "inputs"
     if may_lack_target and target not in arrays:
@@ -115,9 +136,15 @@ def read_arrays(
                 f"expected an array {name!r} in {path.name}, got {found}; give inputs= and "
                 "target=, or target=None if there are no hard targets"
             )
+    if "names" in arrays:
+        ignored = [ignore] if isinstance(ignore, str) else ignore
+        names = leave_out(arrays["names"], ignored, path.name)
+        beside = [name for name in names if name not in (inputs, target)]
+        _check_beside(arrays, inputs, beside, padding, path.name)
     labels = None if target is None else _to_labels(arrays[target], target, path)
     if class_names is None and "class_names" in arrays:
-        class_names = [str(name) for name in arrays["class_names"]]
+        names = _to_labels(arrays["class_names"], "class_names", path)
+        class_names = [str(name) for name in names.to_pylist()]
     return make_labeled_set(
         arrays[inputs],
         labels,
@@ -134,11 +161,19 @@ def _read(path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
             return file.read()
     if path.suffix not in _CSV:
         raise DataError(f"expected a .parquet, .csv or .tsv file, got {path}")
-    return pyarrow.csv.read_csv(
+    table = pyarrow.csv.read_csv(
         path,
         parse_options=pyarrow.csv.ParseOptions(delimiter=_CSV[path.suffix]),
         convert_options=pyarrow.csv.ConvertOptions(null_values=[""], strings_can_be_null=True),
     )
+    try:
+        check_column_names(table.column_names, path.name)
+    except UnicodeError as error:
+        raise DataError(
+            f"expected column names in UTF-8 in {path.name}, got others ({error}); "
+            "save the file in UTF-8"
+        ) from error
+    return table
 
 
 def _load(path: Path, wanted: list[str]) -> dict[str, Any]:
@@ -155,10 +190,36 @@ def _load(path: Path, wanted: list[str]) -> dict[str, Any]:
     return {"names": list(names)} | arrays
 
 
+def _check_beside(
+    arrays: dict[str, Any], inputs: str, beside: Sequence[str], padding: int | None, source: str
+) -> None:
+    """Raise `DataError` if an array next to a model's input would change the model's answers."""
+    values = arrays[inputs]
+    if inputs not in MODEL_INPUTS and values.dtype not in (np.int32, np.int64):
+        return
+    companions = find_companions(beside, source)
+    if TYPES in companions:
+        check_types(arrays[TYPES], source)
+    if MASK in companions:
+        mask = arrays[MASK]
+        if mask.shape[:2] != values.shape[:2]:
+            raise DataError(
+                f"expected {MASK} of the shape {list(values.shape[:2])} in {source}, got "
+                f"{list(mask.shape)}"
+            )
+        check_mask(values, mask, padding, source)
+
+
 def _to_labels(labels: np.ndarray, name: str, path: Path) -> Any:  # noqa: ANN401
     if labels.ndim != 1 or labels.dtype.kind not in "iubUS":
         raise DataError(
             f"expected class indices or names [examples] as array {name!r} of {path.name}, "
             f"got {labels.dtype} {list(labels.shape)}"
         )
-    return pa.array(labels.astype(str) if labels.dtype.kind == "S" else labels)
+    try:
+        return pa.array(labels.astype(str) if labels.dtype.kind == "S" else labels)
+    except UnicodeError as error:
+        raise DataError(
+            f"expected class names in ASCII in the bytes of array {name!r} of {path.name}, got "
+            f"others ({error}); save them as texts"
+        ) from error

@@ -18,11 +18,14 @@ from attar.data.checks import (
     check_finite,
     check_indices,
     check_targets,
+    find_labeled,
     name_classes,
+    name_features,
     rows_per_chunk,
     to_inputs,
     to_targets,
 )
+from attar.data.number_columns import PandasObject, read_pandas
 from attar.errors import DataError, ShapeError
 
 ViewFn = Callable[[Tensor, Tensor, int], Tensor]  # stored inputs, example ids, view -> inputs
@@ -63,13 +66,15 @@ class TransferSet:
 
     Args:
         inputs: Shape `[examples, *shape]`, uint8, floats or token ids, all finite. Don't change it
-            afterwards.
-        hard_targets: Class indices `[examples]`, any integer type; -1 where there is none.
+            afterwards. A pandas DataFrame of numbers becomes float32 `[examples, columns]`.
+        hard_targets: Class indices `[examples]`, from 0, any integer type; -1 where there is none.
         class_names: One for each class, no two alike; by default "0", "1" and so on.
         classes: How many classes there are; by default as many as there are `class_names`, or
             else one more than the largest hard target.
         views: Makes view 1 and above out of stored inputs, example ids and the view's number. It
             must keep shape and type. View 0 is the plain example and does not call it.
+        feature_names: Names of the columns of inputs `[examples, columns]`, all different; by
+            default those of a DataFrame. The fingerprint does not depend on them.
 
     Raises:
         DataError: If the set is empty, has inputs that are not finite or of the wrong type, or
@@ -86,19 +91,28 @@ class TransferSet:
 
     def __init__(
         self,
-        inputs: Tensor | NDArray[Any],
-        hard_targets: Tensor | NDArray[Any] | None = None,
+        inputs: Tensor | NDArray[Any] | PandasObject,
+        hard_targets: Tensor | NDArray[Any] | PandasObject | None = None,
         *,
         class_names: Sequence[str] | None = None,
         classes: int | None = None,
         views: ViewFn | None = None,
+        feature_names: Sequence[str] | None = None,
     ) -> None:
         """Check all of it, once."""
-        stored = to_inputs(inputs)
-        targets = to_targets(hard_targets, stored)
+        values, targets, columns = read_pandas(inputs, hard_targets)
+        if columns is not None and feature_names is not None:
+            raise DataError(
+                "expected no feature_names beside a DataFrame, got some; rename its columns"
+            )
+        stored = to_inputs(values)
+        targets = to_targets(targets, stored)
         self._class_names = name_classes(targets, class_names, classes)
         check_targets(targets, len(self._class_names))
         check_finite(stored, CHUNK_BYTES)
+        self._feature_names = name_features(
+            columns if feature_names is None else feature_names, stored
+        )
         self._stored = stored  # of this set or of the one that it is a subset of
         self._stored_targets = targets
         self._ids: Tensor | None = None  # rows of the stored tensors; None: all of them
@@ -113,6 +127,11 @@ class TransferSet:
     def class_names(self) -> tuple[str, ...]:
         """The name of each class."""
         return self._class_names
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The names of the columns of inputs `[examples, columns]`, if they are known."""
+        return self._feature_names
 
     @property
     def views(self) -> ViewFn | None:
@@ -205,6 +224,21 @@ class TransferSet:
         subset._ids = self.example_ids[check_indices(indices, len(self)).to(self._stored.device)]
         subset.__dict__.pop("_fingerprint", None)
         return subset
+
+    def labeled(self) -> "TransferSet":
+        """Choose the examples with a hard target; the set itself, if all have one.
+
+        Raises:
+            DataError: If none has.
+        """
+        return self if (kept := find_labeled(self.hard_targets)) is None else self.subset(kept)
+
+    def without_hard_targets(self) -> "TransferSet":
+        """Leave the hard targets out: each becomes -1; nothing else is changed or copied."""
+        changed = copy.copy(self)
+        changed._stored_targets = torch.full_like(self._stored_targets, -1)
+        changed.__dict__.pop("_fingerprint", None)
+        return changed
 
     def with_views(self, views: ViewFn | None) -> "TransferSet":
         """Replace what makes view 1 and above; nothing is copied."""

@@ -147,12 +147,9 @@ def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
 def _explain(path: Path, text: str, content: dict[str, Any], error: ValidationError) -> str:
     """Put one of the errors into one line: a misspelled key explains others, else the first."""
     errors = error.errors(include_url=False)
-    keys = [each["loc"] for each in errors]
-    inner = [  # an array that lacks what is wrong in it is not too short
-        each
-        for each in errors
-        if not any(key != each["loc"] == key[: len(each["loc"])] for key in keys)
-    ]
+    # An array that lacks what is wrong in it is not too short.
+    outer = {each["loc"][:size] for each in errors for size in range(len(each["loc"]))}
+    inner = [each for each in errors if each["loc"] not in outer]
     details = min(
         inner, key=lambda each: (each["type"] != "extra_forbidden", find_line(text, each["loc"]))
     )

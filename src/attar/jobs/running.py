@@ -1,5 +1,6 @@
 """Running a job: each step in turn, those whose inputs have not changed skipped."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, Literal, TextIO
 from torch import nn
 
 from attar.data import TransferSet
-from attar.errors import FolderError, JobError, StoreError, TeacherWarning
+from attar.errors import FolderError, JobError, StoreError, StoreWarning, TeacherWarning
 from attar.files import hold_folder
 from attar.jobs.comparing import compare_models, find_trainings, show_comparison
 from attar.jobs.engine import Engine, StepWork, do_in_turn, show_labeling
@@ -41,7 +42,7 @@ from attar.jobs.students import (
 )
 from attar.labeling import make_plan
 from attar.records import read_json, write_json
-from attar.targets import Dense, Encoding, SoftTargets, Sparse
+from attar.targets import Dense, Encoding, SoftTargets, Sparse, StorePlan, TargetWriter
 from attar.targets.quality import find_store_doubt
 from attar.teachers import Teacher
 from attar.teachers.fingerprints import hash_network
@@ -160,19 +161,36 @@ class JobRun:
             read_all: Read all shards to find damage. Otherwise only their sizes are compared.
         """
         views = self.job.settings.soft_targets.views
-        with self.job.blaming("soft_targets"):  # raises if the teacher or the set lacks the views
-            make_plan(self.teacher, self.transfer_set, choose_encoding(self.job), views, 0)
+        with self.job.blaming("soft_targets"):
+            encoding = choose_encoding(self.job)
+            plan = make_plan(self.teacher, self.transfer_set, encoding, views, 0)
         step = self.label_step(self.identify_teacher())
-        if step.is_done():
-            damage = find_damage(step.place / TARGETS, read_all=read_all)
-            if damage is not None:
-                step.reopen(damage, self.tell)
-        self.once(step, self.write_targets)
+        if self._has_lost_shards(step, plan, read_all=read_all):
+            StepWork(step, self.write_targets)(self.tell)
+        else:
+            self.once(step, self.write_targets)
         if not self.doubts:  # it may have been labeled before
             quality = SoftTargets.open(step.place / TARGETS).teacher_quality
             doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
             if doubt is not None:
                 self.tell(f"warning: {doubt}")
+
+    def _has_lost_shards(self, step: Step, plan: StorePlan, *, read_all: bool) -> bool:
+        """Tell whether the step is done, but shards of it are missing or damaged since."""
+        try:
+            step.check_done("attar label")
+        except JobError:
+            return False
+        if not read_all:
+            with contextlib.suppress(StoreError):
+                SoftTargets.open(step.place / TARGETS)  # compares sizes
+                return False
+        with warnings.catch_warnings(action="ignore"):  # `label` warns about each of them
+            missing = TargetWriter(step.place / TARGETS, plan).missing()
+        if missing:
+            lost = f"{len(missing)} of {plan.shard_count} shards are missing or damaged"
+            self.tell(f"{step.title}: {lost}; only these are labeled again")
+        return bool(missing)
 
     def write_targets(self, step: Step, tell: Tell) -> None:
         """Do the step that labels."""
@@ -195,9 +213,10 @@ class JobRun:
 
     @contextmanager
     def telling_warnings(self, tell: Tell) -> Iterator[None]:
-        """Tell warnings about the teacher as lines, as soon as they are given."""
+        """Tell warnings about the teacher and the store as lines, as soon as they are given."""
         with warnings.catch_warnings():  # it brings back what is set here
             warnings.simplefilter("always", TeacherWarning)
+            warnings.simplefilter("always", StoreWarning)
             show = warnings.showwarning
 
             def show_or_tell(
@@ -210,6 +229,7 @@ class JobRun:
             ) -> None:
                 if issubclass(category, TeacherWarning):
                     self.doubts.append(str(message))
+                if issubclass(category, TeacherWarning | StoreWarning):
                     tell(f"warning: {message}")
                 else:
                     show(message, category, filename, lineno, file, line)
@@ -277,16 +297,16 @@ class JobRun:
             Whether anything was.
 
         Raises:
-            JobError: If something is damaged, and labeling is none of the parts to be done.
+            StoreError: If something is damaged, and labeling is none of the parts to be done.
         """
-        damage = find_damage(Path(str(store.folder)), read_all=True)
-        if damage is None:
-            return False
-        if "label" not in self.parts:
-            command = f"attar label {self.job.path}"
-            raise JobError(f"{damage}; run `{command}` to label what is damaged again")
-        self.label(read_all=True)
-        return True
+        try:
+            store.verify()
+        except StoreError:
+            if "label" not in self.parts:
+                raise
+            self.label(read_all=True)
+            return True
+        return False
 
     def compare(self) -> None:
         """Compare the teacher and the students on the test set."""
@@ -355,23 +375,6 @@ class JobRun:
             for seed in seeds
         ]
         return steps
-
-
-def find_damage(folder: Path, *, read_all: bool) -> str | None:
-    """Say what of a finished store is lost or damaged; None if nothing is.
-
-    Args:
-        folder: Of the store.
-        read_all: Compare the checksums of all shards, and not their sizes alone.
-    """
-    try:
-        store = SoftTargets.open(folder)
-        if read_all:
-            store.verify()
-    except StoreError as error:
-        what, _, advice = str(error).rpartition("; ")
-        return what or advice
-    return None
 
 
 def read_owner(folder: Path) -> str:

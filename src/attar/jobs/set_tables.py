@@ -26,12 +26,23 @@ class SetTable(Table):
         "all other columns, or `inputs`",
         examples=[["length", "width"]],
     )
+    ignore: OneOrMore[str] | None = Field(
+        default=None,
+        description="columns of a table, or arrays, to leave out; required next to token ids for "
+        "further inputs of transformers models, such as token_type_ids that are not all 0",
+        examples=[["token_type_ids"]],
+    )
     target: str = Field(
         default="hard_targets",
         description="the column, or the array, of hard targets: class indices or names",
         examples=["species"],
     )
-    unlabeled: bool = Field(default=False, description="there are no hard targets", examples=[True])
+    unlabeled: bool = Field(
+        default=False,
+        description="the set has no hard targets, or they are not used; images may then lie in one "
+        "folder, without folders for classes",
+        examples=[True],
+    )
     class_names: Several[str] | None = Field(
         default=None,
         description="names of the classes, in order; by default those that come, sorted, and for "

@@ -62,7 +62,7 @@ class TeacherTable(Table):
     )
     weights: str | None = Field(
         default=None,
-        description="a safetensors file with the weights",
+        description="a file with the weights: safetensors, or a torch checkpoint such as .pth",
         examples=["teacher.safetensors"],
     )
     answers: Answers | None = Field(
@@ -71,8 +71,21 @@ class TeacherTable(Table):
         "else logits",
         examples=["probabilities"],
     )
+    rest: str | None = Field(
+        default=None,
+        description="what to do with probabilities that sum to less than 1: renormalize divides "
+        "each row by its sum, class:NAME gives the missing part to that class; by default an error",
+        examples=["renormalize"],
+    )
     padding: Token | None = Field(
         default=None, description="the token id of padding, for an attention mask", examples=[0]
+    )
+    processor: str | None = Field(
+        default=None,
+        description="the folder of the image processor whose mean and standard deviation normalize "
+        "the images of a model of transformers, by default the model's own folder; or none, if the "
+        "model takes the images as they are",
+        examples=["none"],
     )
     train: TrainTable | None = Field(
         default=None, description="the table [teacher.train], if the teacher is to be trained"

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 
@@ -29,11 +30,18 @@ from attar.modes import evaluation_mode
 from attar.objects import describe_error, load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.classifiers import is_classifier
-from attar.training import load_weights
+from attar.teachers.hugging_face import is_hugging_face
+from attar.teachers.image_processors import UNCHANGED
+from attar.teachers.networks import NetworkTeacher
+from attar.weights import load_weights
 
 MNIST = "mnist"
 AnySet = TransferSet | StreamedSet
 _ARRAYS, _TABLES = (".npz", ".npy"), (".parquet", ".csv", ".tsv")
+_FOR_ALL = {"source", "examples", "unlabeled", "jitter", "jitter_seed"}
+_FOR_TABLES = {"inputs", "target", "ignore", "class_names", "classes", "padding"}  # and .npz files
+_FOR_IMAGES = {"class_names", "size", "colors"}
+_FOR_STREAMS = {"streamed", "fingerprint"}
 
 
 def load_transfer_set(job: Job, *, cache: bool = True) -> AnySet:
@@ -69,6 +77,14 @@ def load_test_set(job: Job, transfer_set: AnySet, *, cache: bool = True) -> Tran
         told = f"{list(loaded.class_names[:5])} of {loaded.classes}"
         wanted = f"{list(names[:5])} of {len(names)}"
         raise job.error(f"expected the classes {wanted}, got {told}; give class_names", "test_set")
+    columns = loaded.feature_names
+    if columns is not None and transfer_set.feature_names not in (None, columns):
+        order = list((transfer_set.feature_names or ())[:8])
+        raise job.error(
+            f"expected the input columns of the transfer set in its order, {order}, got "
+            f"{list(columns[:8])}; give inputs",
+            "test_set",
+        )
     unlabeled = (loaded.hard_targets < 0).nonzero()
     if len(unlabeled):
         first = int(unlabeled[0])
@@ -167,12 +183,18 @@ def is_object(source: str) -> bool:
 def _load_teacher(
     job: Job, position: int, table: TeacherTable, transfer_set: AnySet, trained: Path | None
 ) -> Teacher:
+    processor: object = table.processor
+    if table.processor not in (None, UNCHANGED):
+        processor = job.root / str(table.processor)
     wrap = partial(
         as_teacher,
         class_names=transfer_set.class_names,
         examples=len(transfer_set),
         answers=table.answers,
+        rest=table.rest,
         padding=table.padding,
+        processor=processor,
+        feature_names=getattr(transfer_set, "feature_names", None),
     )
     if not is_object(table.source):
         if table.weights is not None:
@@ -189,6 +211,9 @@ def _load_teacher(
             raise AttarError(f"expected a torch module to put {weights} into, got {kind}")
         with job.blaming("teacher", position, "weights" if table.weights else "source"):
             load_weights(weights, made)
+    if trained is not None and isinstance(made, nn.Module) and is_hugging_face(made):
+        # Trained on the set's inputs and class indices as they are; so it is asked.
+        return NetworkTeacher(made, transfer_set.classes, table.answers or "logits")
     is_function = callable(made) and not isinstance(made, nn.Module | Teacher)
     if not is_function or is_classifier(made):
         return wrap(made)
@@ -224,69 +249,127 @@ def _load_set(
 def _read_set(
     job: Job, name: str, table: SetTable, class_names: tuple[str, ...] | None, cache: Path | None
 ) -> AnySet:
-    target = None if table.unlabeled else table.target
+    source = job.root / table.source
     if table.source == MNIST:
+        _check_keys(job, name, table, MNIST)
         mnist = load_mnist()
-        return mnist.test if name == "test_set" else mnist.train
-    if is_object(table.source):
+        made: object = mnist.test if name == "test_set" else mnist.train
+    elif is_object(table.source):
+        _check_keys(job, name, table, table.source)
         made = _make(job, table.source, seed=0)
-        if not isinstance(made, TransferSet | StreamedSet):
-            kind = type(made).__qualname__
-            raise ObjectError(f"expected an attar.TransferSet from {table.source}, got {kind}")
-        return made
-    if isinstance(table, TransferTable) and table.streamed:
-        return _stream_set(job, table, target)
-    path = job.root / table.source
-    classes = None if class_names else table.classes
-    if path.suffix in _ARRAYS:
-        if table.inputs is not None and len(table.inputs) > 1:
-            raise job.error(f"expected one array, got {list(table.inputs)}", name, "inputs")
-        return read_arrays(
-            path,
-            target=None if path.suffix == ".npy" else target,
-            inputs=table.inputs[0] if table.inputs else "inputs",
-            class_names=class_names,
-            classes=classes,
-        )
-    if path.suffix in _TABLES:
-        return read_table(
-            path,
-            target=target,
-            inputs=table.inputs,
-            class_names=class_names,
-            classes=classes,
-            padding=table.padding,
-        )
-    if path.is_dir():
+    elif isinstance(table, TransferTable) and table.streamed:
+        return _stream_set(job, name, table)
+    elif source.suffix in _ARRAYS:
+        return _read_arrays(job, name, table, class_names)
+    elif source.suffix in _TABLES:
+        return _read_table(job, name, table, class_names)
+    elif source.is_dir():
+        _check_keys(job, name, table, "a folder of images", _FOR_IMAGES)
         return read_image_folder(
-            path, size=table.size, colors=table.colors, class_names=class_names, cache=cache
+            source,
+            size=table.size,
+            colors=table.colors,
+            class_names=class_names,
+            unlabeled=table.unlabeled,
+            cache=cache,
         )
-    raise AttarError(
-        f"expected mnist, a {', '.join((*_ARRAYS, *_TABLES))} file, a folder of images or "
-        f"file.py:name, got {table.source!r}"
+    else:
+        raise AttarError(
+            f"expected mnist, a {', '.join((*_ARRAYS, *_TABLES))} file, a folder of images or "
+            f"file.py:name, got {table.source!r}"
+        )
+    if not isinstance(made, TransferSet | StreamedSet):
+        kind = type(made).__qualname__
+        raise ObjectError(f"expected an attar.TransferSet from {table.source}, got {kind}")
+    return made.without_hard_targets() if table.unlabeled else made
+
+
+def _check_no_target(job: Job, name: str, table: SetTable, loaded: AnySet) -> None:
+    """Raise `JobError` if the column of hard targets of an unlabeled table became an input."""
+    if table.unlabeled and table.inputs is None and table.target in (loaded.feature_names or ()):
+        raise job.error(
+            f"expected no column {table.target!r} among the inputs of an unlabeled set; give "
+            f'inputs, or ignore = ["{table.target}"]',
+            name,
+            "unlabeled",
+        )
+
+
+def _check_keys(job: Job, name: str, table: SetTable, told: str, *known: AbstractSet[str]) -> None:
+    """Raise `JobError` if a key was given that such a source has no use for."""
+    used = _FOR_ALL.union(*known)
+    for key in type(table).model_fields:
+        if key in table.model_fields_set and key not in used:
+            value = getattr(table, key)
+            if value != type(table).model_fields[key].default:
+                raise job.error(f"expected no {key} for {told}, got some; take it out", name, key)
+
+
+def _read_arrays(
+    job: Job, name: str, table: SetTable, class_names: tuple[str, ...] | None
+) -> TransferSet:
+    path = job.root / table.source
+    used = _FOR_TABLES if path.suffix == ".npz" else {"class_names", "classes"}
+    _check_keys(job, name, table, f"a {path.suffix} file", used)
+    if table.inputs is not None and len(table.inputs) > 1:
+        raise job.error(f"expected one array, got {list(table.inputs)}", name, "inputs")
+    return read_arrays(
+        path,
+        target=None if table.unlabeled or path.suffix == ".npy" else table.target,
+        inputs=table.inputs[0] if table.inputs else "inputs",
+        class_names=class_names,
+        classes=table.classes,
+        padding=table.padding,
+        ignore=table.ignore or (),
     )
 
 
-def _stream_set(job: Job, table: TransferTable, target: str | None) -> StreamedSet:
+def _read_table(
+    job: Job, name: str, table: SetTable, class_names: tuple[str, ...] | None
+) -> TransferSet:
+    path = job.root / table.source
+    _check_keys(job, name, table, f"a {path.suffix} file", _FOR_TABLES)
+    loaded = read_table(
+        path,
+        target=None if table.unlabeled else table.target,
+        inputs=table.inputs,
+        class_names=class_names,
+        classes=table.classes,
+        padding=table.padding,
+        ignore=table.ignore or (),
+    )
+    _check_no_target(job, name, table, loaded)
+    return loaded
+
+
+def _stream_set(job: Job, name: str, table: TransferTable) -> StreamedSet:
     source = table.source if "://" in table.source else job.root / table.source
     if isinstance(source, Path) and source.is_dir() and not any(source.rglob("*.parquet")):
+        _check_keys(job, name, table, "a folder of images", _FOR_IMAGES, _FOR_STREAMS)
         return stream_images(
             source,
             size=table.size,
             colors=table.colors,
             class_names=table.class_names,
+            unlabeled=table.unlabeled,
             fingerprint=table.fingerprint,
         )
     if table.class_names is None:
         raise AttarError("expected class_names beside streamed = true, got none; name the classes")
-    return stream_table(
+    _check_keys(
+        job, name, table, "a streamed Parquet file", _FOR_TABLES - {"classes"}, _FOR_STREAMS
+    )
+    loaded = stream_table(
         source,
-        target=target,
+        target=None if table.unlabeled else table.target,
         class_names=table.class_names,
         inputs=table.inputs,
         padding=table.padding,
+        ignore=table.ignore or (),
         fingerprint=table.fingerprint,
     )
+    _check_no_target(job, name, table, loaded)
+    return loaded
 
 
 def _value(job: Job, *key: str | int) -> str:

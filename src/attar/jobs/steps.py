@@ -96,11 +96,6 @@ class Step:
         tell(f"{self.title}: {why or 'it is gone'}; so it was once before, taken from {EARLIER}/")
         return bool(found["done"])
 
-    def reopen(self, why: str, tell: Tell) -> None:
-        """Have a step that is done go on, as its outputs are not whole any more."""
-        tell(f"{self.title} again: {why}")
-        self._write(done=False, outputs={})
-
     def is_done(self) -> bool:
         """Tell whether it is done, with these inputs."""
         found = self._read()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import nn
 
-from attar.data import StreamedSet
 from attar.errors import FolderError
 from attar.jobs.file import Job
 from attar.jobs.histories import add_epoch
@@ -34,14 +33,8 @@ _CHECKPOINT = "checkpoint.safetensors"
 
 def labeled(job: Job, transfer_set: AnySet, *key: str | int) -> AnySet:
     """Return the examples that have a hard target; raise `JobError` if none has."""
-    if isinstance(transfer_set, StreamedSet) and not job.settings.transfer_set.unlabeled:
+    with job.blaming(*key):
         return transfer_set.labeled()
-    if isinstance(transfer_set, StreamedSet):
-        raise job.error("expected hard targets in the transfer set, got unlabeled = true", *key)
-    indices = (transfer_set.hard_targets >= 0).nonzero()[:, 0]
-    if len(indices) == 0:
-        raise job.error("expected hard targets in the transfer set, got none", *key)
-    return transfer_set if len(indices) == len(transfer_set) else transfer_set.subset(indices)
 
 
 def teacher_name(position: int) -> str:

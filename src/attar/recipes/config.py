@@ -4,9 +4,12 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attar.data import mix_seed
 from attar.errors import AttarError, FolderError, check_positive
 
 T = TypeVar("T")
+
+_CHOICE = 2  # a stream of seeds; 0 and 1 are those of teachers' and students' first weights
 
 
 def option(default: T, text: str) -> T:
@@ -31,6 +34,18 @@ def parse_whole_numbers(name: str, text: str) -> tuple[int, ...]:
     if any(number % 1 for number in numbers):
         raise AttarError(f"expected whole numbers of {name}, got {text}")
     return tuple(int(number) for number in numbers)
+
+
+def choice_seed(number: int) -> int:
+    """Return the seed of networks that settings are chosen by: one that no final run has.
+
+    Final runs have the seeds 0, 1, 2 and so on. A network that helped to choose a setting must not
+    have the first weights and the order of batches of one that the setting is judged by.
+
+    Args:
+        number: Of the network, from 0.
+    """
+    return mix_seed(number, _CHOICE)
 
 
 def restore_config(kind: type[T], values: Any, path: Path) -> T:  # noqa: ANN401 (what JSON holds)

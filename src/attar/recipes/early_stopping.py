@@ -1,20 +1,26 @@
 """Training with early stopping: of all the weights on the way, those that do best elsewhere."""
 
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from attar.data import TransferSet
+from attar.errors import FolderError
 from attar.evaluation import evaluate
 from attar.recipes.stages import (
     Progress,
     Stage,
     Trained,
     WorkMeter,
+    checkpoint_path,
+    describe_training,
     follow_run,
     leave_network,
+    name_parts,
     read_trained,
 )
 from attar.training import LossFn, TrainingRun, load_weights, save_weights
@@ -30,10 +36,11 @@ def train_to_the_best(
     test_set: TransferSet,
     meter: WorkMeter,
     measurements: int = 20,
+    loss: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, Trained]:
     """Train as `train_stage` does, but end with the best weights that were measured on the way.
 
-    The training goes on to its end, so that its learning rate falls as it was meant to; about
+    The training continues to its end, so that its learning rate falls as it was meant to; about
     `measurements` times the network is measured on the held-out examples, and the best one is kept.
 
     Yields:
@@ -44,7 +51,11 @@ def train_to_the_best(
     """
     work = stage.work(len(transfer_set))
     network = stage.make_network()
-    earlier = read_trained(stage, folder, network)
+    made_of = {
+        **describe_training(stage, network, transfer_set, test_set, loss_fn, loss, views=None),
+        "early stopping": {"held out": held_out.fingerprint(), "measurements": measurements},
+    }
+    earlier = read_trained(stage, folder, network, made_of)
     if earlier is not None:
         meter.add(work, by_earlier_run=True)
         return earlier
@@ -58,13 +69,13 @@ def train_to_the_best(
             save_weights(best_path, measured)
         return asdict(found)
 
-    checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
     run = TrainingRun(
         network,
         transfer_set,
         loss_fn,
         stage.settings,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_path(stage, folder),
+        identity=name_parts(made_of),
         measure=measure,
         measurements=measurements,
     )
@@ -73,6 +84,15 @@ def train_to_the_best(
     meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
     yield from follow_run(run, stage, work, meter)
     load_weights(best_path, network)
-    trained = leave_network(stage, network, run, folder, test_set)
+    measured = [epoch.measurements for epoch in run.history if epoch.measurements]
+    best = min(measured, key=lambda each: each["errors"])  # the first of equals, as in `measure`
+    kept = evaluate(network, held_out, precision="auto")
+    if kept.errors != best["errors"] or not math.isclose(kept.nll, best["nll"], rel_tol=1e-3):
+        raise FolderError(
+            f"{best_path} is damaged or of another training: expected weights with "
+            f"{best['errors']:.0f} held-out errors and NLL {best['nll']:.4g}, got {kept.errors} "
+            f"and {kept.nll:.4g}; remove it and the checkpoint beside it to train again"
+        )
+    trained = leave_network(stage, network, run, folder, test_set, made_of)
     best_path.unlink(missing_ok=True)
     return trained

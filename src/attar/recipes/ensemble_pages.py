@@ -15,11 +15,10 @@ from attar.recipes import result_pages
 from attar.recipes.config import restore_config
 from attar.recipes.ensemble import EXPERIMENT, Config, students_stage, teachers_stage
 from attar.recipes.folder import COMPARISON
-from attar.recipes.stages import Stage
-from attar.recipes.teachers import load_teachers
+from attar.recipes.stages import Stage, load_network
+from attar.recipes.teachers import check_same_teachers, load_teachers
 from attar.records import ExperimentResult
 from attar.teachers import EnsembleNetwork
-from attar.training import load_weights
 
 
 def report(folder: Path, path: Path) -> None:
@@ -35,7 +34,11 @@ def report(folder: Path, path: Path) -> None:
     result = ExperimentResult.read(result_path)
     config = restore_config(Config, result.config, result_path)
     stages = [students_stage(config, seed) for seed in range(config.seeds)]
-    teachers = load_teachers(config.teachers) or _load(folder, teachers_stage(config))
+    teachers = load_teachers(config.teachers)
+    if teachers:
+        check_same_teachers(teachers, result, result_path)
+    else:
+        teachers = _load(folder, teachers_stage(config))
     students = [_load(folder, stage) for stage in stages]
     single, arithmetic, geometric, *kinds = (row.name for row in result.rows)
     models: dict[str, nn.Module | Sequence[nn.Module]] = {
@@ -53,9 +56,8 @@ def report(folder: Path, path: Path) -> None:
 
 
 def _load(folder: Path, stage: Stage) -> list[nn.Module]:
-    cohort = stage.make_network()
+    cohort = load_network(stage, folder)
     assert isinstance(cohort, Cohort)
-    load_weights(folder / f"{stage.name}.safetensors", cohort)
     return [member.eval() for member in cohort.members()]
 
 

@@ -8,21 +8,53 @@ from typing import Any
 
 from attar.errors import FolderError
 from attar.files import hold_folder
-from attar.records import ExperimentResult, read_json, write_json
+from attar.recipes.made_of import MadeOf, check_made_of
+from attar.records import ExperimentResult, read_json, read_sealed_json, write_sealed_json
 
 COMPARISON = "comparison.json"  # of a run that compared its networks on the test set
 
 
-def is_finished(path: Path, config: object) -> bool:
-    """Tell whether a run with this configuration has left its result there."""
-    return path.exists() and ExperimentResult.read(path).config == asdict(config)  # type: ignore[call-overload]
+def is_finished(path: Path, config: object, made_of: MadeOf | None = None) -> bool:
+    """Tell whether a run with this configuration has left its result there.
+
+    Args:
+        path: The result file.
+        config: The configuration.
+        made_of: What else decides the numbers, such as the weights of given teachers; the result
+            has it as `details["made_of"]`.
+
+    Raises:
+        FolderError: If the result is damaged, or was made of anything else.
+    """
+    if not path.exists():
+        return False
+    result = ExperimentResult.read(path)
+    if result.config != asdict(config):  # type: ignore[call-overload]
+        return False
+    if made_of:
+        check_made_of(path, made_of, result.details.get("made_of"))
+    return True
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a record that a run left, and check it.
+
+    Raises:
+        FolderError: If it cannot be read, is damaged, or has no checksum.
+    """
+    if "checksum" not in read_json(path):
+        raise FolderError(
+            f"{path} is damaged or was left by an earlier release: it has no checksum; run the "
+            "experiment again in another folder (--out), or remove the file to make it again"
+        )
+    return read_sealed_json(path)
 
 
 @contextmanager
 def claim_folder(
     folder: Path, experiment: str, config: Mapping[str, Any], *, may_grow: str
 ) -> Iterator[None]:
-    """Hold the folder for the body, which fills it or goes on where an earlier process stopped.
+    """Hold the folder for the body, which fills it or resumes where an earlier process stopped.
 
     The configuration stands in `run.json`. An earlier run's must be the same, except that the
     number named by `may_grow` may be larger now.
@@ -32,7 +64,7 @@ def claim_folder(
     """
     with hold_folder(folder):
         _check_owner(folder, experiment, config, may_grow=may_grow)
-        write_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
+        write_sealed_json(folder / "run.json", {"experiment": experiment, "config": dict(config)})
         yield
 
 
@@ -61,3 +93,4 @@ def _check_owner(
             continue
         option = f"--{name.replace('_', '-')}"
         raise FolderError(f"{folder} holds a run with {option} {before}, not {now}; {advice}")
+    read_record(path)

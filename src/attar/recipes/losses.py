@@ -1,10 +1,11 @@
 """Soft-target losses at equal budget, each with the settings that suit it: on digits or glyphs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,25 +16,34 @@ from attar.data import TransferSet, load_mnist, mix_seed
 from attar.errors import AttarError, check_not_negative, check_positive
 from attar.models import mlp
 from attar.recipes import mnist
-from attar.recipes.config import option, parse_numbers
+from attar.recipes.config import choice_seed, option, parse_numbers
 from attar.recipes.folder import COMPARISON, claim_folder, is_finished
 from attar.recipes.generalist import load_generalist
 from attar.recipes.loss_examples import Examples, take_digits, take_glyphs
-from attar.recipes.soft_losses import HARD, HINTON, SOFT_LOSSES, Candidate, cohort_loss
+from attar.recipes.soft_losses import (
+    HARD,
+    HINTON,
+    SOFT_LOSSES,
+    Candidate,
+    cohort_loss,
+    describe_cohort_loss,
+)
 from attar.recipes.stages import (
     Progress,
     Stage,
     TrainedCohort,
     WorkMeter,
+    tell_machines,
     train_cohort_stage,
 )
 from attar.recipes.teachers import (
     TEACHERS_HELP,
+    describe_teachers,
     first_teacher_logits,
     load_teachers,
     teacher_stage,
 )
-from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.records import ExperimentResult, ResultRow, this_machine
 from attar.training import TrainingSettings
 
 EXPERIMENT = "losses"
@@ -46,8 +56,8 @@ class Config:
     They learn MNIST, or the classes of a folder of glyphs. Each loss gets the temperature and the
     weight with which its student made the fewest errors on held-out training examples, trained on
     the others. Then students of all losses and seeds are trained on all of them; those of a seed
-    start from the same weights and see the same batches. The hard targets' loss has weight 1 for
-    all.
+    start from the same weights and see the same batches, which are not those of the students that
+    settings were chosen by. The hard targets' loss has weight 1 for all.
     """
 
     seeds: int = option(5, "Students of each loss.")
@@ -114,13 +124,14 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If an option or the folder cannot be used, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if is_finished(path, config):
-        return
     examples = take_examples(config)
     train_set = examples.train_set
+    given = load_given(config, train_set)
+    made_of = describe_sources(config, given, examples)
+    if is_finished(path, config, made_of):
+        return
     choosing = choice_stage(config, train_set)
     finals = [final_stage(config, train_set, seed) for seed in range(config.seeds)]
-    given = load_given(config, train_set)
     teacher = teacher_stage(config.teacher_units, config.teacher_epochs, seed=0, seeds=1)
     work = choosing.work(len(examples.first)) + sum(stage.work(len(train_set)) for stage in finals)
     meter = WorkMeter(work if given else work + teacher.work(len(train_set)))
@@ -129,23 +140,32 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             given, teacher, train_set, examples.test_set, folder=folder, meter=meter
         )
         train = partial(train_cohort_stage, folder=folder, meter=meter)
+        candidates = [None, *config.candidates]
         tried = yield from train(
             choosing,
             train_set.subset(examples.first),
-            cohort_loss([None, *config.candidates], logits[examples.first]),
+            cohort_loss(candidates, logits.values[examples.first]),
             test_set=train_set.subset(examples.held_out),
+            loss=describe_cohort_loss(candidates, logits.teacher),
         )
         chosen = choose(config, tried)
         trained = []
         for stage in finals:
-            loss_fn = cohort_loss([None, *chosen], logits)
+            members = [None, *chosen]
             of_seed = yield from train(
-                stage, train_set, loss_fn, test_set=examples.test_set, keeps_weights=True
+                stage,
+                train_set,
+                cohort_loss(members, logits.values),
+                test_set=examples.test_set,
+                keeps_weights=True,
+                loss=describe_cohort_loss(members, logits.teacher),
             )
             trained.append(of_seed)
         found = replace(_compare(trained, examples.test_set), command=command)
         found.save(folder / COMPARISON)
-        write_json(path, _result(config, tried, chosen, trained, found, examples, command))
+        result = _result(config, tried, chosen, trained, found, examples, command)
+        result.details["made_of"] = made_of
+        result.write(path)
 
 
 def take_examples(config: Config) -> Examples:
@@ -156,18 +176,32 @@ def take_examples(config: Config) -> Examples:
 
 
 def load_given(config: Config, train_set: TransferSet) -> list[nn.Module]:
-    """Load the teachers of an earlier run; none if one is to be trained here."""
+    """Load the teacher of an earlier run, in a list; none if one is to be trained here."""
     if config.data:
         return [load_generalist(config.generalist, train_set)]
-    return load_teachers(config.teachers)
+    return load_teachers(config.teachers)[:1]
+
+
+def describe_sources(
+    config: Config, given: Sequence[nn.Module], examples: Examples
+) -> dict[str, Any]:
+    """Say what the result depends on beside the configuration: teacher, and glyphs if any."""
+    teachers = describe_teachers(given, config.teacher_units, config.teacher_epochs)
+    if not config.data:
+        return teachers  # MNIST is the same everywhere
+    sets = {"train data": examples.train_set, "test data": examples.test_set}
+    return teachers | {name: each.fingerprint() for name, each in sets.items()}
 
 
 def choice_stage(config: Config, train_set: TransferSet) -> Stage:
-    """Describe the students by which settings are chosen: one on hard targets, then all others."""
-    count = 1 + len(config.candidates)
+    """Describe the students by which settings are chosen: one on hard targets, then all others.
+
+    They are the same for any number of final seeds.
+    """
+    count, seed = 1 + len(config.candidates), choice_seed(0)
     title = f"{count} students to choose settings by"
-    make = partial(make_students, config, train_set, count, config.seeds)
-    return Stage("choice", title, make, _settings(config, config.choice_epochs, config.seeds))
+    make = partial(make_students, config, train_set, count, seed)
+    return Stage("choice", title, make, _settings(config, config.choice_epochs, seed))
 
 
 def final_stage(config: Config, train_set: TransferSet, seed: int) -> Stage:
@@ -263,6 +297,10 @@ def _result(
                 for place, name in enumerate(names)
             },
             "verdicts": [asdict(each) for each in found.verdicts],
+            "trained by": tell_machines(
+                {"choice": tried}
+                | {f"students-{seed}": of_seed for seed, of_seed in enumerate(trained)}
+            ),
         },
     )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,9 +15,25 @@ from attar.metrics import is_error
 from attar.recipes import mnist
 from attar.recipes.config import option
 from attar.recipes.folder import claim_folder, is_finished
-from attar.recipes.stages import Progress, Stage, WorkMeter, kept_logits, train_stage
-from attar.recipes.teachers import TEACHERS_HELP, load_teachers, teacher_stage, train_teacher
-from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.recipes.made_of import MadeOf
+from attar.recipes.stages import (
+    Progress,
+    Stage,
+    TeacherLogits,
+    Trained,
+    WorkMeter,
+    kept_logits,
+    tell_machines,
+    train_stage,
+)
+from attar.recipes.teachers import (
+    TEACHERS_HELP,
+    describe_teachers,
+    load_teachers,
+    teacher_stage,
+    train_teacher,
+)
+from attar.records import ExperimentResult, ResultRow, this_machine
 from attar.training import TrainingSettings
 
 EXPERIMENT = "missing-digits"
@@ -60,9 +75,12 @@ QUICK = replace(Config(), seeds=1, teacher_epochs=8, distilled_epochs=10)
 class Errors:
     """Test errors of a student whose biases are shifted."""
 
-    errors: float
-    watched_errors: float | None  # on the digits that the case watches; None: the paper says none
-    shift: float | None  # nats; None: the paper's was chosen in another way
+    errors: float | None  # None, here and below: the paper has no such number
+    watched_errors: float | None  # on the digits that the case watches
+    shift: float | None  # nats
+
+
+NONE = Errors(None, None, None)  # the paper chooses the shift on the test set alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +106,7 @@ CASES = (
         watched_title="threes",
         paper={
             "as_trained": Errors(206, 133, 0),
-            "validated": Errors(109, 14, None),
+            "validated": NONE,
             "tuned": Errors(109, 14, 3.5),
         },
     ),
@@ -101,7 +119,7 @@ CASES = (
         watched_title="the digits never seen",
         paper={
             "as_trained": Errors(4730, None, 0),
-            "validated": Errors(1320, None, None),
+            "validated": NONE,
             "tuned": Errors(1320, None, -7.6),
         },
     ),
@@ -119,6 +137,7 @@ class Outcome:
 
     errors: dict[str, Errors]  # by the names in KINDS
     wall_seconds: float
+    trained: Trained
 
 
 def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
@@ -131,13 +150,14 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If an option or the folder cannot be used, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if is_finished(path, config):
+    given = given_teachers(config)
+    made_of = describe_teachers(given, config.teacher_units, config.teacher_epochs)
+    if is_finished(path, config, made_of):
         return
     data = load_mnist()
     if config.validation >= len(data.train):
         found = f"{len(data.train)} training examples, got {config.validation}"
         raise AttarError(f"expected validation below the {found}")
-    given = load_teachers(config.teachers)
     work = 0.0 if given else make_teacher_stage(config, 0).work(len(data.train))
     for case in CASES:
         seen = transfer_set(config, case, data.train)
@@ -147,20 +167,28 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         outcomes: dict[str, list[Outcome]] = {case.name: [] for case in CASES}
         for seed in range(config.seeds):
             if given:
-                place = seed % len(given)
-                teacher = given[place]
+                teacher = given[seed]
             else:
-                stage, place = make_teacher_stage(config, seed), seed
                 trained = yield from train_teacher(
-                    stage, data.train, data.test, folder=folder, meter=meter
+                    make_teacher_stage(config, seed),
+                    data.train,
+                    data.test,
+                    folder=folder,
+                    meter=meter,
                 )
                 teacher = trained.network
-            kept = folder / f"teacher-{place}.logits.safetensors"
-            logits = kept_logits(kept, teacher, partial(compute_logits, teacher, data.train))
+            kept = folder / f"teacher-{seed}.logits.safetensors"
+            logits = kept_logits(kept, teacher, data.train)
             for case in CASES:
                 outcome = yield from _one(config, case, seed, logits, data, folder, meter)
                 outcomes[case.name].append(outcome)
-        write_json(path, _result(config, outcomes, command))
+        _result(config, outcomes, made_of, command).write(path)
+
+
+def given_teachers(config: Config) -> list[nn.Module]:
+    """Load the teacher of each seed from an earlier run; none if they are trained here."""
+    given = load_teachers(config.teachers)
+    return [given[seed % len(given)] for seed in range(config.seeds)] if given else []
 
 
 def make_teacher_stage(config: Config, seed: int) -> Stage:
@@ -197,7 +225,7 @@ def _one(
     config: Config,
     case: Case,
     seed: int,
-    teacher_logits: Tensor,
+    logits: TeacherLogits,
     data: Mnist,
     folder: Path,
     meter: WorkMeter,
@@ -207,10 +235,11 @@ def _one(
     trained = yield from train_stage(
         student_stage(config, case, seed, data.train),
         seen,
-        mnist.soft_loss(mnist_config, teacher_logits[seen.example_ids], hard_weight=0.0),
+        mnist.soft_loss(mnist_config, logits.values[seen.example_ids], hard_weight=0.0),
         folder=folder,
         test_set=data.test,
         meter=meter,
+        loss=mnist.describe_soft_loss(mnist_config, logits.teacher, hard_weight=0.0),
     )
     everything = torch.arange(len(data.train))
     validation_set = data.train.subset(everything[-config.validation :])
@@ -227,7 +256,7 @@ def _one(
         "validated": count(best_shift(validation, validation_set.hard_targets, case.shifted)),
         "tuned": count(best_shift(test, hard_targets, case.shifted)),
     }
-    return Outcome(errors, trained.wall_seconds)
+    return Outcome(errors, trained.wall_seconds, trained)
 
 
 def shift_bias(
@@ -269,7 +298,9 @@ def best_shift(
     return round(shifts[int(best[len(best) // 2])], 6)
 
 
-def _result(config: Config, outcomes: dict[str, list[Outcome]], command: str) -> ExperimentResult:
+def _result(
+    config: Config, outcomes: dict[str, list[Outcome]], made_of: MadeOf, command: str
+) -> ExperimentResult:
     rows = []
     for case in CASES:
         metrics = {
@@ -292,5 +323,24 @@ def _result(config: Config, outcomes: dict[str, list[Outcome]], command: str) ->
         config=asdict(config),
         machine=this_machine(),
         wall_seconds=sum(one.wall_seconds for of_case in outcomes.values() for one in of_case),
-        details={name: [asdict(one) for one in of_case] for name, of_case in outcomes.items()},
+        details={
+            **{
+                name: [
+                    {
+                        "errors": {kind: asdict(each) for kind, each in one.errors.items()},
+                        "wall_seconds": one.wall_seconds,
+                    }
+                    for one in of_case
+                ]
+                for name, of_case in outcomes.items()
+            },
+            "made_of": dict(made_of),
+            "trained by": tell_machines(
+                {
+                    f"{name}-{seed}": one.trained
+                    for name, of_case in outcomes.items()
+                    for seed, one in enumerate(of_case)
+                }
+            ),
+        },
     )

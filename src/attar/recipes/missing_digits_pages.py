@@ -20,14 +20,14 @@ from attar.recipes.missing_digits import (
     KINDS,
     Case,
     Config,
+    given_teachers,
     make_teacher_stage,
     student_stage,
 )
-from attar.recipes.stages import Stage
-from attar.recipes.teachers import load_teachers
+from attar.recipes.stages import load_network
+from attar.recipes.teachers import check_same_teachers
 from attar.records import ExperimentResult
 from attar.report import save_report
-from attar.training import load_weights
 
 TEACHER = "teacher"
 TRANSFER_EXAMPLES = 1000  # that the explorer shows, of all digits
@@ -55,15 +55,18 @@ class MissingDigitsRun:
 
     def teachers(self) -> list[nn.Module]:
         """Load the teacher of each seed."""
-        given, seeds = load_teachers(self.config.teachers), range(self.config.seeds)
+        given = given_teachers(self.config)
         if given:
-            return [given[seed % len(given)] for seed in seeds]
-        return [self._load(make_teacher_stage(self.config, seed)) for seed in seeds]
+            check_same_teachers(given, self.result, self.folder / f"{EXPERIMENT}.json")
+            return given
+        stages = [make_teacher_stage(self.config, seed) for seed in range(self.config.seeds)]
+        return [load_network(stage, self.folder) for stage in stages]
 
     def students(self, case: Case) -> list[nn.Module]:
         """Load a case's student of each seed, as trained."""
         seeds, train_set = range(self.config.seeds), load_mnist().train
-        return [self._load(student_stage(self.config, case, seed, train_set)) for seed in seeds]
+        stages = [student_stage(self.config, case, seed, train_set) for seed in seeds]
+        return [load_network(stage, self.folder) for stage in stages]
 
     def shifted(self, case: Case, students: Sequence[nn.Module]) -> list[nn.Module]:
         """Copy a case's students, with the biases shifted as validation examples say."""
@@ -79,11 +82,6 @@ class MissingDigitsRun:
                 last.bias[list(case.shifted)] += shift
             networks.append(network)
         return networks
-
-    def _load(self, stage: Stage) -> nn.Module:
-        network = stage.make_network()
-        load_weights(self.folder / f"{stage.name}.safetensors", network)
-        return network.eval()
 
 
 def report(folder: Path, path: Path) -> None:

@@ -14,9 +14,11 @@ from attar.evaluation import compute_logits
 from attar.explorer import ExampleSet, Exploration, Model
 from attar.recipes import mnist
 from attar.recipes.config import restore_config
-from attar.records import ExperimentResult, read_json
+from attar.recipes.folder import read_record
+from attar.recipes.stages import load_network, record_path
+from attar.records import ExperimentResult
 from attar.report import save_report
-from attar.training import Epoch, load_weights
+from attar.training import Epoch
 
 KINDS = ("teacher", "hard", "soft", "both")
 TRANSFER_EXAMPLES = 1000  # that the explorer shows
@@ -50,16 +52,13 @@ class MnistRun:
 
     def network(self, kind: str, seed: int) -> nn.Module:
         """Load one of the four networks of a seed, in evaluation mode."""
-        stage = mnist.make_stages(self.config, seed)[kind]
-        network = stage.make_network()
-        load_weights(self.folder / f"{stage.name}.safetensors", network)
-        return network.eval()
+        return load_network(mnist.make_stages(self.config, seed)[kind], self.folder)
 
     def history(self, kind: str, seed: int) -> list[Epoch]:
         """Read the epochs of a network's training."""
-        path = self.folder / f"{mnist.make_stages(self.config, seed)[kind].name}.json"
+        path = record_path(mnist.make_stages(self.config, seed)[kind], self.folder)
         try:
-            return [Epoch(**epoch) for epoch in read_json(path)["history"]]
+            return [Epoch(**epoch) for epoch in read_record(path)["history"]]
         except (KeyError, TypeError) as error:
             raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
 

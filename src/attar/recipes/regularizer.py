@@ -196,6 +196,11 @@ def _distill(
             meter=meter,
             measurements=1,
             views=views,
+            loss={
+                "function": "attar.distillation.soft_target_loss",
+                "targets": store.fingerprint(),
+                "temperature": config.temperature,
+            },
         )
     )
 
@@ -245,9 +250,20 @@ def _result(
             },
             "notes": [
                 _tell_kept(small[-1].title, networks, whole),
+                tell_trainings(config),
                 "The paper's numbers are of frames of speech: compare the shares.",
             ],
         },
+    )
+
+
+def tell_trainings(config: Config) -> str:
+    """Say in what the two trainings differ beside their targets."""
+    return (
+        f"one seed; with soft targets {config.soft_steps:,} steps on {config.views} views of each "
+        "example, labeled by the network that learned from all examples, with hard targets the "
+        f"best of at most {config.hard_steps:,} steps: the difference is of the two trainings, not "
+        "of the targets alone"
     )
 
 

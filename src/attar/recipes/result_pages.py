@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from attar.comparison_records import ComparisonRecord
-from attar.recipes.folder import COMPARISON
+from attar.recipes.folder import COMPARISON, read_record
 from attar.records import ExperimentResult, read_json
 from attar.report import save_experiment_report
 from attar.training import Epoch
@@ -32,9 +32,10 @@ def read_histories(folder: Path) -> dict[str, list[list[Epoch]]]:
     """Read the epochs of every training of a run, those of a stage's seeds together."""
     histories: dict[str, list[list[Epoch]]] = {}
     for path in sorted(folder.glob("*.json")):
-        epochs = read_json(path).get("history")
-        if not isinstance(epochs, list):  # no training's
+        content = read_json(path)
+        if not isinstance(content.get("history"), list):  # no training's
             continue
+        epochs = read_record(path)["history"]
         kind = re.sub(r"-\d+$", "", path.stem).replace("-", " ")
         try:
             histories.setdefault(kind, []).append([Epoch(**epoch) for epoch in epochs])

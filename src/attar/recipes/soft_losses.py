@@ -1,8 +1,9 @@
 """The losses that `attar reproduce losses` compares, each as one function of one form."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from attar.losses import (
 )
 from attar.training import LossFn
 
+DKD_TARGET_WEIGHT, DKD_OTHER_WEIGHT = 1.0, 8.0
 HARD, HINTON = "hard targets", "Hinton: T² · KL"
 SoftLoss = Callable[[Tensor, Tensor, Tensor, float], Tensor]  # logits, teacher's, hard targets, T
 
@@ -37,8 +39,8 @@ def _decoupled(
         teacher_logits,
         hard_targets,
         temperature=temperature,
-        target_weight=1.0,
-        other_weight=8.0,
+        target_weight=DKD_TARGET_WEIGHT,
+        other_weight=DKD_OTHER_WEIGHT,
     )
 
 
@@ -75,7 +77,17 @@ class Candidate:
     soft_weight: float
 
 
-def cohort_loss(members: list[Candidate | None], teacher_logits: Tensor) -> LossFn:
+def describe_cohort_loss(members: Sequence[Candidate | None], teacher: str) -> dict[str, Any]:
+    """Say what the loss of a cohort depends on: its numbers, and the teacher by its hash."""
+    return {
+        "function": f"{cohort_loss.__module__}.{cohort_loss.__qualname__}",
+        "teacher": teacher,
+        "members": [None if each is None else asdict(each) for each in members],
+        "DKD": {"target_weight": DKD_TARGET_WEIGHT, "other_weight": DKD_OTHER_WEIGHT},
+    }
+
+
+def cohort_loss(members: Sequence[Candidate | None], teacher_logits: Tensor) -> LossFn:
     """Make the loss of a cohort, each member with its own; None has hard targets alone.
 
     The teacher's logits are of all training examples in their order; so are a batch's indices.

@@ -66,7 +66,7 @@ def ask(
             float(negative_log_likelihood(each, batch.hard_targets).sum())
             for each in (logits, found.log_probabilities)
         ]
-        active = int(ensemble.known[logits.argmax(dim=1)].sum())
+        active = int(ensemble.choose(logits).sum())
         sums += [*losses, *special, active]
         steps = max(steps, found.steps)
         meter.add(2 * len(indices))
@@ -93,15 +93,13 @@ def _ask_specialists(
     """Count, over specialists, examples of their classes, and those right among these classes."""
     examples = generalist = specialist = 0
     of_example = ensemble.known[hard_targets]  # [batch, specialists]
-    log_total = logits.logsumexp(dim=1)
     for place in of_example.any(dim=0).nonzero().squeeze(1).tolist():
         rows = of_example[:, place].nonzero().squeeze(1)
         classes, truth = ensemble.classes_of(place), hard_targets[rows]
         examples += len(rows)
-        own = logits[rows[:, None], classes]
-        chosen = own.argmax(dim=1)
+        chosen = logits[rows[:, None], classes].argmax(dim=1)
         generalist += int((classes[chosen] == truth).sum())
-        asked = ensemble.ask(place, features[rows], own, log_total[rows])
+        asked = ensemble.ask(place, features[rows], logits[rows])
         chosen = asked[:, :-1].argmax(dim=1)
         specialist += int((classes[chosen] == truth).sum())
     return examples, generalist, specialist
@@ -181,6 +179,24 @@ def tell(answers: Answers) -> list[str]:
         f"{answers.active:.2f} specialists are active for an example; NLL "
         f"{answers.generalist_nll:.4f} before, {answers.ensemble_nll:.4f} after",
     ]
+
+
+def tell_kept(judged: Judged, *, distilled: float, continued: float) -> str:
+    """Say which part of the specialists' gain one network has kept, if they gain anything.
+
+    Args:
+        judged: The error rates of the ensemble, less those of the generalist.
+        distilled: What the network distilled from all gains over the generalist, in accuracy.
+        continued: The same, of the generalist trained on as long with hard targets.
+    """
+    both = (
+        f"one network distilled from all gains {100 * distilled:+.2f} points, the generalist "
+        f"trained on as long with hard targets {100 * continued:+.2f}"
+    )
+    gain = -judged.difference
+    if gain <= 0 or judged.p_value >= _LEVEL:
+        return f"{both}; the specialists themselves have no significant gain to keep"
+    return f"{both}; {distilled / gain:.0%} of the specialists' gain is kept"
 
 
 def _percent(right: Tensor) -> float:

@@ -28,7 +28,15 @@ from attar.recipes.specialist_parts import (
     specialist_work,
     train_all,
 )
-from attar.recipes.specialist_tables import Answers, ask, make_rows, table_2, table_4, tell
+from attar.recipes.specialist_tables import (
+    Answers,
+    ask,
+    make_rows,
+    table_2,
+    table_4,
+    tell,
+    tell_kept,
+)
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
 from attar.records import ExperimentResult, ResultRow, this_machine, write_json
 from attar.specialists import SpecialistEnsemble
@@ -177,17 +185,23 @@ def _distill(
     def make_network() -> nn.Module:
         return copy.deepcopy(network)
 
-    losses: dict[str, tuple[str, LossFn]] = {
-        "distilled": ("all distilled into one network", soft),
-        "continued": ("the generalist trained on, hard targets", hard_target_loss),
+    numbers = {
+        "function": "attar.distillation.soft_target_loss",
+        "targets": store.fingerprint(),
+        "temperature": config.distilled_temperature,
+        "hard_weight": config.distilled_hard_weight,
+    }
+    losses: dict[str, tuple[str, LossFn, dict[str, Any] | None]] = {
+        "distilled": ("all distilled into one network", soft, numbers),
+        "continued": ("the generalist trained on, hard targets", hard_target_loss, None),
     }
     students = {}
-    for name, (title, loss_fn) in losses.items():
+    for name, (title, loss_fn, loss) in losses.items():
         stage = Stage(name, title, make_network, settings)
         scaled = _Scaled(meter, stage, transfer)
         students[name] = yield from train_stage(
             stage, transfer, loss_fn, folder=folder, test_set=test_set, meter=scaled,
-            measurements=1,
+            measurements=1, loss=loss,
         )  # fmt: skip
     return students
 
@@ -235,17 +249,10 @@ def _result(
 
 
 def _tell_kept(answers: Answers, students: dict[str, Trained]) -> list[str]:
-    """Say which part of the specialists' gain one network has kept."""
     if not students:
         return []
-    before, all_of_it = (
-        float((each == answers.hard_targets).double().mean())
-        for each in (answers.generalist, answers.ensemble)
+    before = float((answers.generalist == answers.hard_targets).double().mean())
+    distilled, continued = (
+        students[name].evaluation.accuracy - before for name in ("distilled", "continued")
     )
-    kept = students["distilled"].evaluation.accuracy - before
-    without = students["continued"].evaluation.accuracy - before
-    share = f", {kept / (all_of_it - before):.0%} of the gain," if all_of_it > before else ""
-    return [
-        f"distilled into one network {100 * kept:+.2f} points are kept{share} against "
-        f"{100 * without:+.2f} of the generalist trained on as long with hard targets"
-    ]
+    return [tell_kept(answers.judge(), distilled=distilled, continued=continued)]

@@ -36,6 +36,7 @@ from attar.speech.recognition import compute_log_posteriors, estimate_log_priors
 from attar.speech.tree import Tree
 from attar.speech.tree_files import describe_tree, read_tree, write_tree
 from attar.speech.utterances import Corpus, Problem, Utterance, count_problems
+from attar.teachers.fingerprints import hash_value
 from attar.training import hard_target_loss
 
 PARTS = ("train", "held out", "test")
@@ -59,6 +60,11 @@ class Part:
     def references(self) -> list[tuple[str, ...]]:
         """What was said in each."""
         return [each.words for each in self.utterances]
+
+    @property
+    def speakers(self) -> list[str]:
+        """Who said each."""
+        return [each.speaker for each in self.utterances]
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Prepared:
             **{
                 name: {
                     "utterances": len(part.utterances),
-                    "speakers": len({each.speaker for each in part.utterances}),
+                    "speakers": len(set(part.speakers)),
                     "hours": len(part.states) / 360_000,
                     "words": sum(map(len, part.references)),
                 }
@@ -151,8 +157,12 @@ def _align(config: DataConfig, corpus: SpeechCorpus, kept: Path) -> Generator[Pr
         final, topology = yield from _align_again(config, corpus, first, aligner, kept)
     write_tree(aligner.tree, kept / "tree.json")
     write_atomically(kept / "tree.txt", ("\n".join(describe_tree(aligner.tree)) + "\n").encode())
-    for name in PARTS:
-        write_alignment(final[name].alignment, aligner.tree, _path(kept, name))
+    parts = zip(PARTS, (corpus.train, corpus.held_out, corpus.test), strict=True)
+    for name, part in parts:
+        write_alignment(
+            _path(kept, name), final[name].alignment,
+            tree=aligner.tree, corpus=part, lexicon=corpus.lexicon,
+        )  # fmt: skip
     problems = [each for name in PARTS for each in final[name].corpus.problems]
     write_json(
         kept / "final.json",
@@ -173,14 +183,16 @@ def _align_again(
 ) -> Generator[Progress, None, tuple[dict[str, Aligned], Topology]]:
     """Train a network on the mixtures' alignment, and align everything with it."""
     tree = aligner.tree
-    parts = {name: _make_part(first[name].corpus, first[name].alignment) for name in PARTS}
+    parts = {name: make_part(first[name].corpus, first[name].alignment) for name in PARTS}
     train, held_out = parts["train"], parts["held out"]
     shape = NetworkShape(
         states=tree.states, inputs=train.packed.window_dims, layers=3, units=config.align_units,
         dropout=0.1,
     )  # fmt: skip
+    # Named by its data: a run that was stopped here and goes on with another corpus has no network.
+    data = hash_value([corpus.train.fingerprint(), corpus.lexicon.fingerprint(), train.states])
     stage = make_stage(
-        "network", "a network to align with", lambda: shape.make(_ALIGNER_SEED),
+        f"network-{data[:16]}", "a network to align with", lambda: shape.make(_ALIGNER_SEED),
         epochs=config.align_epochs, batch_size=256, learning_rate=0.001, seed=0,
     )  # fmt: skip
     frames, measured = (FrameSet(each.packed, each.states, classes=tree.states)
@@ -231,18 +243,32 @@ def _open(corpus: SpeechCorpus, kept: Path) -> Prepared:
     except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{kept} is damaged ({error}); remove it to align again") from error
     train, held_out, test = (
-        _make_part(part, read_alignment(_path(kept, name), tree))
+        make_part(
+            part,
+            read_alignment(_path(kept, name), tree=tree, corpus=part, lexicon=corpus.lexicon),
+        )
         for name, part in zip(PARTS, (corpus.train, corpus.held_out, corpus.test), strict=True)
     )
     left_out = tuple(dict.fromkeys(corpus.problems + problems))  # some stand in both
     return Prepared(corpus, tree, topology, train, held_out, test, left_out)
 
 
-def _make_part(corpus: Corpus, alignment: Alignment) -> Part:
-    """Join an alignment with the utterances that it has; others were left out."""
-    kept = [each for each in corpus.utterances if each.id in set(alignment.ids)]
+def make_part(corpus: Corpus, alignment: Alignment) -> Part:
+    """Join an alignment with the utterances that it has; others were left out.
+
+    Raises:
+        DataError: If the corpus lacks one of them, has them in another order, or of another length.
+    """
+    aligned = set(alignment.ids)
+    kept = [each for each in corpus.utterances if each.id in aligned]
     if [each.id for each in kept] != list(alignment.ids):
         raise DataError("the corpus has other utterances than its alignment; is it another one?")
+    for each, frames in zip(kept, np.diff(alignment.offsets).tolist(), strict=True):
+        if each.frames != frames:
+            raise DataError(
+                f"expected {frames} frames in {each.id}, as its alignment has, got {each.frames}; "
+                "is the alignment of another corpus?"
+            )
     states = torch.from_numpy(alignment.states.astype(np.int64))
     return Part(tuple(kept), states)
 

@@ -1,17 +1,19 @@
 """Soft targets as regularizers: section 6 and table 5 of Hinton, Vinyals & Dean (2015)."""
 
+import copy
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from attar.cohorts import Cohort
 from attar.data import Batch, TransferSet
 from attar.errors import AttarError, FolderError, check_positive
-from attar.evaluation import evaluate_members
+from attar.evaluation import evaluate
 from attar.losses import SparseTargets, sparse_distillation_loss
 from attar.modes import evaluation_mode
 from attar.recipes.config import option, restore_config
@@ -24,6 +26,7 @@ from attar.recipes.speech_training import doing, make_stage
 from attar.recipes.stages import Progress, Stage, WorkMeter
 from attar.records import ExperimentResult, ResultRow, read_json, this_machine, write_json
 from attar.targets import SoftTargets
+from attar.teachers.fingerprints import hash_value
 from attar.training import LossFn, TrainingRun, hard_target_loss, load_weights
 
 EXPERIMENT = "speech-regularizer"
@@ -39,12 +42,12 @@ PAPER = {"all, hard": (63.4, 58.9), "part, hard": (67.3, 44.5), "part, soft": (6
 class Config:
     """Networks that see 3 % of the frames, with hard targets or with soft ones.
 
-    Whole utterances are drawn. The soft targets are those of a finished run of
-    `attar reproduce speech`, whose baselines are also the networks that saw everything.
+    Whole utterances are drawn, other ones for each seed. The soft targets are those of a finished
+    run of `attar reproduce speech`, whose baselines are also the networks that saw everything.
     """
 
     run: str = option("runs/speech", "Folder of a finished run of `attar reproduce speech`.")
-    seeds: int = option(3, "Networks of each kind.")
+    seeds: int = option(3, "Networks of each kind, each seed with frames of its own.")
     share: float = option(0.03, "Of the training frames.")
     epochs: int = option(25, "Passes over them.")
     temperature: float = option(2.0, "Of the soft targets.")
@@ -76,11 +79,12 @@ SOFT = Kind("soft", "soft targets", stops_early=False)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How well the networks of a kind do, at the end or where they stopped."""
+    """How well a network does, at the end or where it stopped."""
 
-    train: tuple[float, ...]  # frame accuracy on what they learned from, one a network
-    test: tuple[float, ...]
-    epochs: tuple[int, ...]  # after which each network was taken
+    train: float  # frame accuracy on what it learned from
+    test: float
+    epochs: int  # after which it was taken
+    frames: int  # that it learned from
     wall_seconds: float  # of the training steps
 
 
@@ -107,27 +111,33 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         store = SoftTargets.open(speech / "soft-targets")
         everything = transfer_set(of_speech, prepared)
         store.check_made_for(data=everything.fingerprint(), class_names=everything.class_names)
-        part = everything.subset(draw_utterances(prepared.train, config.share))
-        meter = WorkMeter(2 * _stage(config, of_speech, prepared, HARD).work(len(part)))
-        kept = {}
-        for kind, loss_fn in (
-            (HARD, hard_target_loss),
-            (SOFT, soft_loss(store, part.example_ids, config)),
-        ):
-            kept[kind.name] = yield from _train(
-                config, of_speech, prepared, kind, part, loss_fn, folder, meter
-            )
+        parts = [
+            everything.subset(draw_utterances(prepared.train, config.share, seed=seed))
+            for seed in range(config.seeds)
+        ]
+        work = sum(_stage(config, of_speech, prepared, HARD, 0).work(len(part)) for part in parts)
+        meter = WorkMeter(2 * work)
+        others = [
+            (each.packed.frames, each.packed.offsets, each.states)
+            for each in (prepared.held_out, prepared.test)
+        ]
+        kept: dict[str, list[Kept]] = {HARD.name: [], SOFT.name: []}
+        for seed, part in enumerate(parts):
+            made_of = hash_value([part.fingerprint(), store.fingerprint(), *others])
+            train = partial(_train, config, of_speech, prepared, part, made_of, folder, meter)
+            soft = soft_loss(store, part.example_ids, config)
+            kept[HARD.name].append((yield from train(HARD, seed, hard_target_loss)))
+            kept[SOFT.name].append((yield from train(SOFT, seed, soft)))
         yield doing("measuring the networks that saw everything", 1.0)
         all_hard = _measure_teachers(of_speech, prepared, speech)
-        write_json(path, _result(config, of_speech, prepared, all_hard, kept, len(part), command))
+        write_json(path, _result(config, of_speech, prepared, all_hard, kept, command))
 
 
-def draw_utterances(part: Part, share: float) -> Int64[Tensor, " frames"]:
+def draw_utterances(part: Part, share: float, *, seed: int) -> Int64[Tensor, " frames"]:
     """Draw whole utterances until they have this share of the frames, and return their frames."""
     offsets = part.packed.offsets
-    order = torch.randperm(
-        len(part.utterances), generator=torch.Generator().manual_seed(0)
-    ).tolist()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(part.utterances), generator=generator).tolist()
     chosen, frames = [], 0
     for place in order:
         if frames >= share * len(part.packed):
@@ -143,18 +153,14 @@ def soft_loss(store: SoftTargets, ids: Int64[Tensor, " frames"], config: Config)
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         targets = store.batch(ids[batch.indices], batch.view)
         assert isinstance(targets, SparseTargets)
-        losses = [
-            sparse_distillation_loss(
-                z,
-                targets,
-                batch.hard_targets,
-                temperature=config.temperature,
-                soft_weight=1.0,
-                hard_weight=config.hard_weight,
-            )
-            for z in logits
-        ]
-        return torch.stack(losses).mean(dim=1).sum()
+        return sparse_distillation_loss(
+            logits,
+            targets,
+            batch.hard_targets,
+            temperature=config.temperature,
+            soft_weight=1.0,
+            hard_weight=config.hard_weight,
+        ).mean()
 
     return loss_fn
 
@@ -163,67 +169,71 @@ def _train(
     config: Config,
     of_speech: SpeechConfig,
     prepared: Prepared,
-    kind: Kind,
     part: TransferSet,
-    loss_fn: LossFn,
+    made_of: str,
     folder: Path,
     meter: WorkMeter,
+    kind: Kind,
+    seed: int,
+    loss_fn: LossFn,
 ) -> Generator[Progress, None, Kept]:
-    """Train a kind of network; with early stopping each is taken after its best epoch."""
-    path = folder / f"{kind.name}.json"
-    stage = _stage(config, of_speech, prepared, kind)
+    """Train a network of a kind; with early stopping it is taken after its best epoch."""
+    stage = _stage(config, of_speech, prepared, kind, seed)
+    path = folder / f"{stage.name}.json"
     work = stage.work(len(part))
+    measured = some_frames(prepared.held_out, prepared)
     if path.exists():
         meter.add(work, by_earlier_run=True)
-        return _read_kept(path)
-    cohort = stage.make_network()
-    assert isinstance(cohort, Cohort)
-    measured = some_frames(prepared.held_out, prepared)
-    run = TrainingRun(cohort, part, loss_fn, stage.settings, views=of_speech.view_numbers)
-    best = [0.0] * config.seeds
-    networks, epochs = cohort.members(), [config.epochs] * config.seeds
+        return _read_kept(path, made_of)
+    network = stage.make_network()
+    run = TrainingRun(network, part, loss_fn, stage.settings, views=of_speech.view_numbers)
+    best, taken, epochs = -1.0, network, config.epochs
     for step in run:
         meter.add(work / run.steps)
-        yield doing(f"{kind.title} · {step}", meter.done / meter.total)
+        yield doing(f"{stage.title} · {step}", meter.done / meter.total)
         if step.epoch is None or not kind.stops_early:
             continue
-        for place, each in enumerate(evaluate_members(cohort, measured)):
-            if each.accuracy > best[place]:
-                best[place], epochs[place] = each.accuracy, step.epoch.index
-                networks[place] = cohort.member(place)
-    if not kind.stops_early:
-        networks = cohort.members()
-    frames = part.example_ids
+        accuracy = evaluate(network, measured).accuracy
+        if accuracy > best:
+            best, taken, epochs = accuracy, copy.deepcopy(network), step.epoch.index
     kept = Kept(
-        tuple(_accuracy(each, prepared.train, frames) for each in networks),
-        tuple(_accuracy(each, prepared.test) for each in networks),
-        tuple(epochs),
+        _accuracy(taken, prepared.train, part.example_ids),
+        _accuracy(taken, prepared.test),
+        epochs,
+        len(part),
         sum(epoch.train_seconds for epoch in run.history),
     )
-    write_json(path, kept)
+    write_json(path, asdict(kept) | {"made_of": made_of})
     return kept
 
 
-def _stage(config: Config, of_speech: SpeechConfig, prepared: Prepared, kind: Kind) -> Stage:
+def _stage(
+    config: Config, of_speech: SpeechConfig, prepared: Prepared, kind: Kind, seed: int
+) -> Stage:
     shape = make_shape(of_speech, prepared)
     return make_stage(
-        kind.name, kind.title, lambda: shape.make_cohort(list(range(config.seeds))),
+        f"{kind.name}-{seed}", f"{kind.title}, seed {seed}", lambda: shape.make(seed),
         epochs=config.epochs, batch_size=of_speech.batch_size,
-        learning_rate=of_speech.learning_rate, seed=0,
+        learning_rate=of_speech.learning_rate, seed=seed,
     )  # fmt: skip
 
 
-def _measure_teachers(of_speech: SpeechConfig, prepared: Prepared, speech: Path) -> Kept:
+def _measure_teachers(of_speech: SpeechConfig, prepared: Prepared, speech: Path) -> list[Kept]:
     """Measure the networks of the speech run that saw every frame with its hard target."""
     cohort = make_shape(of_speech, prepared).make_cohort(range(of_speech.seeds))
     load_weights(speech / "teachers.safetensors", cohort)
-    some = torch.arange(0, len(prepared.train.packed), _EVERY)
-    return Kept(
-        tuple(_accuracy(each, prepared.train, some) for each in cohort.members()),
-        tuple(_accuracy(each, prepared.test) for each in cohort.members()),
-        (of_speech.epochs,) * of_speech.seeds,
-        0.0,  # they were trained by another run
-    )
+    frames = len(prepared.train.packed)
+    some = torch.arange(0, frames, _EVERY)
+    return [
+        Kept(
+            _accuracy(each, prepared.train, some),
+            _accuracy(each, prepared.test),
+            of_speech.epochs,
+            frames,
+            0.0,  # they were trained by another run
+        )
+        for each in cohort.members()
+    ]
 
 
 def _accuracy(network: nn.Module, part: Part, frames: Tensor | None = None) -> float:
@@ -237,12 +247,16 @@ def _accuracy(network: nn.Module, part: Part, frames: Tensor | None = None) -> f
     return right / len(chosen)
 
 
-def _read_kept(path: Path) -> Kept:
+def _read_kept(path: Path, made_of: str) -> Kept:
     content = read_json(path)
+    if content.pop("made_of", None) != made_of:
+        raise FolderError(
+            f"{path} was made from another speech run than the one that is there now; "
+            "give another folder with --out"
+        )
     try:
-        seconds = float(content.pop("wall_seconds"))
-        return Kept(**{name: tuple(each) for name, each in content.items()}, wall_seconds=seconds)
-    except (KeyError, TypeError, ValueError) as error:
+        return Kept(**content)
+    except TypeError as error:
         raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
 
 
@@ -250,12 +264,12 @@ def _result(
     config: Config,
     of_speech: SpeechConfig,
     prepared: Prepared,
-    all_hard: Kept,
-    kept: dict[str, Kept],
-    frames: int,
+    all_hard: list[Kept],
+    kept: dict[str, list[Kept]],
     command: str,
 ) -> ExperimentResult:
-    share = frames / len(prepared.train.packed)
+    frames = [each.frames for each in kept[HARD.name]]
+    share = fmean(frames) / len(prepared.train.packed)
     of_kinds = {
         "all, hard": ("all frames, hard targets", all_hard),
         "part, hard": (f"{share:.1%}, {HARD.title}", kept[HARD.name]),
@@ -264,13 +278,12 @@ def _result(
     rows = [
         ResultRow.over_seeds(
             name,
-            [100 * each for each in values],
+            [100 * (each.train if where == "train" else each.test) for each in found],
             metric=f"{where} frame accuracy, %",
             paper=PAPER[kind][place],
         )
         for place, where in enumerate(("train", "test"))
         for kind, (name, found) in of_kinds.items()
-        for values in [(found.train, found.test)[place]]
     ]
     return ExperimentResult(
         experiment=EXPERIMENT,
@@ -278,16 +291,18 @@ def _result(
         rows=tuple(rows),
         config=asdict(config),
         machine=this_machine(),
-        wall_seconds=sum(each.wall_seconds for each in kept.values()),
+        wall_seconds=sum(each.wall_seconds for found in kept.values() for each in found),
         details={
             "speech": asdict(of_speech),
             "corpus": prepared.describe(),
             "frames": frames,
-            "epochs": {name: list(each.epochs) for name, each in kept.items()},
+            "epochs": {name: [each.epochs for each in found] for name, found in kept.items()},
             "notes": [
                 f"{share:.1%} of the frames with soft targets: {rows[5].mean:.1f} % test frame "
                 f"accuracy, with hard ones {rows[4].mean:.1f} %, all of them {rows[3].mean:.1f} % "
                 "(the paper: 57.0, 44.5 and 58.9)",
+                "each seed has other utterances, first weights and order; the teacher is the same "
+                "for all, so ± does not contain what another one would change",
                 "train frame accuracy is measured on the plain frames that a network learned from; "
                 f"of all frames, on every {_EVERY}th",
             ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,14 @@ from attar.speech.recognition import (
     tune,
 )
 from attar.speech.recognition import score as count
-from attar.speech.scoring import WordErrors, bootstrap_interval, pool, pool_by_speaker
-from attar.teachers.fingerprints import hash_network, hash_value
+from attar.speech.scoring import (
+    WordErrors,
+    bootstrap_interval,
+    interval_over_speakers,
+    pool,
+    pool_by_speaker,
+)
+from attar.teachers.fingerprints import hash_network
 
 SCALES = (0.07, 0.1, 0.14, 0.2, 0.3, 0.45)  # acoustic scales that are tried
 _MOST_TUNED = 120  # held-out utterances on which they are tried
@@ -41,7 +48,7 @@ class Score:
     held_out_accuracy: float  # of frames, a fraction
     test_accuracy: float
     test: WordErrors
-    interval: tuple[float, float]  # of the test WER, 95 %, over utterances
+    interval_over_utterances: tuple[float, float]  # of the test WER, 95 %
     by_speaker: Mapping[str, WordErrors]
     settings: DecodingSettings
 
@@ -54,20 +61,28 @@ class Score:
         """
         content = read_json(path)
         try:
-            content.pop("network")
+            content.pop("made_of")
             content["test"] = WordErrors(**content["test"])
             content["by_speaker"] = {
                 name: WordErrors(**each) for name, each in content["by_speaker"].items()
             }
-            content["interval"] = tuple(content["interval"])
+            content["interval_over_utterances"] = tuple(content["interval_over_utterances"])
             content["settings"] = DecodingSettings(**content["settings"])
             return cls(**content)
         except (KeyError, TypeError, AttributeError) as error:
             raise FolderError(f"{path} is damaged ({error}); remove it to score again") from error
 
+    @property
+    def interval_over_speakers(self) -> tuple[float, float] | None:
+        """Of the test WER of other speakers, 95 %; None if the test has too few of them."""
+        return interval_over_speakers(self.by_speaker)
+
     def to_json(self) -> dict[str, Any]:
         """Give what a result file holds of it."""
-        return asdict(self) | {"test_wer": self.test.wer}
+        return asdict(self) | {
+            "interval_over_speakers": self.interval_over_speakers,
+            "test_wer": self.test.wer,
+        }
 
 
 @dataclass(frozen=True)
@@ -78,30 +93,38 @@ class Scorer:
     graph: Graph
     folder: Path
 
-    def score(
-        self, name: str, network: nn.Module, *, settings: DecodingSettings | None = None
-    ) -> Generator[Progress, None, Score]:
-        """Score a network; kept in a file, from which the next call takes it.
+    @cached_property
+    def _made_of(self) -> list[object]:
+        """What decides a score beside the network."""
+        parts = (self.prepared.held_out, self.prepared.test)
+        return [
+            SCALES, PENALTIES, _MOST_TUNED, vars(self.graph), self.prepared.log_priors,
+            *((part.packed.frames, part.packed.offsets) for part in parts),
+            *((part.states, part.references, part.speakers) for part in parts),
+        ]  # fmt: skip
+
+    def score(self, name: str, network: nn.Module) -> Generator[Progress, None, Score]:
+        """Score a network, decoding with weights that are chosen for it on held-out speakers.
+
+        The score is kept in a file, from which the next call with the same network, graph and
+        speakers takes it.
 
         Args:
             name: Of the file.
             network: A network, or a cohort, whose members' mean counts.
-            settings: Weights that were chosen for a network of the same kind; by default they are
-                chosen for this one, on held-out speakers.
 
         Yields:
             What is being done.
         """
         path = make_folder(self.folder) / f"{name}.json"
-        made_of = hash_value([hash_network(network), settings])
-        if path.exists() and read_json(path).get("network") == made_of:
+        made_of = hash_network(network, *self._made_of)
+        if path.exists() and read_json(path).get("made_of") == made_of:
             return Score.from_json(path)
         yield doing(f"scoring {name.replace('-', ' ')}", 1.0)
         held_out, test = self.prepared.held_out, self.prepared.test
         of_held_out = compute_log_posteriors(network, held_out.packed)
-        if settings is None:
-            yield doing(f"choosing weights for {name.replace('-', ' ')}", 1.0)
-        chosen = settings or self._choose(of_held_out)
+        yield doing(f"choosing weights for {name.replace('-', ' ')}", 1.0)
+        chosen = self._choose(of_held_out)
         yield doing(f"decoding with {name.replace('-', ' ')}", 1.0)
         of_test = compute_log_posteriors(network, test.packed)
         decoded = recognize(self.graph, chosen, self._likelihoods(test, of_test))
@@ -111,11 +134,11 @@ class Scorer:
             held_out_accuracy=frame_accuracy(of_held_out, held_out),
             test_accuracy=frame_accuracy(of_test, test),
             test=pool(errors),
-            interval=bootstrap_interval(errors, generator=np.random.default_rng(0)),
-            by_speaker=pool_by_speaker(errors, [each.speaker for each in test.utterances]),
+            interval_over_utterances=bootstrap_interval(errors, generator=np.random.default_rng(0)),
+            by_speaker=pool_by_speaker(errors, test.speakers),
             settings=chosen,
         )
-        write_json(path, asdict(found) | {"network": made_of})
+        write_json(path, asdict(found) | {"made_of": made_of})
         return found
 
     def _choose(self, log_posteriors: Float[Tensor, "frames states"]) -> DecodingSettings:

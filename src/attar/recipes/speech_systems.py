@@ -1,8 +1,9 @@
 """The networks of the speech experiment: baselines that make an ensemble, and its students."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,6 +25,7 @@ from attar.speech.frames import Distort, FrameSet
 from attar.speech.graphs import Graph, cached_graph
 from attar.speech.recognition import compute_log_posteriors
 from attar.speech.recognizer import Recognizer
+from attar.teachers.fingerprints import hash_network
 from attar.training import LossFn, hard_target_loss
 
 _MEASURED = 8  # every so many held-out frames is measured while training
@@ -44,7 +46,7 @@ class Systems:
 class Scores:
     """How well each system does."""
 
-    baselines: tuple[Score, ...]  # with the weights that were chosen for the first one
+    baselines: tuple[Score, ...]
     ensemble: Score
     distilled: Score  # of the student that has the most held-out frames right
     chosen: int  # which one that is
@@ -78,6 +80,14 @@ def train_systems(
 
     trained = yield from _train(config, prepared, teachers, frames, hard_target_loss, folder, meter)
     assert trained.cohort is not None
+    loss = {
+        "function": "attar.recipes.speech_training.students_loss",
+        "teachers": hash_network(trained.cohort),
+        "k": min(config.k, shape.states),
+        "temperatures": list(temperatures),
+        "soft_weight": config.soft_weight,
+        "hard_weight": config.hard_weight,
+    }
     loss_fn: LossFn = hard_target_loss
     if not (
         folder / f"{students.name}.json"
@@ -91,7 +101,9 @@ def train_systems(
             store, temperatures, soft_weight=config.soft_weight, hard_weight=config.hard_weight
         )
     meter.add(labeling, by_earlier_run=True)
-    taught = yield from _train(config, prepared, students, frames, loss_fn, folder, meter)
+    taught = yield from _train(
+        config, prepared, students, frames, loss_fn, folder, meter, loss=loss
+    )
     assert taught.cohort is not None
     seconds = trained.wall_seconds + taught.wall_seconds
     return Systems(shape, trained.cohort, taught.cohort, seconds)
@@ -100,14 +112,13 @@ def train_systems(
 def score_systems(
     config: Config, prepared: Prepared, systems: Systems, folder: Path
 ) -> Generator[Progress, None, Scores]:
-    """Decode with each network, and with the ensemble; weights are chosen for each."""
+    """Decode with each network, and with the ensemble; each has weights that are chosen for it."""
     yield doing("building the decoding graph", 1.0)
     graph = make_graph(prepared, folder)
     scorer = Scorer(prepared, graph, folder / "scores")
     baselines: list[Score] = []
     for place, network in enumerate(systems.teachers.members()):
-        settings = baselines[0].settings if baselines else None
-        score = yield from scorer.score(f"baseline-{place}", network, settings=settings)
+        score = yield from scorer.score(f"baseline-{place}", network)
         baselines.append(score)
     ensemble = yield from scorer.score("ensemble", systems.teachers)
     yield doing("choosing the temperature", 1.0)
@@ -188,12 +199,12 @@ def some_frames(part: Part, prepared: Prepared) -> TransferSet:
 
 def _train(
     config: Config, prepared: Prepared, stage: Stage, frames: FrameSet, loss_fn: LossFn,
-    folder: Path, meter: WorkMeter,
+    folder: Path, meter: WorkMeter, *, loss: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, TrainedCohort]:  # fmt: skip
     return (
         yield from train_cohort_stage(
             stage, frames, loss_fn, folder=folder,
             test_set=some_frames(prepared.held_out, prepared), meter=meter,
-            views=config.view_numbers, keeps_weights=True,
+            views=config.view_numbers, keeps_weights=True, loss=loss,
         )
     )  # fmt: skip

@@ -1,26 +1,38 @@
-"""The steps that experiments are made of: train a network once, keep it, tell how far it is."""
+"""The steps that experiments are made of: train a network once, keep it, tell how far it is.
 
+A stage leaves two files. `<name>.safetensors` has the weights. `<name>.json` is a record with a
+checksum: what the weights were made of, their hash, who made them, how well they do. A stage whose
+record exists is not trained again, but its record must have been made of the same.
+"""
+
+import json
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor, nn
 
 from attar.cohorts import Cohort
-from attar.data import TransferSet
-from attar.errors import DivergedError, FolderError, file_error
-from attar.evaluation import Evaluation, evaluate, evaluate_members
-from attar.files import write_atomically
+from attar.data import ExampleSet, TransferSet, name_views
+from attar.errors import AttarError, DivergedError, FolderError
+from attar.evaluation import Evaluation, compute_logits, evaluate, evaluate_members
+from attar.precision import resolve_precision
+from attar.recipes.folder import read_record
+from attar.recipes.made_of import ADVICE, MadeOf, check_made_of
 from attar.recipes.work import Progress as Progress
 from attar.recipes.work import WorkMeter as WorkMeter
-from attar.records import read_json, write_json
+from attar.records import Machine, this_machine, write_sealed_json
 from attar.teachers.fingerprints import hash_network
+from attar.tensor_files import read_tensors, write_tensors
 from attar.training import LossFn, TrainingRun, TrainingSettings, load_weights, save_weights
+
+RECORD_VERSION = 2  # raise it when the same settings, data and loss no longer give the same weights
+LOGITS_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +52,22 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained network, and how well it does."""
+    """A trained network, how well it does, and where its training ended."""
 
     network: nn.Module
     evaluation: Evaluation
     wall_seconds: float
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedCohort:
+    """Networks that were trained together, how well each does, and where their training ended."""
+
+    evaluations: tuple[Evaluation, ...]
+    wall_seconds: float
+    cohort: Cohort | None  # None where the weights were not kept
+    machine: Machine
 
 
 def train_stage(
@@ -57,78 +80,287 @@ def train_stage(
     meter: WorkMeter,
     measurements: int = 20,
     views: Sequence[int] | None = None,
+    loss: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, Trained]:
-    """Train the stage's network, or go on where an earlier process stopped, or load what it left.
+    """Train the stage's network, or resume where an earlier process stopped, or load what it left.
 
-    Leaves `<name>.safetensors` (the weights) and `<name>.json` (settings, evaluation, every epoch).
     About `measurements` times it is measured on `test_set` in between; `views` are those of
-    `TrainingRun`.
+    `TrainingRun`. `loss` has all numbers that the loss depends on, and the hash of the teacher; it
+    may be left out where `loss_fn` is a function of a module.
 
     Yields:
         How far it is, after every step.
 
     Returns:
         The trained network and its evaluation on `test_set`.
+
+    Raises:
+        FolderError: If what is there is damaged, or was made of anything else.
     """
     network = stage.make_network()
+    made_of = describe_training(stage, network, transfer_set, test_set, loss_fn, loss, views)
     work = stage.work(len(transfer_set))
-    earlier = read_trained(stage, folder, network)
+    earlier = read_trained(stage, folder, network, made_of)
     if earlier is not None:
         meter.add(work, by_earlier_run=True)
         return earlier
-    checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
     run = TrainingRun(
         network,
         transfer_set,
         loss_fn,
         stage.settings,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_path(stage, folder),
+        identity=name_parts(made_of),
         measure=lambda network: asdict(evaluate(network, test_set, precision="auto")),
         measurements=measurements,
         views=views,
     )
     meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
     yield from follow_run(run, stage, work, meter)
-    return leave_network(stage, network, run, folder, test_set)
+    return leave_network(stage, network, run, folder, test_set, made_of)
 
 
-def read_trained(stage: Stage, folder: Path, network: nn.Module) -> Trained | None:
-    """Put the weights that an earlier run left into the network; None if there are none."""
-    record = folder / f"{stage.name}.json"
-    if not record.exists():
+def train_cohort_stage(
+    stage: Stage,
+    transfer_set: TransferSet,
+    loss_fn: LossFn,
+    *,
+    folder: Path,
+    test_set: TransferSet,
+    meter: WorkMeter,
+    views: Sequence[int] | None = None,
+    keeps_weights: bool = False,
+    loss: Mapping[str, Any] | None = None,
+) -> Generator[Progress, None, TrainedCohort]:
+    """Train the stage's cohort as `train_stage` trains a network.
+
+    Leaves `<name>.json`, and if `keeps_weights` also `<name>.safetensors`.
+
+    Yields:
+        How far it is, after every step; its errors are the members' mean.
+
+    Returns:
+        The members' evaluations on `test_set`, and the cohort if its weights are kept.
+
+    Raises:
+        FolderError: If what is there is damaged, or was made of anything else.
+    """
+    work = stage.work(len(transfer_set))
+    cohort = stage.make_network()
+    assert isinstance(cohort, Cohort)
+    made_of = describe_training(stage, cohort, transfer_set, test_set, loss_fn, loss, views)
+    path = record_path(stage, folder)
+    if path.exists():
+        earlier = _read_cohort(stage, folder, cohort if keeps_weights else None, made_of)
+        meter.add(work, by_earlier_run=True)
+        return earlier
+    run = TrainingRun(
+        cohort,
+        transfer_set,
+        loss_fn,
+        stage.settings,
+        checkpoint=checkpoint_path(stage, folder),
+        identity=name_parts(made_of),
+        views=views,
+        measure=lambda network: {
+            "errors": fmean(each.errors for each in evaluate_members(network, test_set))
+        },
+        measurements=10,
+    )
+    meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
+    yield from follow_run(run, stage, work, meter)
+    evaluations = evaluate_members(cohort, test_set)
+    for member, each in enumerate(evaluations):
+        _check_nll(f"{stage.title}, member {member}", each)
+    if keeps_weights:
+        save_weights(weights_path(stage, folder), cohort)
+    content = {"evaluations": [asdict(each) for each in evaluations]}
+    seconds = _leave_record(
+        stage, folder, run, made_of, content, kept=cohort if keeps_weights else None
+    )
+    return TrainedCohort(evaluations, seconds, cohort if keeps_weights else None, _machine())
+
+
+def describe_training(
+    stage: Stage,
+    network: nn.Module,
+    transfer_set: ExampleSet,
+    test_set: TransferSet,
+    loss_fn: LossFn,
+    loss: Mapping[str, Any] | None,
+    views: Sequence[int] | None,
+) -> dict[str, Any]:
+    """Collect everything that decides a stage's weights and its numbers; nothing of it is a path.
+
+    Args:
+        stage: For its settings.
+        network: Untrained.
+        transfer_set: What it learns from.
+        test_set: What it is measured on.
+        loss_fn: The loss, for its name.
+        loss: Its numbers and its teacher.
+        views: Numbers of the views that are shown.
+    """
+    if loss is None:
+        name = f"{loss_fn.__module__}.{getattr(loss_fn, '__qualname__', '<locals>')}"
+        if "<" in name:
+            raise AttarError(f"expected loss=, the numbers that {name} depends on, got none")
+        loss = {"function": name}
+    shows_views = transfer_set.views is not None and (views is None or any(views))
+    return {
+        "version": RECORD_VERSION,
+        "settings": asdict(stage.settings),
+        "precision": resolve_precision(network, stage.settings.precision),
+        "first weights": hash_network(network),
+        "data": transfer_set.fingerprint(),
+        "maker of views": name_views(transfer_set.views) if shows_views else None,
+        "views": None if views is None else list(views),
+        "test data": test_set.fingerprint(),
+        "loss": dict(loss),
+    }
+
+
+def name_parts(made_of: MadeOf) -> dict[str, str]:
+    """Turn what a stage is made of into the identity of its checkpoint."""
+    return {name: json.dumps(value, sort_keys=True) for name, value in made_of.items()}
+
+
+def record_path(stage: Stage, folder: Path) -> Path:
+    """Return where a stage leaves its record."""
+    return folder / f"{stage.name}.json"
+
+
+def weights_path(stage: Stage, folder: Path) -> Path:
+    """Return where a stage leaves its weights."""
+    return folder / f"{stage.name}.safetensors"
+
+
+def checkpoint_path(stage: Stage, folder: Path) -> Path:
+    """Return where the state of an unfinished stage is."""
+    return folder / f"{stage.name}.checkpoint.safetensors"
+
+
+def read_trained(stage: Stage, folder: Path, network: nn.Module, made_of: MadeOf) -> Trained | None:
+    """Put the weights that an earlier run left into the network; None if there are none.
+
+    Raises:
+        FolderError: If they are damaged, or were made of anything else.
+    """
+    path = record_path(stage, folder)
+    if not path.exists():
         return None
-    load_weights(folder / f"{stage.name}.safetensors", network)
-    return Trained(network, *_read_record(record))
+    record = read_record(path)
+    check_made_of(path, made_of, record.get("made_of"))
+    _load(stage, folder, network, record)
+    (evaluation,), seconds, machine = _read_numbers(path, record)
+    checkpoint_path(stage, folder).unlink(missing_ok=True)  # left by one killed at its very end
+    return Trained(network, evaluation, seconds, machine)
+
+
+def _read_cohort(
+    stage: Stage, folder: Path, cohort: Cohort | None, made_of: MadeOf
+) -> TrainedCohort:
+    path = record_path(stage, folder)
+    record = read_record(path)
+    check_made_of(path, made_of, record.get("made_of"))
+    if cohort is not None:
+        _load(stage, folder, cohort, record)
+    evaluations, seconds, machine = _read_numbers(path, record)
+    checkpoint_path(stage, folder).unlink(missing_ok=True)
+    return TrainedCohort(evaluations, seconds, cohort, machine)
+
+
+def _read_numbers(
+    path: Path, record: Mapping[str, Any]
+) -> tuple[tuple[Evaluation, ...], float, Machine]:
+    try:
+        several = record["evaluations"] if "evaluations" in record else [record["evaluation"]]
+        evaluations = tuple(Evaluation(**each) for each in several)
+        return evaluations, float(record["wall_seconds"]), Machine(**record["machine"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path} is no record of this release ({error}); {ADVICE}") from error
+
+
+def load_network(stage: Stage, folder: Path) -> nn.Module:
+    """Load the network of a finished stage, in evaluation mode.
+
+    Raises:
+        FolderError: If it is not finished or damaged, or the weights are not those of its record.
+    """
+    network = stage.make_network()
+    _load(stage, folder, network, read_record(record_path(stage, folder)))
+    return network.eval()
+
+
+def _load(stage: Stage, folder: Path, network: nn.Module, record: Mapping[str, Any]) -> None:
+    path = weights_path(stage, folder)
+    load_weights(path, network)
+    if hash_network(network) != record.get("weights"):
+        raise FolderError(
+            f"{path} is damaged or of another training: expected the weights that "
+            f"{record_path(stage, folder).name} describes; remove both files to train again"
+        )
 
 
 def leave_network(
-    stage: Stage, network: nn.Module, run: TrainingRun, folder: Path, test_set: TransferSet
+    stage: Stage,
+    network: nn.Module,
+    run: TrainingRun,
+    folder: Path,
+    test_set: TransferSet,
+    made_of: MadeOf,
 ) -> Trained:
     """Evaluate the network at the end of its run, and leave it in the folder."""
-    record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
-    seconds = sum(epoch.train_seconds for epoch in run.history)
     evaluation = evaluate(network, test_set)
     _check_nll(stage.title, evaluation)
-    save_weights(weights, network)
-    write_json(
-        record,
+    save_weights(weights_path(stage, folder), network)
+    content = {"evaluation": asdict(evaluation)}
+    seconds = _leave_record(stage, folder, run, made_of, content, kept=network)
+    return Trained(network, evaluation, seconds, _machine())
+
+
+def _leave_record(
+    stage: Stage,
+    folder: Path,
+    run: TrainingRun,
+    made_of: MadeOf,
+    content: dict[str, Any],
+    *,
+    kept: nn.Module | None,
+) -> float:
+    """Write the record, which ends the stage; return how long its steps took."""
+    seconds = sum(epoch.train_seconds for epoch in run.history)
+    write_sealed_json(
+        record_path(stage, folder),
         {
-            "settings": asdict(stage.settings),
-            "evaluation": asdict(evaluation),
+            "made_of": dict(made_of),
+            "weights": None if kept is None else hash_network(kept),
+            "machine": asdict(_machine()),
+            **content,
             "wall_seconds": seconds,
             "history": [asdict(epoch) for epoch in run.history],
         },
     )
-    (folder / f"{stage.name}.checkpoint.safetensors").unlink(missing_ok=True)
-    return Trained(network, evaluation, seconds)
+    checkpoint_path(stage, folder).unlink(missing_ok=True)
+    return seconds
 
 
-def _read_record(path: Path) -> tuple[Evaluation, float]:
-    content = read_json(path)
-    try:
-        return Evaluation(**content["evaluation"]), float(content["wall_seconds"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
+_machine = cache(this_machine)
+
+
+def tell_machines(stages: Mapping[str, Trained | TrainedCohort]) -> list[dict[str, Any]]:
+    """Say on which machine, and from which commit, each stage was trained to its end."""
+    machines: dict[Machine, list[str]] = {}
+    for name, trained in stages.items():
+        machines.setdefault(trained.machine, []).append(name)
+    return [{"machine": asdict(machine), "stages": names} for machine, names in machines.items()]
+
+
+def _check_nll(title: str, evaluation: Evaluation) -> None:
+    """Raise `DivergedError` if the last step was too much; no other one notices."""
+    if not math.isfinite(evaluation.nll):
+        found = f"{title}: the trained network's nll is {evaluation.nll}"
+        raise DivergedError(f"{found}, expected a finite number; try a lower learning rate")
 
 
 def follow_run(
@@ -158,113 +390,34 @@ def follow_run(
         )
 
 
-def kept_logits(path: Path, teacher: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
-    """Return the logits that `compute` makes of a teacher, from `path` if an earlier run kept them.
+@dataclass(frozen=True, slots=True)
+class TeacherLogits:
+    """A teacher's logits of the training examples, and which teacher it is."""
+
+    values: Tensor  # [examples, classes], of a cohort [members, examples, classes], in nats
+    teacher: str  # hash of the network
+
+
+def kept_logits(
+    path: Path, teacher: nn.Module, transfer_set: TransferSet, *, view: int = 0
+) -> TeacherLogits:
+    """Return a teacher's logits of a set, from `path` if an earlier run kept them there.
 
     Raises:
-        FolderError: If the file is damaged, or was made of another teacher.
+        FolderError: If the file is damaged, or was made of another teacher, set or view.
     """
-    made_of = hash_network(teacher)
+    hashed = hash_network(teacher)
+    made_of = {
+        "teacher": hashed,
+        "data": transfer_set.fingerprint(),
+        "view": view,
+        "maker of views": name_views(transfer_set.views) if view else None,
+    }
     if not path.exists():
-        content = safetensors.torch.save({"logits": compute()}, metadata={"teacher": made_of})
-        write_atomically(path, content)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            kept: Tensor = file.get_tensor("logits")
-            is_of_teacher = (file.metadata() or {}).get("teacher") == made_of
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except safetensors.SafetensorError as error:
-        raise FolderError(f"{path} is damaged ({error}); remove it to label again") from error
-    if not is_of_teacher:
-        raise FolderError(f"{path} is of another teacher; give another folder with --out")
-    return kept
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedCohort:
-    """Networks that were trained together, and how well each does."""
-
-    evaluations: tuple[Evaluation, ...]
-    wall_seconds: float
-    cohort: Cohort | None  # None where the weights were not kept
-
-
-def train_cohort_stage(
-    stage: Stage,
-    transfer_set: TransferSet,
-    loss_fn: LossFn,
-    *,
-    folder: Path,
-    test_set: TransferSet,
-    meter: WorkMeter,
-    views: Sequence[int] | None = None,
-    keeps_weights: bool = False,
-) -> Generator[Progress, None, TrainedCohort]:
-    """Train the stage's cohort as `train_stage` trains a network.
-
-    Leaves `<name>.json`, and if `keeps_weights` also `<name>.safetensors`.
-
-    Yields:
-        How far it is, after every step; its errors are the members' mean.
-
-    Returns:
-        The members' evaluations on `test_set`, and the cohort if its weights are kept.
-    """
-    work = stage.work(len(transfer_set))
-    record, weights = folder / f"{stage.name}.json", folder / f"{stage.name}.safetensors"
-    cohort = stage.make_network()
-    assert isinstance(cohort, Cohort)
-    if record.exists():
-        if keeps_weights:
-            load_weights(weights, cohort)
-        meter.add(work, by_earlier_run=True)
-        return TrainedCohort(*_read_cohort_record(record), cohort if keeps_weights else None)
-    checkpoint = folder / f"{stage.name}.checkpoint.safetensors"
-    run = TrainingRun(
-        cohort,
-        transfer_set,
-        loss_fn,
-        stage.settings,
-        checkpoint=checkpoint,
-        views=views,
-        measure=lambda network: {
-            "errors": fmean(each.errors for each in evaluate_members(network, test_set))
-        },
-        measurements=10,
-    )
-    meter.add(work * run.steps_done / run.steps, by_earlier_run=True)
-    yield from follow_run(run, stage, work, meter)
-    seconds = sum(epoch.train_seconds for epoch in run.history)
-    evaluations = evaluate_members(cohort, test_set)
-    for member, each in enumerate(evaluations):
-        _check_nll(f"{stage.title}, member {member}", each)
-    if keeps_weights:
-        save_weights(weights, cohort)
-    write_json(
-        record,
-        {
-            "settings": asdict(stage.settings),
-            "evaluations": [asdict(each) for each in evaluations],
-            "wall_seconds": seconds,
-            "history": [asdict(epoch) for epoch in run.history],
-        },
-    )
-    checkpoint.unlink(missing_ok=True)
-    return TrainedCohort(evaluations, seconds, cohort if keeps_weights else None)
-
-
-def _check_nll(title: str, evaluation: Evaluation) -> None:
-    """Raise `DivergedError` if the last step was too much; no other one notices."""
-    if not math.isfinite(evaluation.nll):
-        found = f"{title}: the trained network's nll is {evaluation.nll}"
-        raise DivergedError(f"{found}, expected a finite number; try a lower learning rate")
-
-
-def _read_cohort_record(path: Path) -> tuple[tuple[Evaluation, ...], float]:
-    content = read_json(path)
-    try:
-        evaluations = tuple(Evaluation(**each) for each in content["evaluations"])
-        return evaluations, float(content["wall_seconds"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FolderError(f"{path} is damaged ({error}); remove it to train again") from error
+        logits = compute_logits(teacher, transfer_set, view=view)
+        write_tensors(
+            path, {"logits": logits}, kind="logits", version=LOGITS_VERSION, made_of=made_of
+        )
+    kept = read_tensors(path, kind="logits", version=LOGITS_VERSION)
+    check_made_of(path, made_of, (kept.header or {}).get("made_of"))
+    return TeacherLogits(kept.tensors["logits"], hashed)

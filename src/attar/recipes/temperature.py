@@ -1,6 +1,6 @@
 """Students of three sizes at eleven temperatures: section 3 of Hinton, Vinyals & Dean (2015)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import stdev
@@ -15,22 +15,29 @@ from attar.losses import MemberWeights, member_distillation_loss
 from attar.recipes import mnist
 from attar.recipes.config import option, parse_numbers, parse_whole_numbers
 from attar.recipes.folder import claim_folder, is_finished
+from attar.recipes.made_of import MadeOf
 from attar.recipes.stages import (
     Progress,
     Stage,
     TrainedCohort,
     WorkMeter,
+    tell_machines,
     train_cohort_stage,
 )
 from attar.recipes.teachers import (
     TEACHERS_HELP,
+    describe_teachers,
     first_teacher_logits,
     load_teachers,
     teacher_stage,
 )
 from attar.recipes.temperature_checks import PAPER as PAPER  # beside ours, as in every recipe
-from attar.recipes.temperature_checks import check_best_temperatures, check_high_temperatures
-from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.recipes.temperature_checks import (
+    Check,
+    check_best_temperatures,
+    check_high_temperatures,
+)
+from attar.records import ExperimentResult, ResultRow, this_machine
 from attar.training import LossFn, TrainingSettings
 
 EXPERIMENT = "temperature"
@@ -100,10 +107,11 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         AttarError: If an option or the folder cannot be used, or a training diverges.
     """
     path = folder / f"{EXPERIMENT}.json"
-    if is_finished(path, config):
+    given = load_teachers(config.teachers)[:1]
+    made_of = describe_teachers(given, config.teacher_units, config.teacher_epochs)
+    if is_finished(path, config, made_of):
         return
     data = load_mnist()
-    given = load_teachers(config.teachers)
     stages = [
         student_stage(config, units, seed)
         for units in config.epochs_of_units
@@ -116,15 +124,26 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         logits = yield from first_teacher_logits(
             given, teacher, data.train, data.test, folder=folder, meter=meter
         )
-        loss_fn = sweep_loss(config, logits)
+        loss_fn = sweep_loss(config, logits.values)
+        loss = {
+            "function": "attar.losses.member_distillation_loss",
+            "teacher": logits.teacher,
+            "members": [asdict(member) for member in sweep_members(config)],
+        }
         trained = {}
         for stage in stages:
             trained[stage.name] = yield from train_cohort_stage(
-                stage, data.train, loss_fn, folder=folder, test_set=data.test, meter=meter
+                stage,
+                data.train,
+                loss_fn,
+                folder=folder,
+                test_set=data.test,
+                meter=meter,
+                loss=loss,
             )
-        result = _result(config, trained, command)
+        result = _result(config, trained, made_of, command)
         _draw(config, result, folder)
-        write_json(path, result)
+        result.write(path)
 
 
 def student_stage(config: Config, units: int, seed: int) -> Stage:
@@ -149,14 +168,7 @@ def student_stage(config: Config, units: int, seed: int) -> Stage:
 
 def sweep_loss(config: Config, teacher_logits: Tensor) -> LossFn:
     """Make the loss of a cohort, each member with its temperature."""
-    members = [
-        MemberWeights(
-            temperature=temperature,
-            soft_weight=config.soft_weight,
-            hard_weight=config.hard_weight,
-        )
-        for temperature in parse_numbers("temperatures", config.temperatures)
-    ]
+    members = sweep_members(config)
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         v = teacher_logits[batch.indices]
@@ -164,6 +176,18 @@ def sweep_loss(config: Config, teacher_logits: Tensor) -> LossFn:
         return losses.mean(dim=1).sum()
 
     return loss_fn
+
+
+def sweep_members(config: Config) -> list[MemberWeights]:
+    """Return what each member of a cohort learns with."""
+    return [
+        MemberWeights(
+            temperature=temperature,
+            soft_weight=config.soft_weight,
+            hard_weight=config.hard_weight,
+        )
+        for temperature in parse_numbers("temperatures", config.temperatures)
+    ]
 
 
 def _errors(
@@ -179,18 +203,26 @@ def _errors(
     }
 
 
-def _result(config: Config, trained: dict[str, TrainedCohort], command: str) -> ExperimentResult:
-    rows, checks = [], []
-    for units in config.epochs_of_units:
-        errors = _errors(config, trained, units)
-        rows += [
-            ResultRow.over_seeds(
-                f"student 2×{units}, T = {temperature:g}", values, metric="test errors", paper=None
-            )
-            for temperature, values in errors.items()
-        ]
-        check = check_high_temperatures if units >= LARGE else check_best_temperatures
-        checks.append(check(errors, units))
+def check_statements(errors: Mapping[int, Mapping[float, Sequence[float]]]) -> list[Check]:
+    """Hold the paper's two statements against students: units -> temperature -> errors by seed."""
+    return [
+        (check_high_temperatures if units >= LARGE else check_best_temperatures)(of_size, units)
+        for units, of_size in errors.items()
+    ]
+
+
+def _result(
+    config: Config, trained: dict[str, TrainedCohort], made_of: MadeOf, command: str
+) -> ExperimentResult:
+    errors = {units: _errors(config, trained, units) for units in config.epochs_of_units}
+    rows = [
+        ResultRow.over_seeds(
+            f"student 2×{units}, T = {temperature:g}", values, metric="test errors", paper=None
+        )
+        for units, of_size in errors.items()
+        for temperature, values in of_size.items()
+    ]
+    checks = check_statements(errors)
     return ExperimentResult(
         experiment=EXPERIMENT,
         command=command,
@@ -205,6 +237,8 @@ def _result(config: Config, trained: dict[str, TrainedCohort], command: str) -> 
                 name: [evaluation.nll for evaluation in each.evaluations]
                 for name, each in trained.items()
             },
+            "made_of": dict(made_of),
+            "trained by": tell_machines(trained),
         },
     )
 

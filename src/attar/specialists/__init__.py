@@ -4,6 +4,7 @@ from attar.specialists.combining import Combination, SpecialistAnswer, combine
 from attar.specialists.dustbin import (
     correct_dustbin,
     draw_examples,
+    log_sum_others,
     measure_oversampling,
     narrow_output,
     raise_dustbin,
@@ -44,6 +45,7 @@ __all__ = [
     "draw_examples",
     "group_classes",
     "load_specialist",
+    "log_sum_others",
     "measure_oversampling",
     "narrow_output",
     "raise_dustbin",

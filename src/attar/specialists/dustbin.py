@@ -78,13 +78,25 @@ def to_special_probabilities(
 ) -> Float[Tensor, "*batch outputs"]:
     """Sum up the probabilities of all classes that are not special into a dustbin class.
 
+    They are summed themselves, as 1 less the special ones' is nothing but rounding where these have
+    almost all.
+
     Example:
         >>> to_special_probabilities(torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([1, 3]))
         tensor([0.2000, 0.4000, 0.4000])
     """
-    own = probabilities[..., classes]
-    dustbin = (1 - own.sum(dim=-1, keepdim=True)).clamp(min=0)
-    return torch.cat([own, dustbin], dim=-1)
+    others = probabilities.index_fill(-1, classes, 0.0)
+    return torch.cat([probabilities[..., classes], others.sum(dim=-1, keepdim=True)], dim=-1)
+
+
+def log_sum_others(logits: PerClass, classes: Int64[Tensor, " special"]) -> Float[Tensor, "*batch"]:
+    """Return the log-sum-exp of the logits of all classes that are not special.
+
+    Example:
+        >>> log_sum_others(torch.tensor([[0.0, 50.0, 2.0, 3.0]]), torch.tensor([1, 3]))
+        tensor([2.1269])
+    """
+    return logits.index_fill(-1, classes, -torch.inf).logsumexp(dim=-1)
 
 
 def draw_examples(
@@ -161,9 +173,7 @@ def specialist_loss(
 
 
 def raise_dustbin(
-    outputs: Float[Tensor, "batch outputs"],
-    own_logits: Float[Tensor, "batch special"],
-    log_total: Float[Tensor, " batch"],
+    outputs: Float[Tensor, "batch outputs"], log_others: Float[Tensor, " batch"]
 ) -> Float[Tensor, "batch outputs"]:
     """Give a specialist's dustbin the generalist's level: what that says of all other classes.
 
@@ -174,20 +184,17 @@ def raise_dustbin(
 
     Args:
         outputs: The specialist's, dustbin last.
-        own_logits: The generalist's, of the special classes.
-        log_total: Log-sum-exp of the generalist's logits of all classes.
+        log_others: Of the generalist's logits, see `log_sum_others`.
 
     Returns:
         The specialist's logits, on the scale of the generalist's.
 
     Example:
         >>> v = torch.tensor([[0.0, 1.0, 2.0, 3.0]])  # 1 and 3 are special
-        >>> raise_dustbin(torch.tensor([[1.0, 3.0, 0.0]]), v[:, [1, 3]], v.logsumexp(1))
+        >>> raise_dustbin(torch.tensor([[1.0, 3.0, 0.0]]), log_sum_others(v, torch.tensor([1, 3])))
         tensor([[1.0000, 3.0000, 2.1269]])
     """
-    own = (own_logits - log_total.unsqueeze(1)).exp().sum(dim=1)
-    level = log_total + torch.log1p(-own.clamp(max=1 - 1e-6))
-    return torch.cat([outputs[:, :-1], outputs[:, -1:] + level.unsqueeze(1)], dim=1)
+    return torch.cat([outputs[:, :-1], outputs[:, -1:] + log_others.unsqueeze(1)], dim=1)
 
 
 def narrow_output(

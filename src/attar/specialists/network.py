@@ -12,9 +12,9 @@ from attar.specialists.combining import (
     TOLERANCE,
     Combination,
     SpecialistAnswer,
-    combine_in_place,
+    combine_unchecked,
 )
-from attar.specialists.dustbin import correct_dustbin, raise_dustbin
+from attar.specialists.dustbin import correct_dustbin, log_sum_others, raise_dustbin
 from attar.specialists.grouping import check_groups
 from attar.specialists.solving import Direction
 from attar.specialists.training import Specialist
@@ -90,42 +90,44 @@ class SpecialistEnsemble(nn.Module):
         features: Shaped[Tensor, "batch *shape"],
     ) -> Combination:
         """Combine a generalist's logits with what the active specialists say of features."""
-        chosen = generalist_logits.topk(self.most_probable, dim=1).indices  # [batch, n]
-        active = self.known[chosen].any(dim=1)  # [batch, specialists]
-        log_p = generalist_logits.log_softmax(dim=1)
-        log_total = generalist_logits[:, 0] - log_p[:, 0]  # log-sum-exp of all logits [batch]
+        active = self.choose(generalist_logits)
         answers = []
         for place in active.any(dim=0).nonzero().squeeze(1).tolist():
-            rows, classes = active[:, place].nonzero().squeeze(1), self.classes_of(place)
-            own = generalist_logits[rows[:, None], classes]  # [rows, special]
-            p = self.ask(place, features[rows], own, log_total[rows]).softmax(dim=1)
-            answers.append(SpecialistAnswer(classes, rows, p))
-        return combine_in_place(
-            log_p,
+            rows = active[:, place].nonzero().squeeze(1)
+            p = self.ask(place, features[rows], generalist_logits[rows]).double().softmax(dim=1)
+            answers.append(SpecialistAnswer(self.classes_of(place), rows, p))
+        return combine_unchecked(
+            generalist_logits,
             answers,
             direction=self.direction,
             tolerance=self.tolerance,
             most_steps=MOST_STEPS,
         )
 
+    def choose(
+        self, generalist_logits: Float[Tensor, "batch classes"]
+    ) -> Bool[Tensor, "batch specialists"]:
+        """Tell which specialists are active for each example."""
+        chosen = generalist_logits.topk(self.most_probable, dim=1).indices  # [batch, n]
+        return self.known[chosen].any(dim=1)
+
     @torch.no_grad()
     def ask(
         self,
         place: int,
         features: Shaped[Tensor, "batch *shape"],
-        own_logits: Float[Tensor, "batch special"],
-        log_total: Float[Tensor, " batch"],
+        generalist_logits: Float[Tensor, "batch classes"],
     ) -> Float[Tensor, "batch outputs"]:
         """Return a specialist's logits, the dustbin corrected.
 
         Args:
             place: Which specialist.
             features: Of the examples.
-            own_logits: The generalist's, of the specialist's classes.
-            log_total: Log-sum-exp of the generalist's logits of all classes.
+            generalist_logits: Of these examples.
         """
         outputs: Tensor = self.specialists[place](features)
-        logits = raise_dustbin(outputs, own_logits, log_total)
+        log_others = log_sum_others(generalist_logits, self.classes_of(place))
+        logits = raise_dustbin(outputs, log_others)
         return correct_dustbin(logits, oversampling=self.oversampling[place].item())
 
     def classes_of(self, place: int) -> Int64[Tensor, " special"]:

@@ -19,6 +19,7 @@ from attar.files import remove_partials, write_atomically
 from attar.modes import evaluation_mode
 from attar.specialists.dustbin import (
     draw_examples,
+    log_sum_others,
     measure_oversampling,
     raise_dustbin,
     specialist_loss,
@@ -119,7 +120,7 @@ def train_specialist(
         targets = special_targets[batch.indices]
         with torch.no_grad():
             v = generalist(batch.inputs)  # [batch, all classes]
-        logits = raise_dustbin(outputs, v[:, classes], v.logsumexp(dim=1))
+        logits = raise_dustbin(outputs, log_sum_others(v, classes))
         soft_targets = torch.zeros_like(logits)
         if weights.soft_weight:
             others = targets == len(classes)

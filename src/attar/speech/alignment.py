@@ -1,19 +1,16 @@
 """Alignments: the tied state of every frame, and the artefact that keeps them."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from attar.errors import DataError, file_error
-from attar.files import sha256, write_atomically
+from attar.errors import DataError
 from attar.speech.hmm import Topology
 from attar.speech.lexicon import Lexicon
 from attar.speech.tree import Tree
@@ -22,8 +19,9 @@ from attar.speech.utterance_graphs import UtteranceGraph, utterance_graph
 from attar.speech.utterances import Corpus, Problem, Utterance
 from attar.speech.viterbi import Path as BestPath
 from attar.speech.viterbi import align
+from attar.tensor_files import read_tensors, write_tensors
 
-FORMAT = "attar alignment 1"
+KIND, VERSION = "alignment", 2
 NO_PRONUNCIATION, TOO_SHORT = "word without a pronunciation", "too short for its states"
 _AT_ONCE = 128  # utterances whose log-likelihoods are in memory
 
@@ -155,53 +153,55 @@ def _parts(count: int) -> Iterator[slice]:
     return (slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE))
 
 
-def write_alignment(alignment: Alignment, tree: Tree, path: Path) -> None:
-    """Write an alignment as safetensors, with a checksum, and the checksum of its tree.
+def write_alignment(
+    path: Path, alignment: Alignment, *, tree: Tree, corpus: Corpus, lexicon: Lexicon
+) -> None:
+    """Write an alignment, and the checksums of what it was made from.
+
+    Args:
+        path: The file.
+        alignment: Of the corpus's utterances, or those of them that could be aligned.
+        tree: Whose states these are.
+        corpus: That was aligned, with the utterances that could not be.
+        lexicon: That it was aligned with.
 
     Raises:
         FolderError: If the file cannot be written.
     """
-    about = {
-        "format": FORMAT,
-        "tree_sha256": tree_checksum(tree),
-        "sha256": _checksum(alignment),
-        "ids": json.dumps(alignment.ids),
+    tensors = {
+        "offsets": torch.from_numpy(alignment.offsets),
+        "states": torch.from_numpy(alignment.states),
     }
-    arrays: dict[str, NDArray[np.generic]] = {
-        "offsets": alignment.offsets,
-        "states": alignment.states,
-    }
-    write_atomically(path, save(arrays, metadata=about))
+    write_tensors(
+        path, tensors, kind=KIND, version=VERSION, ids=alignment.ids,
+        **_made_of(tree, corpus, lexicon),
+    )  # fmt: skip
 
 
-def read_alignment(path: Path, tree: Tree) -> Alignment:
-    """Read an alignment that was made with this tree.
+def read_alignment(path: Path, *, tree: Tree, corpus: Corpus, lexicon: Lexicon) -> Alignment:
+    """Read the alignment of this corpus, made with this tree and lexicon.
 
     Raises:
-        DataError: If it is damaged, or was made with another tree.
-        FolderError: If it cannot be read.
+        DataError: If it was made from another tree, corpus or lexicon.
+        FolderError: If it cannot be read, or is damaged.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            if about.get("format") != FORMAT:
-                raise DataError(f"expected {FORMAT!r} in {path}, got {about.get('format')!r}")
-            alignment = Alignment(
-                tuple(json.loads(about["ids"])),
-                file.get_tensor("offsets"),
-                file.get_tensor("states"),
+    file = read_tensors(path, kind=KIND, version=VERSION)
+    header = file.header or {}
+    for name, sha256 in _made_of(tree, corpus, lexicon).items():
+        if header.get(name) != sha256:
+            what = name.removesuffix("_sha256")
+            raise DataError(
+                f"expected the {what} that {path} was made from, got another one; give that "
+                f"{what}, or start again in another folder"
             )
-    except OSError as error:
-        raise file_error("read the alignment", path, error) from error
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise DataError(f"expected an alignment in {path}, got something else ({error})") from error
-    if _checksum(alignment) != about["sha256"]:
-        raise DataError(f"{path} is not as it was written; make it again")
-    if about["tree_sha256"] != tree_checksum(tree):
-        raise DataError(f"{path} was made with another tree; align again with this one")
-    return alignment
+    return Alignment(
+        tuple(header["ids"]), file.tensors["offsets"].numpy(), file.tensors["states"].numpy()
+    )
 
 
-def _checksum(alignment: Alignment) -> str:
-    ids = json.dumps(alignment.ids).encode()
-    return sha256(ids + alignment.offsets.tobytes() + alignment.states.tobytes())
+def _made_of(tree: Tree, corpus: Corpus, lexicon: Lexicon) -> dict[str, str]:
+    return {
+        "tree_sha256": tree_checksum(tree),
+        "lexicon_sha256": lexicon.fingerprint(),
+        "corpus_sha256": corpus.fingerprint(),
+    }

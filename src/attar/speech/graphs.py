@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
+import torch
 from numpy.typing import NDArray
 
-from attar.errors import AttarError, DataError, FolderError, file_error
-from attar.files import make_folder, write_atomically
+from attar.errors import AttarError, DataError
+from attar.files import make_folder
 from attar.speech.extra import load_extra
 from attar.speech.hmm import Topology
 from attar.speech.language_models import LanguageModel
@@ -29,8 +28,9 @@ from attar.speech.transducers import (
     make_models,
 )
 from attar.speech.tree import Tree
+from attar.tensor_files import read_tensors, write_tensors
 
-_VERSION = "1"  # of what is cached
+_KIND, _VERSION = "decoding graph", 2
 
 
 @dataclass(frozen=True)
@@ -155,35 +155,25 @@ def cached_graph(
 
 
 def write_graph(path: Path, graph: Graph) -> None:
-    """Write a graph to a `safetensors` file: its arrays, and the words as metadata.
+    """Write a graph to a `safetensors` file: its arrays, its words, and a checksum.
 
     Raises:
         FolderError: If the file cannot be written.
     """
-    content = _arrays(graph)
-    write_atomically(
-        path, safetensors.numpy.save(content, metadata={"words": "\n".join(graph.words)})
-    )
+    arrays = {name: value for name, value in vars(graph).items() if name != "words"}
+    tensors = {name: torch.from_numpy(value) for name, value in arrays.items()}
+    write_tensors(path, tensors, kind=_KIND, version=_VERSION, words=graph.words)
 
 
 def read_graph(path: Path) -> Graph:
     """Read a graph that `write_graph` wrote.
 
     Raises:
-        FolderError: If the file is damaged.
+        FolderError: If it cannot be read, or is damaged.
     """
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            words = tuple(file.metadata()["words"].split("\n"))
-            return Graph(words, **{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except (safetensors.SafetensorError, KeyError, TypeError) as error:
-        raise FolderError(f"{path} is no decoding graph ({error}); remove it") from error
-
-
-def _arrays(graph: Graph) -> dict[str, NDArray[Any]]:
-    return {name: value for name, value in vars(graph).items() if name != "words"}
+    file = read_tensors(path, kind=_KIND, version=_VERSION)
+    words = tuple((file.header or {})["words"])
+    return Graph(words, **{name: tensor.numpy() for name, tensor in file.tensors.items()})
 
 
 def _to_vector(fst: Any) -> Fst:  # noqa: ANN401

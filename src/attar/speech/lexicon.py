@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attar.errors import DataError, file_error
-from attar.files import write_atomically
+from attar.files import sha256, write_atomically
 
 SILENCE = "SIL"  # the phone of index 0
 Pronunciation = tuple[str, ...]
@@ -43,14 +43,20 @@ class Lexicon:
         """Give those of the words that have no pronunciation, each once."""
         return list(dict.fromkeys(word for word in words if word not in self.pronunciations))
 
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all words and pronunciations."""
+        return sha256(self._text().encode())
+
     def write(self, path: Path) -> None:
         """Write it as `lexicon.txt`: a word and its phones a line."""
-        lines = [
+        write_atomically(path, self._text().encode())
+
+    def _text(self) -> str:
+        return "".join(
             f"{word} {' '.join(spoken)}\n"
             for word in self.words
             for spoken in self.pronunciations[word]
-        ]
-        write_atomically(path, "".join(lines).encode())
+        )
 
 
 def read_lexicon(path: Path) -> Lexicon:

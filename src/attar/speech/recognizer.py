@@ -23,7 +23,7 @@ from attar.speech.tree import Tree
 from attar.speech.tree_files import read_tree, write_tree
 from attar.training import load_weights, save_weights
 
-FORMAT, VERSION = "attar recognizer", 1
+FORMAT, VERSION = "attar recognizer", 2
 _FILE, _WEIGHTS, _GRAPH, _TREE, _LEXICON = (
     "recognizer.json", "network.safetensors", "graph.safetensors", "tree.json", "lexicon.txt",
 )  # fmt: skip
@@ -93,7 +93,7 @@ class Recognizer:
             raise FolderError(f"{found}; `attar reproduce speech` leaves one in RUN/recognizer")
         content = read_json(path)
         try:
-            if content["format"] != FORMAT or content["version"] > VERSION:
+            if content["format"] != FORMAT or content["version"] != VERSION:
                 raise ValueError(f"{content['format']} {content['version']}")
             return cls._build(folder, content)
         except (KeyError, TypeError, ValueError) as error:

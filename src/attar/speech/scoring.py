@@ -9,6 +9,8 @@ import numpy as np
 from attar.errors import AttarError, DataError, check_positive
 from attar.speech.extra import load_extra
 
+FEWEST_SPEAKERS = 10  # of whom an interval over speakers can be trusted
+
 
 @dataclass(frozen=True, slots=True)
 class WordErrors:
@@ -110,13 +112,14 @@ def bootstrap_interval(
     level: float = 0.95,
     draws: int = 2000,
 ) -> Interval:
-    """Return where the pooled WER lies if other utterances of the kind were drawn.
+    """Return where the pooled WER lies if other utterances, or other speakers, were drawn.
 
     Args:
-        errors: Of each utterance.
-        generator: Draws utterances with replacement.
+        errors: Of each utterance: other utterances of the same speakers are drawn. Or of each
+            speaker, see `interval_over_speakers`.
+        generator: Draws them with replacement.
         level: Of confidence.
-        draws: How many sets of utterances are drawn.
+        draws: How many sets are drawn.
 
     Raises:
         AttarError: If the level is not between 0 and 1.
@@ -135,3 +138,25 @@ def bootstrap_interval(
     rates = wrong[drawn].sum(1) / np.maximum(words[drawn].sum(1), 1)  # [draws]
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def interval_over_speakers(by_speaker: Mapping[str, WordErrors]) -> Interval | None:
+    """Return where the pooled WER of other speakers lies with 95 % of confidence.
+
+    Utterances of a speaker are alike: where one is recognized badly, so are most of that speaker's.
+    So an interval over utterances says nothing of speakers that were not heard, and is too narrow
+    for them.
+
+    Args:
+        by_speaker: Word errors of each test speaker; some have words.
+
+    Returns:
+        The interval, by the bootstrap over whole speakers; None of fewer than `FEWEST_SPEAKERS`.
+        Of ten speakers it is still somewhat too narrow.
+
+    Source: Bisani & Ney (2004), sec. 4; Cameron, Gelbach & Miller (2008) on few clusters.
+    """
+    if len(by_speaker) < FEWEST_SPEAKERS:
+        return None
+    errors = list(by_speaker.values())
+    return bootstrap_interval(errors, generator=np.random.default_rng(0))

@@ -1,5 +1,7 @@
 """What was said, by whom, and how it sounds: utterances, corpora, and what was wrong with them."""
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -83,6 +85,15 @@ class Corpus:
     def speakers(self) -> tuple[str, ...]:
         """Who speaks, in order of names."""
         return tuple(sorted({each.speaker for each in self.utterances}))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all utterances: ids, speakers, words and features, in order."""
+        sha256 = hashlib.sha256()
+        for each in self.utterances:
+            features = each.features.float().contiguous()
+            about = [each.id, each.speaker, each.words, list(features.shape)]
+            sha256.update(json.dumps(about).encode() + features.numpy().tobytes())
+        return sha256.hexdigest()
 
     def without(self, problems: Iterable[Problem]) -> "Corpus":
         """Leave out the utterances that have these problems, and keep the problems."""

@@ -1,5 +1,6 @@
 """How logits become the columns of a shard, and columns soft targets; see docs/format.md."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from attar.errors import AttarError, StoreError
@@ -55,7 +57,8 @@ class Sparse:
         betas = self.betas
         if not betas or betas[0] <= 0 or betas[-1] != 1 or list(betas) != sorted(set(betas)):
             raise AttarError(f"expected betas above 0, ascending, the last one 1, got {betas}")
-        if self.draws and 1 / self.draw_temperature not in betas:
+        temperature = self.draw_temperature
+        if self.draws and (temperature <= 0 or 1 / temperature not in betas):
             found = f"expected 1 / draw_temperature among the betas {betas}"
             raise AttarError(f"{found}, got draw_temperature {self.draw_temperature}")
         if not 0 <= self.seed < 2**63:
@@ -151,15 +154,18 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
     return sparse
 
 
-def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
-    """Read what the manifest says of an encoding; raise `StoreError` if this release can't."""
-    fields = dict(content)
+def encoding_from_json(content: object) -> Encoding:
+    """Read what the manifest says of an encoding; raise a `ValueError` if this release can't."""
+    fields = dict(content) if isinstance(content, dict) else {}
     kind = fields.pop("kind", None)
     if kind == "dense":
         return Dense()
     if kind != "sparse":
         raise StoreError(f"expected encoding dense or sparse, got {kind!r}; is attar too old?")
-    return Sparse(**fields | {"betas": tuple(fields["betas"])})
+    unknown = fields.keys() - Sparse.__dataclass_fields__.keys()
+    if unknown:
+        raise StoreError(f"sparse encoding with unknown {min(unknown)!r}; is attar too old?")
+    return TypeAdapter(Sparse).validate_json(json.dumps(fields), strict=True)
 
 
 def _find_largest(v: Tensor, count: int) -> tuple[Tensor, Tensor]:

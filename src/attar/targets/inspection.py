@@ -44,6 +44,7 @@ def inspect(targets: SoftTargets) -> StoreSummary:
     plan, entries = targets.plan, targets.entries
     total = sum(entry.bytes for entry in entries)
     measured = [entry.measured for entry in entries if entry.measured.rows]
+    measured = [one for one in measured if one.temperatures == measured[0].temperatures]
     return StoreSummary(
         examples=plan.examples,
         classes=plan.classes,

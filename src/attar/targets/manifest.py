@@ -1,9 +1,13 @@
 """The manifest: what a store was made from, and what it is made of."""
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Annotated, Any, TypeVar, cast
+
+from pydantic import PlainValidator, TypeAdapter, ValidationError
 
 from attar.errors import AttarError, FolderError, StoreError
 from attar.files import sha256
@@ -15,12 +19,17 @@ from attar.targets.encoding import (
     encoding_to_json,
     row_bytes,
 )
-from attar.urls import Place
+from attar.urls import Place, do_each
 
 FORMAT = "attar soft targets"
 FORMAT_VERSION = 1
 MANIFEST, PLAN = "manifest.json", "plan.json"  # of a finished store, of one in the making
+MOST_SHARDS = 10**6
 _SHARD_BYTES, _SHARD_EXAMPLES, _FEW = 2**25, 2**16, 256
+_ADVICE = "restore a copy, or remove the store and label again"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class StorePlan:
 
     examples: int
     class_names: tuple[str, ...]
-    encoding: Encoding
+    encoding: Annotated[Encoding, PlainValidator(encoding_from_json)]
     data: str
     teacher: str
     members: tuple[str, ...] = ()
@@ -76,6 +85,14 @@ class StorePlan:
             fitting = max(1, _SHARD_BYTES // row_bytes(self.encoding, self.classes))
             eighth = max(_FEW, -(-self.examples // 8))
             object.__setattr__(self, "shard_examples", min(fitting, eighth, _SHARD_EXAMPLES))
+        if max(self.examples, self.shard_examples) >= 2**63:
+            got = f"{self.examples} and {self.shard_examples}"
+            raise AttarError(f"expected examples and shard_examples below 2**63, got {got}")
+        if self.shard_count > MOST_SHARDS:
+            raise AttarError(
+                f"expected at most {MOST_SHARDS:,} shards, got {self.shard_count:,} of "
+                f"{self.shard_examples:,} examples; try larger shard_examples"
+            )
 
     @property
     def classes(self) -> int:
@@ -93,12 +110,14 @@ class StorePlan:
         return -(-self.examples // self.shard_examples)
 
     @property
+    def shard_count(self) -> int:
+        """How many shards there are."""
+        return len(self.views) * self.member_count * self.blocks
+
+    @property
     def shards(self) -> "tuple[Shard, ...]":
         """All shards, in the order of their numbers."""
-        return tuple(
-            self.shard(number)
-            for number in range(len(self.views) * self.member_count * self.blocks)
-        )
+        return tuple(self.shard(number) for number in range(self.shard_count))
 
     def shard(self, number: int) -> "Shard":
         """Say what the shard of a number holds: views outermost, then members, then examples."""
@@ -124,10 +143,14 @@ class Shard:
         """Name of its file."""
         return f"shard-{self.number:05d}.arrow"
 
+    @property
+    def content(self) -> str:
+        """Say what it holds."""
+        return f"view {self.view}, member {self.member}, examples {self.start} to {self.stop - 1}"
+
     def __str__(self) -> str:
         """Name it, and say what it holds."""
-        what = f"view {self.view}, member {self.member}, examples {self.start} to {self.stop - 1}"
-        return f"{self.name} ({what})"
+        return f"{self.name} ({self.content})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +164,16 @@ class Measured:
     error: tuple[float, ...] = ()  # largest total variation, the tail taken as one class
     lost_nats: tuple[float, ...] = ()  # mean KL(teacher, stored with the tail spread evenly)
 
+    def __post_init__(self) -> None:
+        """Check that there is a finite value for each temperature."""
+        columns = (self.entropy_nats, self.tail_error, self.error, self.lost_nats)
+        if self.rows < 0 or any(len(column) != len(self.temperatures) for column in columns):
+            raise StoreError("expected rows >= 0 and one value for each temperature")
+        if not all(
+            math.isfinite(value) for column in (self.temperatures, *columns) for value in column
+        ):
+            raise StoreError("expected finite values")
+
 
 @dataclass(frozen=True, slots=True)
 class AnswerCounts:
@@ -150,6 +183,17 @@ class AnswerCounts:
     right: int
     nll_sum: float  # of -log p of the true class at temperature 1, in nats
     class_counts: tuple[tuple[int, int], ...]  # (class, labeled examples), most frequent first
+
+    def __post_init__(self) -> None:
+        """Check that the counts are possible."""
+        counts = [count for _, count in self.class_counts]
+        if (
+            not 0 <= self.right <= self.labeled
+            or not bool(self.labeled) <= sum(counts) <= self.labeled
+            or min((*counts, *(number + 1 for number, _ in self.class_counts)), default=1) < 1
+            or not math.isfinite(self.nll_sum)
+        ):
+            raise StoreError(f"expected possible counts of right answers, got {self}"[:200])
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +212,17 @@ class ShardEntry:
     # None if its view is not the one that is counted, or the shard is from an earlier release.
     # Left out of comparisons, so that `merge` takes shards of both releases for the same.
     answers: AnswerCounts | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check what is not part of the plan; the checksum names a file of the cache."""
+        if not _SHA256.fullmatch(self.sha256):
+            raise StoreError(f"expected a SHA-256 of 64 hex digits, got {self.sha256[:80]!r}")
+        labeled = 0 if self.answers is None else self.answers.labeled
+        if not max(self.measured.rows, labeled) <= self.rows == self.stop - self.start:
+            got = f"{self.rows}, {self.measured.rows} of them measured and {labeled} labeled"
+            raise StoreError(f"expected {self.stop - self.start} rows, got {got}")
+        if not 0 <= self.bytes < 2**63:
+            raise StoreError(f"expected bytes in 0..2**63 - 1, got {self.bytes}")
 
     @property
     def shard(self) -> Shard:
@@ -200,17 +255,25 @@ def read_plan(folder: Place) -> StorePlan:
     return _plan_from_json(folder / PLAN, _read(folder / PLAN))
 
 
-def read_entry(folder: Place, shard: Shard) -> ShardEntry | None:
-    """Read the entry of a shard; None if it isn't finished, or not for sure."""
-    path = entry_path(folder, shard)
-    if not path.exists() or not (folder / shard.name).exists():
-        return None
-    try:
-        entry = _entry_from_json(_read(path))
-    except (FolderError, KeyError, TypeError):
-        return None  # then it is written anew
-    whole = (folder / shard.name).stat().st_size == entry.bytes
-    return entry if whole and entry.shard == shard else None
+def read_entries(folder: Place, plan: StorePlan) -> list[ShardEntry | None]:
+    """Read the entries of all shards; None for one that isn't finished, or not for sure.
+
+    Shards are compared with their sizes alone.
+    """
+    names = {each.name for each in folder.iterdir()}
+
+    def read(shard: Shard) -> ShardEntry | None:
+        path = entry_path(folder, shard)
+        if not {path.name, shard.name} <= names:
+            return None
+        try:
+            entry = _parse(ShardEntry, path, _read(path))
+        except FolderError:
+            return None  # then it is written anew
+        whole = (folder / shard.name).stat().st_size == entry.bytes
+        return entry if whole and entry.shard == shard else None
+
+    return do_each(folder, read, plan.shards)
 
 
 def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
@@ -218,12 +281,13 @@ def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
     path = folder / MANIFEST
     content = _read(path)
     plan = _plan_from_json(path, content)
-    try:
-        entries = tuple(_entry_from_json(entry) for entry in content["shards"])
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
-    if tuple(entry.shard for entry in entries) != plan.shards:
-        raise StoreError(f"{path} is damaged: its shards don't cover its examples; label again")
+    shards = content.get("shards")
+    entries = tuple(
+        _parse(ShardEntry, path, each) for each in (shards if isinstance(shards, list) else ())
+    )
+    # Counts are compared first, as a damaged plan may have far too many shards to list.
+    if len(entries) != plan.shard_count or tuple(each.shard for each in entries) != plan.shards:
+        raise StoreError(f"{path} is damaged: its shards don't cover its examples; {_ADVICE}")
     return plan, entries
 
 
@@ -236,20 +300,26 @@ def _read(path: Place) -> dict[str, Any]:
     try:
         content = read_json(path)
     except FolderError as error:
-        raise StoreError(f"{error}, or take a copy of the store") from error
+        raise StoreError(f"{error}, or restore a copy of it") from error
     if content.get("format") != FORMAT:
         raise StoreError(f"{path} is no part of a soft-target store; expected format {FORMAT!r}")
     if content.get("version") != FORMAT_VERSION:
         found = f"{path} has format {content.get('version')}, this release reads {FORMAT_VERSION}"
         raise StoreError(f"{found}; install a newer attar")
     checksum = content.pop("checksum", None)
-    if checksum != _checksum(content):
-        raise StoreError(f"{path} is damaged: its checksum differs; label again, or take a copy")
+    try:
+        is_whole = checksum == _checksum(content)
+    except (ValueError, RecursionError):  # not what `_write` can have written
+        is_whole = False
+    if not is_whole:
+        raise StoreError(f"{path} is damaged: its checksum differs; {_ADVICE}")
     return content
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return sha256(text.encode())
 
 
@@ -259,16 +329,20 @@ def _plan_to_json(plan: StorePlan) -> dict[str, Any]:
 
 
 def _plan_from_json(path: Place, content: Mapping[str, Any]) -> StorePlan:
-    names = StorePlan.__dataclass_fields__
+    missing = [name for name in StorePlan.__dataclass_fields__ if name not in content]
+    if missing:
+        raise StoreError(f"{path} is damaged: it has no {missing[0]}; {_ADVICE}")
+    return _parse(StorePlan, path, content)
+
+
+def _parse(kind: type[Record], path: Place, content: object) -> Record:
+    """Make a record of JSON; raise `StoreError` unless each field has exactly its type."""
     try:
-        fields = {name: content[name] for name in names}
-        fields["encoding"] = encoding_from_json(fields["encoding"])
-        fields["views"] = tuple(View(**view) for view in fields["views"])
-        for name in ("class_names", "members"):
-            fields[name] = tuple(fields[name])
-        return StorePlan(**fields)
-    except (KeyError, TypeError, AttarError) as error:
-        raise StoreError(f"{path} is damaged: {error}; label again, or take a copy") from error
+        return cast(Record, _ADAPTERS[kind].validate_json(json.dumps(content), strict=True))
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(map(str, first["loc"])) or "content"
+        raise StoreError(f"{path} is damaged: {at}: {first['msg']}; {_ADVICE}") from error
 
 
 def answers_to_json(counts: AnswerCounts | None) -> dict[str, Any] | None:
@@ -284,12 +358,4 @@ def answers_from_json(content: Mapping[str, Any] | None) -> AnswerCounts | None:
     return AnswerCounts(**{**content, "class_counts": pairs})
 
 
-def _entry_from_json(content: Mapping[str, Any]) -> ShardEntry:
-    content = {"answers": None, **content}  # of an earlier release
-    fields = {name: content[name] for name in ShardEntry.__dataclass_fields__}
-    measured: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in fields["measured"].items()
-    }
-    answers = answers_from_json(fields["answers"])
-    return ShardEntry(**fields | {"measured": Measured(**measured), "answers": answers})
+_ADAPTERS: dict[type, Any] = {kind: TypeAdapter(kind) for kind in (StorePlan, ShardEntry)}

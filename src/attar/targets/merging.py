@@ -11,7 +11,7 @@ from attar.targets.manifest import (
     PLAN,
     ShardEntry,
     StorePlan,
-    read_entry,
+    read_entries,
     read_manifest,
     read_plan,
     write_manifest,
@@ -70,8 +70,7 @@ def _read(folder: Path) -> tuple[StorePlan, list[ShardEntry]]:
     if not (folder / PLAN).exists():
         raise StoreError(f"{folder} is no soft-target store, finished or not; is the path right?")
     plan = read_plan(folder)
-    found = [read_entry(folder, shard) for shard in plan.shards]
-    return plan, [entry for entry in found if entry is not None]
+    return plan, [entry for entry in read_entries(folder, plan) if entry is not None]
 
 
 def _copy(source: Path, target: Path) -> None:

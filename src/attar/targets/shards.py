@@ -11,8 +11,6 @@ from attar.targets.encoding import Columns, Encoding, layout
 from attar.targets.manifest import ShardEntry
 from attar.urls import Place, UrlPath
 
-ADVICE = "take a copy of the shard, or label again into another folder"
-
 
 def to_arrow(columns: Columns) -> bytes:
     """Return the bytes of an Arrow IPC file; the same columns give the same bytes."""
@@ -27,53 +25,69 @@ def to_arrow(columns: Columns) -> bytes:
     return bytes(sink.getvalue())
 
 
-def map_shard(path: Place, entry: ShardEntry, encoding: Encoding, classes: int) -> Columns:
-    """Map a shard into memory, and return its columns without reading or copying them.
+def map_shard(
+    path: Place, entry: ShardEntry, encoding: Encoding, classes: int, *, check: bool = True
+) -> Columns:
+    """Map a shard into memory, and return its columns without copying them.
+
+    The map keeps no file open. Of a shard at a URL, this machine's copy is mapped; a copy that is
+    missing or damaged is downloaded first.
+
+    Args:
+        path: The shard.
+        entry: What the manifest records about it.
+        encoding: The store's encoding.
+        classes: The store's number of classes.
+        check: Compare the mapped bytes with the recorded checksum. This reads all of them once.
 
     Raises:
-        StoreError: If it is missing, truncated, or not laid out as the manifest says.
+        StoreError: If the shard is missing, damaged, or not laid out as the manifest says.
     """
-    file = _bring(path, entry) if isinstance(path, UrlPath) else path
-    check_size(file, entry)
+    if isinstance(path, UrlPath):
+        content = _map_copy(path, entry, check=check)
+    else:
+        content = _map_file(path, entry, check=check)
     try:
-        batch = pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
+        batch = pa.ipc.open_file(content).get_batch(0)
+        batch.validate()
         columns = {}
         for name, (kind, width) in layout(encoding, classes).items():
             column = batch.column(name)
             flat = column.flatten().to_numpy(zero_copy_only=True)
             if column.type.list_size != width or flat.dtype != kind:
-                raise StoreError(
-                    f"{path} is damaged: expected {name} of {width} {kind}, got {column.type}; "
-                    f"{ADVICE}"
-                )
+                raise ValueError(f"expected {name} of {width} {kind}, got {column.type}")
             columns[name] = flat.reshape(entry.rows, width)
-    except StoreError:
-        raise
-    except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is damaged: {error}; {ADVICE}") from error
+    except (
+        pa.ArrowException,
+        OSError,
+        KeyError,
+        IndexError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ) as error:
+        raise StoreError(f"{path} is damaged: {error}; {_advice(path)}") from error
     return columns
-
-
-def _bring(path: UrlPath, entry: ShardEntry) -> Path:
-    """Return the copy of a shard that this machine keeps; it is checked when it is made."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    copy = caches / "attar" / "soft-targets" / f"{entry.sha256}.arrow"
-    if not copy.exists():
-        write_atomically(make_folder(copy.parent) / copy.name, read_checked(path, entry))
-    return copy
 
 
 def check_size(path: Place, entry: ShardEntry) -> None:
     """Raise `StoreError` if the shard is missing or does not have its size."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise StoreError(f"{path} is missing, {entry.shard}; {ADVICE}") from error
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    if size != entry.bytes:
-        found = f"expected {entry.bytes} bytes, got {size}"
-        raise StoreError(f"{path} is truncated or damaged: {found}; {ADVICE}")
+    _raise_if(_size_fault(path, entry), path, entry)
+
+
+def find_fault(path: Place, entry: ShardEntry, *, check: bool = True) -> str | None:
+    """Say what is wrong with a shard; None if nothing is.
+
+    Args:
+        path: The shard.
+        entry: What is recorded about it.
+        check: Compare its bytes with its checksum, not only its size. At a URL this is not done,
+            as it means to download the shard.
+    """
+    fault = _size_fault(path, entry)
+    if fault is None and check and isinstance(path, Path):
+        return _sum_fault(memoryview(_map_bytes(path)), entry)
+    return fault
 
 
 def read_checked(path: Place, entry: ShardEntry) -> bytes:
@@ -83,8 +97,77 @@ def read_checked(path: Place, entry: ShardEntry) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise file_error("read", path, error) from error
-    found = sha256(content)
-    if found != entry.sha256:
-        expected = f"expected SHA-256 {entry.sha256[:12]}…, got {found[:12]}…"
-        raise StoreError(f"{path} is damaged: {expected}; {ADVICE}")
+    _raise_if(_sum_fault(content, entry), path, entry)
     return content
+
+
+def refresh_copy(path: UrlPath, entry: ShardEntry) -> None:
+    """Compare a shard at a URL with its checksum; replace this machine's copy unless it is whole.
+
+    Raises:
+        StoreError: If the shard at the URL is missing or damaged.
+    """
+    content, copy = read_checked(path, entry), _copy_path(entry)
+    if find_fault(copy, entry) is not None:
+        write_atomically(make_folder(copy.parent) / copy.name, content)
+
+
+def _map_file(path: Path, entry: ShardEntry, *, check: bool) -> pa.Buffer:
+    check_size(path, entry)
+    content = _map_bytes(path)
+    if check:
+        _raise_if(_sum_fault(memoryview(content), entry), path, entry)
+    return content
+
+
+def _map_copy(path: UrlPath, entry: ShardEntry, *, check: bool) -> pa.Buffer:
+    """Map this machine's copy of a shard at a URL, and download it first if it is not whole."""
+    copy = _copy_path(entry)
+    try:
+        return _map_file(copy, entry, check=check)
+    except StoreError:
+        write_atomically(make_folder(copy.parent) / copy.name, read_checked(path, entry))
+        return _map_file(copy, entry, check=check)
+
+
+def _copy_path(entry: ShardEntry) -> Path:
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "attar" / "soft-targets" / f"{entry.sha256}.arrow"
+
+
+def _map_bytes(path: Path) -> pa.Buffer:
+    try:
+        with pa.memory_map(str(path)) as file:  # closing the file leaves the map as it is
+            return file.read_buffer()
+    except OSError as error:
+        raise file_error("read", path, error) from error
+
+
+def _size_fault(path: Place, entry: ShardEntry) -> str | None:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    if size != entry.bytes:
+        return f"is truncated or damaged: expected {entry.bytes} bytes, got {size}"
+    return None
+
+
+def _sum_fault(content: bytes | memoryview, entry: ShardEntry) -> str | None:
+    got = sha256(content)
+    if got != entry.sha256:
+        return f"is damaged: expected SHA-256 {entry.sha256[:12]}…, got {got[:12]}…"
+    return None
+
+
+def _raise_if(fault: str | None, path: Place, entry: ShardEntry) -> None:
+    if fault is not None:
+        raise StoreError(f"{path} {fault} ({entry.shard.content}); {_advice(path)}")
+
+
+def _advice(path: Place) -> str:
+    if isinstance(path, UrlPath):
+        return "remove it and label again (only what is missing is labeled), or restore a copy"
+    return "label again (only what is missing or damaged is labeled), or restore a copy"

@@ -1,7 +1,8 @@
 """Reading a store: any examples, in any order, straight from the page cache."""
 
+import threading
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -18,24 +19,31 @@ from attar.targets.manifest import (
     PLAN,
     ShardEntry,
     StorePlan,
-    read_entry,
+    read_entries,
     read_manifest,
     read_plan,
 )
 from attar.targets.quality import TeacherQuality, pool_answers
-from attar.targets.shards import check_size, map_shard, read_checked
-from attar.urls import Place, as_place, do_each
+from attar.targets.shards import check_size, map_shard, refresh_copy
+from attar.urls import Place, UrlPath, as_place, do_each
 
-MOST_MAPPED = 256  # shards at once: each keeps a file open
+MOST_MAPPED = 2**14  # shards at once: 6 kB each, and Linux allows 65,530 maps in a process
+_LOCKS = 16
 
 
 class SoftTargets:
-    """A finished store, mapped into memory: it takes no more of it than the batches do."""
+    """A finished store, mapped into memory: it takes no more of it than the batches do.
+
+    The bytes of a shard are compared with its checksum when it is needed first, once for each
+    opened store. Several threads may read batches at once.
+    """
 
     def __init__(self, folder: Place, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
         """Hold what `open` has read."""
         self.folder, self.plan, self.entries = folder, plan, entries
         self._columns = lru_cache(maxsize=MOST_MAPPED)(self._map)
+        self._checked: set[int] = set()  # numbers of shards
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._series = {view.number: place for place, view in enumerate(plan.views)}
 
     @classmethod
@@ -47,7 +55,7 @@ class SoftTargets:
 
         Raises:
             StoreError: If it is unfinished, damaged or of a newer format, or a shard is missing or
-                truncated. Whether the shards' bytes are right, `verify` tells.
+                truncated. The shards' bytes are checked by `batch`, or all at once by `verify`.
         """
         folder = as_place(folder)
         if not (folder / MANIFEST).exists():
@@ -90,7 +98,7 @@ class SoftTargets:
 
         Raises:
             DataError: If an index, the view or the member is not in the store.
-            StoreError: If a shard cannot be read.
+            StoreError: If a shard is missing or damaged.
         """
         rows = self._check_indices(indices)
         if view not in self._series:
@@ -136,19 +144,31 @@ class SoftTargets:
             )
 
     def verify(self) -> None:
-        """Compare every shard with its checksum.
+        """Compare every shard with its checksum, whether or not it has been read before.
+
+        Of a store at a URL, this checks the files there and this machine's copies, which `batch`
+        reads; a copy that is damaged or missing is replaced.
 
         Raises:
             StoreError: If one differs; it names the shard and what to do.
         """
+        self._columns.cache_clear()  # maps of copies that are replaced
+        self._checked.clear()
         for entry in self.entries:
-            read_checked(self.folder / entry.shard.name, entry)
+            path = self.folder / entry.shard.name
+            if isinstance(path, UrlPath):
+                refresh_copy(path, entry)
             self._map(entry.number)
 
     def _map(self, number: int) -> Columns:
         entry = self.entries[number]
         path = self.folder / entry.shard.name
-        return map_shard(path, entry, self.plan.encoding, self.classes)
+        # A thread that wants a shard waits while another checks it.
+        with self._locks[number % _LOCKS]:
+            is_new = number not in self._checked
+            columns = map_shard(path, entry, self.plan.encoding, self.classes, check=is_new)
+            self._checked.add(number)
+        return columns
 
     def _gather(self, series: int, rows: NDArray[np.int64]) -> Columns:
         """Copy rows out of the shards of one view and member."""
@@ -190,9 +210,9 @@ def _why_not_finished(folder: Place) -> str:
     if not (folder / PLAN).exists():
         return f"{folder} is no soft-target store: it has no {MANIFEST}; is the path right?"
     plan = read_plan(folder)
-    entries = do_each(folder, partial(read_entry, folder), plan.shards)
-    missing = [shard for shard, entry in zip(plan.shards, entries, strict=True) if entry is None]
+    entries = zip(plan.shards, read_entries(folder, plan), strict=True)
+    missing = [shard for shard, entry in entries if entry is None]
     if not missing:
         return f"{folder} is unfinished: all shards are there, but no {MANIFEST}; label again"
-    count = f"{len(missing)} of {len(plan.shards)} shards are missing"
+    count = f"{len(missing)} of {plan.shard_count} shards are missing"
     return f"{folder} is unfinished: {count}, such as {missing[0]}; label again to go on"

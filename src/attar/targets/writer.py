@@ -1,15 +1,17 @@
 """Writing a store, a shard at a time; what is there already is never made again."""
 
+import os
 import platform
+import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attar.errors import DataError, ShapeError, StoreError
+from attar.errors import DataError, ShapeError, StoreError, StoreWarning
 from attar.files import PARTIAL, make_folder, sha256, write_atomically
 from attar.targets.encoding import Columns, encode, layout
 from attar.targets.manifest import (
@@ -19,7 +21,7 @@ from attar.targets.manifest import (
     ShardEntry,
     StorePlan,
     entry_path,
-    read_entry,
+    read_entries,
     read_manifest,
     read_plan,
     write_entry,
@@ -27,9 +29,11 @@ from attar.targets.manifest import (
     write_plan,
 )
 from attar.targets.measuring import measure, sample_rows
-from attar.targets.shards import to_arrow
+from attar.targets.shards import find_fault, to_arrow
 from attar.targets.store import SoftTargets
 from attar.urls import Place, do_each
+
+_SHARD_FILE = re.compile(r"shard-\d{5,}\.(arrow|json)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,12 @@ class PackedShard:
 class TargetWriter:
     """Fills a folder with soft targets.
 
-    A shard is whole or not there: whoever was killed goes on with `missing()`. Several writers may
-    fill one folder, on one machine or many, as long as each writes other shards. The bytes hang on
-    the plan and the logits alone, not on the order of the shards or the size of the batches.
+    A killed writer resumes from `missing()`. Several writers may fill one folder, on one machine or
+    many, as long as each writes other shards. The bytes depend on the plan and the logits alone,
+    not on the order of the shards or the size of the batches.
+
+    A finished store that has lost shards is repaired in the same way: write those that `missing()`
+    returns. They have to be what the manifest records, byte for byte.
 
     Args:
         folder: A path, or a `UrlPath`; empty, new, or with a store of the same plan, or of one that
@@ -71,10 +78,10 @@ class TargetWriter:
 
     def __init__(self, folder: Place, plan: StorePlan) -> None:
         """Claim the folder."""
-        self.folder, self.plan = make_folder(folder), plan
-        if (folder / MANIFEST).exists():
-            check_same_plan(folder, read_manifest(folder)[0], plan)
-        elif (folder / PLAN).exists():
+        self._hold(make_folder(folder), plan)
+        if self._finished() is not None:
+            return
+        if (folder / PLAN).exists():
             self._take_over(read_plan(folder))
         else:
             others = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
@@ -90,22 +97,46 @@ class TargetWriter:
         Raises:
             StoreError: If the folder is not claimed here, for this plan.
         """
+        writer = cls.__new__(cls)
+        writer._hold(folder, plan)
+        if writer._finished() is not None:
+            return writer
         if not (folder / PLAN).exists():
             raise StoreError(
                 f"expected {folder} as {platform.node()} sees it to have the {PLAN} that was just "
                 "written there, got none; give a folder on a disk that all machines share"
             )
         check_same_plan(folder, read_plan(folder), plan)
-        writer = cls.__new__(cls)
-        writer.folder, writer.plan = folder, plan
         return writer
 
     def missing(self) -> tuple[Shard, ...]:
-        """Tell which shards are still to be written; none of a finished store."""
-        if (self.folder / MANIFEST).exists():
-            return ()
-        entries = do_each(self.folder, partial(read_entry, self.folder), self.plan.shards)
-        return tuple(s for s, entry in zip(self.plan.shards, entries, strict=True) if not entry)
+        """Return the shards that have to be written: those that are not there, or damaged.
+
+        Each shard that is there is compared with its checksum, once by each writer; at a URL, only
+        with its size.
+
+        Warns:
+            StoreWarning: About each damaged shard, and each lost one of a finished store.
+
+        Raises:
+            StoreError: If the manifest is damaged.
+        """
+        entries = self._finished() or read_entries(self.folder, self.plan)
+        written = [entry for entry in entries if entry is not None]
+        threads = os.cpu_count() or 1
+        faults = do_each(self.folder, self._find_fault, written, threads=threads)
+        for entry, fault in zip(written, faults, strict=True):
+            if fault is None:
+                self._whole.add(entry.number)
+                self._faulty.discard(entry.number)
+                continue
+            self._whole.discard(entry.number)
+            if entry.number not in self._faulty:
+                self._faulty.add(entry.number)
+                what = f"{self.folder / entry.shard.name} {fault} ({entry.shard.content})"
+                warnings.warn(f"{what}; it will be written again", StoreWarning, stacklevel=2)
+        there = {entry.number for entry in written} - self._faulty
+        return tuple(shard for shard in self.plan.shards if shard.number not in there)
 
     def write(self, shard: Shard, batches: Iterable[Tensor]) -> ShardEntry:
         """Write a shard; if anything goes wrong, nothing is left of it.
@@ -141,11 +172,17 @@ class TargetWriter:
 
     def store(self, packed: PackedShard) -> ShardEntry:
         """Do the part of `write` that waits for the disk."""
-        if (self.folder / PLAN).exists():
+        entry, finished = packed.entry, self._finished()
+        if finished is not None:
+            _check_same_bytes(self.folder / entry.shard.name, entry, finished[entry.number])
+        elif (self.folder / PLAN).exists():
             check_same_plan(self.folder, read_plan(self.folder), self.plan)
-        write_atomically(self.folder / packed.entry.shard.name, packed.content)
-        write_entry(self.folder, packed.entry)
-        return packed.entry
+        write_atomically(self.folder / entry.shard.name, packed.content)
+        if finished is None:
+            write_entry(self.folder, entry)
+        self._whole.add(entry.number)
+        self._faulty.discard(entry.number)
+        return entry
 
     def finish(self) -> SoftTargets:
         """Write the manifest, which makes the store whole, and open it.
@@ -153,24 +190,44 @@ class TargetWriter:
         Raises:
             StoreError: If a shard is still missing.
         """
-        if not (self.folder / MANIFEST).exists():
-            found = do_each(self.folder, partial(read_entry, self.folder), self.plan.shards)
-            entries = tuple(entry for entry in found if entry is not None)
-            if len(entries) < len(found):
-                first = self.missing()[0]
-                count = f"{len(found) - len(entries)} of {len(found)} shards"
-                raise StoreError(f"{self.folder} still lacks {count}, such as {first}; write them")
-            write_manifest(self.folder, self.plan, entries)
+        finished = self._finished()
+        entries = finished or read_entries(self.folder, self.plan)
+        lost = [s for s, entry in zip(self.plan.shards, entries, strict=True) if entry is None]
+        lost = lost or list(self.missing() if self._faulty else ())
+        if lost:
+            count = f"{len(lost)} of {len(entries)} shards"
+            raise StoreError(f"{self.folder} still lacks {count}, such as {lost[0]}; write them")
+        if finished is None:
+            write_manifest(self.folder, self.plan, tuple(filter(None, entries)))
         remove_traces(self.folder, self.plan)
         return SoftTargets.open(self.folder)
 
+    def _hold(self, folder: Place, plan: StorePlan) -> None:
+        self.folder, self.plan = folder, plan
+        self._manifest: tuple[ShardEntry, ...] | None = None
+        self._whole: set[int] = set()  # numbers of shards that were found whole
+        self._faulty: set[int] = set()
+
+    def _finished(self) -> tuple[ShardEntry, ...] | None:
+        """Return what the manifest records, as soon as there is one; it has to be of this plan."""
+        if self._manifest is None and (self.folder / MANIFEST).exists():
+            plan, entries = read_manifest(self.folder)
+            check_same_plan(self.folder, plan, self.plan)
+            self._manifest = entries
+        return self._manifest
+
+    def _find_fault(self, entry: ShardEntry) -> str | None:
+        path = self.folder / entry.shard.name
+        return find_fault(path, entry, check=entry.number not in self._whole)
+
     def _take_over(self, found: StorePlan) -> None:
         """Go on with a store in the making; one of another plan gives way if it holds nothing."""
-        if any(do_each(self.folder, partial(read_entry, self.folder), found.shards)):
+        if any(read_entries(self.folder, found)):
             check_same_plan(self.folder, found, self.plan)
         elif found != self.plan:
             for half in self.folder.glob("shard-*"):  # without an entry, or with a damaged one
-                half.unlink(missing_ok=True)
+                if _SHARD_FILE.fullmatch(half.name):
+                    half.unlink(missing_ok=True)
             write_plan(self.folder, self.plan)
 
     def _encode(self, shard: Shard, batches: Iterable[Tensor]) -> tuple[Columns, Tensor]:
@@ -218,6 +275,16 @@ class TargetWriter:
                 f"expected finite logits, got {value} for example {shard.start + done + row}, view "
                 f"{shard.view}, member {shard.member}; {hint}"
             )
+
+
+def _check_same_bytes(path: Place, entry: ShardEntry, recorded: ShardEntry) -> None:
+    """Raise `StoreError` unless a shard that is written again is the one that was lost."""
+    if (entry.bytes, entry.sha256) != (recorded.bytes, recorded.sha256):
+        raise StoreError(
+            f"{path} was labeled again, but differs from what {MANIFEST} records: expected SHA-256 "
+            f"{recorded.sha256[:12]}…, got {entry.sha256[:12]}…; label with the batch_size, torch "
+            "and machine that the store was made with, or remove the store and label all of it"
+        )
 
 
 def check_same_plan(folder: Place, found: StorePlan, wanted: StorePlan) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,30 @@ from jaxtyping import Float, Int64, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attar.errors import DataError, ShapeError, file_error
+from attar.errors import AttarError, DataError, ShapeError, file_error
 from attar.teachers.fingerprints import hash_value
-from attar.teachers.protocol import Answers, Examples, check_class_count, to_logits
+from attar.teachers.frames import read_frame, stack_columns
+from attar.teachers.protocol import (
+    Answers,
+    Examples,
+    Rest,
+    answers_key,
+    check_class_count,
+    find_classes,
+    to_logits,
+)
 
 _KINDS: tuple[Answers, ...] = ("logits", "probabilities")
-_Stored = tuple[NDArray[Any], NDArray[Any] | None, Answers | None]  # scores, index, what they are
 INDEX = "index"  # the array or column of positions in the transfer set
+_NAMES = "class_names"  # the array of a `.npz` file
+
+
+@dataclass(frozen=True)
+class _Stored:
+    scores: NDArray[Any]  # [rows, classes], in the transfer set's order
+    index: NDArray[Any] | None = None
+    answers: Answers | None = None  # what the file says that they are
+    order: tuple[int, ...] | None = None  # where the classes stood in the file; None: in place
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class StoredTeacher:
     answers: Answers
     name: str
     digest: str
+    rest: Rest | None = None  # see `to_logits`
     members: None = None
     reads_inputs: bool = False
 
@@ -64,10 +83,11 @@ class StoredTeacher:
             classes=self.classes,
             indices=indices,
             name=self.name,
+            rest=self.rest,
         )
 
     def fingerprint(self) -> str:
-        """Hash the bytes of the file, or of the array with shape and type."""
+        """Hash the bytes of the scores, with shape and type, and how they are read."""
         return self.digest
 
 
@@ -78,6 +98,7 @@ def make_stored_teacher(
     classes: int,
     examples: int | None,
     answers: Answers,
+    rest: Rest | None,
     name: str,
     digest: str | None = None,
 ) -> StoredTeacher:
@@ -103,59 +124,111 @@ def make_stored_teacher(
             f"expected a row for each of the transfer set's {examples} examples, "
             f"got {len(scores)} rows in {name}; give it an {INDEX!r} column of positions"
         )
-    digest = digest or hash_value([scores, index, answers])
-    return StoredTeacher(scores, rows, answers, name, digest)
+    digest = digest or hash_value([scores, index, *answers_key(answers, rest)])
+    return StoredTeacher(scores, rows, answers, name, digest, rest)
 
 
-def open_stored_teacher(
-    path: Path, *, classes: int, examples: int | None, answers: Answers | None
+def make_frame_teacher(
+    frame: object,
+    *,
+    classes: int,
+    class_names: Sequence[str] | None,
+    examples: int | None,
+    answers: Answers,
+    rest: Rest | None,
 ) -> StoredTeacher:
-    """Open `.npy` (memory-mapped), `.npz` or `.parquet`; nothing is unpickled.
+    """Take a table with a column for each class, called as it is, and perhaps one called `index`.
 
-    A `.npz` has an array `logits` or `probabilities`, and perhaps `index`. A Parquet file has such
-    a column of lists, or one column of numbers for each class in order, and perhaps `index`.
+    Rows are examples in order; the labels that pandas gives to rows are not looked at.
 
     Raises:
-        FolderError: If the file cannot be read.
-        DataError: If it is damaged, or holds something else.
-        ShapeError: If its shape does not fit.
+        ShapeError: If it has another number of rows or classes.
+        DataError: If it holds something else than numbers, or has other class names.
     """
-    name = f"the file {path.name}"
-    scores: NDArray[Any]
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        scores, index, found = _READERS[path.suffix.lower()](path)
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except (zipfile.BadZipFile, pa.ArrowException, ValueError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is damaged or not what it is called: {reason}") from error
+    name = f"the {type(frame).__name__}"
+    stored = _find_scores(read_frame(frame, name), class_names, name)
     return make_stored_teacher(
-        scores,
-        index,
+        stored.scores,
+        stored.index,
         classes=classes,
         examples=examples,
-        answers=answers or found or "logits",
+        answers=answers,
+        rest=rest,
         name=name,
-        digest=hash_value([digest, answers or found or "logits"]),
     )
 
 
-def _read_npy(path: Path) -> _Stored:
-    return np.lib.format.open_memmap(path, mode="r"), None, None
+def open_stored_teacher(
+    path: Path,
+    *,
+    classes: int,
+    class_names: Sequence[str] | None,
+    examples: int | None,
+    answers: Answers | None,
+    rest: Rest | None,
+) -> StoredTeacher:
+    """Open `.npy` (memory-mapped), `.npz` or `.parquet`; nothing is unpickled.
+
+    A `.npz` has an array `logits` or `probabilities`, and perhaps `index` and `class_names`. A
+    Parquet file has such a column of lists, or a column of numbers for each class, called as it is,
+    and perhaps `index`.
+
+    Raises:
+        FolderError: If the file cannot be read.
+        DataError: If it is damaged, holds something else, or has other class names.
+        ShapeError: If its shape does not fit.
+    """
+    name = f"the file {path.name}"
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        stored = _READERS[path.suffix.lower()](path, class_names)
+    except OSError as error:
+        raise file_error("read", path, error) from error
+    except (zipfile.BadZipFile, pa.ArrowException, ValueError, EOFError) as error:
+        if isinstance(error, AttarError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is damaged or not what it is called: {reason}") from error
+    answers = answers or stored.answers or "logits"
+    order = () if stored.order is None else (stored.order,)
+    return make_stored_teacher(
+        stored.scores,
+        stored.index,
+        classes=classes,
+        examples=examples,
+        answers=answers,
+        rest=rest,
+        name=name,
+        digest=hash_value([digest, *answers_key(answers, rest), *order]),
+    )
 
 
-def _read_npz(path: Path) -> _Stored:
+def _read_npy(path: Path, class_names: Sequence[str] | None) -> _Stored:
+    return _Stored(np.lib.format.open_memmap(path, mode="r"))
+
+
+def _read_npz(path: Path, class_names: Sequence[str] | None) -> _Stored:
     # Opened here, as NumPy leaves a file that is no archive open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         kind = _which(list(arrays), path)
-        return arrays[kind], arrays.get(INDEX), kind
+        scores, index = arrays[kind], arrays.get(INDEX)
+        if _NAMES not in arrays:
+            return _Stored(scores, index, kind)
+        order = find_classes(
+            [str(each) for each in arrays[_NAMES].tolist()],
+            class_names,
+            name=f"the file {path.name}",
+            remedy="write it with the transfer set's class names",
+        )
+    if scores.ndim != 2 or scores.shape[1] != len(order):
+        raise ShapeError(
+            f"expected scores of its {len(order)} class_names in {path}, got {list(scores.shape)}"
+        )
+    return _Stored(scores[:, order], index, kind, _moved(order))
 
 
-def _read_parquet(path: Path) -> _Stored:
+def _read_parquet(path: Path, class_names: Sequence[str] | None) -> _Stored:
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
@@ -163,14 +236,8 @@ def _read_parquet(path: Path) -> _Stored:
         table = file.read()
     index = table[INDEX].to_numpy() if INDEX in names else None
     if not set(_KINDS) & set(names):  # a column for each class
-        columns = [table[name] for name in names if name != INDEX]
-        numbers = [_whole(column, path).to_numpy() for column in columns]
-        if not numbers or any(each.dtype.kind not in "fiu" for each in numbers):
-            raise DataError(
-                f"expected a column of lists, logits or probabilities, or a column of numbers for "
-                f"each class in {path}, got {names}"
-            )
-        return np.stack(numbers, axis=1).astype(np.result_type(*numbers, np.float16)), index, None
+        columns = {name: _whole(table[name], path).to_numpy() for name in names}
+        return _find_scores(columns, class_names, f"the file {path.name}")
     kind = _which(names, path)
     column = _whole(table[kind], path).combine_chunks()
     if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
@@ -185,7 +252,20 @@ def _read_parquet(path: Path) -> _Stored:
             f"got {sorted(set(widths.tolist()))[:5]}"
         )
     flat = _whole(column.flatten(), path).to_numpy(zero_copy_only=False)
-    return flat.reshape(len(column), int(widths[0])), index, kind
+    return _Stored(flat.reshape(len(column), int(widths[0])), index, kind)
+
+
+def _find_scores(
+    columns: dict[str, NDArray[Any]], class_names: Sequence[str] | None, name: str
+) -> _Stored:
+    """Take a column for each class, and perhaps the index, out of a table."""
+    scores = {label: column for label, column in columns.items() if label != INDEX}
+    stacked, order = stack_columns(scores, class_names, name)
+    return _Stored(stacked, columns.get(INDEX), order=_moved(order))
+
+
+def _moved(order: tuple[int, ...]) -> tuple[int, ...] | None:
+    return None if order == tuple(range(len(order))) else order
 
 
 def _whole(column: Any, path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)

@@ -1,7 +1,10 @@
 """Teachers in the manner of scikit-learn, which need not be installed for this module."""
 
+import importlib
+import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +13,20 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attar.errors import DataError
+from attar.errors import DataError, ShapeError
 from attar.teachers.fingerprints import hash_value
 from attar.teachers.networks import hash_version
-from attar.teachers.protocol import Answers, Examples, check_class_count, to_logits
+from attar.teachers.protocol import (
+    Answers,
+    Examples,
+    Rest,
+    answers_key,
+    check_class_count,
+    to_logits,
+)
+
+_NUMBERED = re.compile(r"(Column_)?\d+$")  # LightGBM's and CatBoost's names of unnamed features
+_OWN = "attar.TrainingRun trains a student on such a model with a loss of your own"
 
 
 def is_classifier(model: object) -> bool:
@@ -23,17 +36,34 @@ def is_classifier(model: object) -> bool:
     )
 
 
+def check_no_predictor(model: object) -> None:
+    """Raise `DataError` if a model predicts in the manner of scikit-learn, but no class scores."""
+    if not hasattr(model, "predict") or is_classifier(model):
+        return
+    name = type(model).__name__
+    if _is_regressor(model):
+        raise DataError(f"expected a classifier, {name} is a regressor; {_OWN}")
+    raise DataError(
+        f"expected a classifier with predict_proba or decision_function, {name} has neither; if "
+        "its predict returns scores of all classes, wrap that in a function"
+    )
+
+
 @dataclass(frozen=True)
 class ClassifierTeacher:
     """A fitted classifier, asked for `predict_proba` or, if it has none, `decision_function`.
 
     It sees the transfer set's inputs as a network does, flattened: uint8 inputs scaled to [0, 1].
+    If it was fitted on a table, it gets one with the same columns: by name where the transfer set
+    names its features, else in their order, with a warning.
     """
 
     model: Any
     columns: tuple[int, ...]  # where in the model's answer each class of the transfer set stands
     answers: Answers
     version: str | None = None  # instead of a hash of the model's state
+    rest: Rest | None = None  # see `to_logits`
+    feature_names: tuple[str, ...] | None = None  # of the transfer set
     members: None = None
     reads_inputs: bool = True
 
@@ -51,10 +81,11 @@ class ClassifierTeacher:
         """Ask the classifier. A binary decision function s becomes the logits 0 and s.
 
         Raises:
-            ShapeError: If the scores are not one for each class.
+            ShapeError: If the scores are not one for each class, or the inputs do not have the
+                features that the model was fitted on.
             DataError: If the answer is not what `answers` says.
         """
-        inputs = batch.inputs.flatten(start_dim=1).cpu().numpy()  # [batch, features]
+        inputs = self._prepare(batch.inputs.flatten(start_dim=1).cpu().numpy())
         if self.answers == "probabilities":
             scores = np.asarray(self.model.predict_proba(inputs))
         else:
@@ -69,13 +100,73 @@ class ClassifierTeacher:
             classes=self.classes,
             indices=batch.indices,
             name=self.name,
+            rest=self.rest,
         )
 
     def fingerprint(self) -> str:
         """Hash the state of the fitted model, or the version that stands for it."""
+        places = self._places()
+        moved = places is not None and places != list(range(len(places)))
+        read = (*answers_key(self.answers, self.rest), *([places] if moved else []))
         if self.version is not None:
-            return hash_version(self.version)
-        return hash_value([self.model, self.columns, self.answers])
+            order = () if self.columns == tuple(range(self.classes)) else (self.columns,)
+            return hash_version(self.version, (*read, *order))
+        return hash_value([self.model, self.columns, *read])
+
+    def with_features(self, feature_names: Sequence[str] | None) -> "ClassifierTeacher":
+        """Return the teacher for a transfer set whose features have these names.
+
+        Raises:
+            DataError: If one that the model was fitted on is missing.
+        """
+        if feature_names is None:
+            return self
+        if len(set(feature_names)) < len(feature_names):
+            raise DataError(f"expected different feature_names, got {list(feature_names)[:10]}")
+        changed = replace(self, feature_names=tuple(feature_names))
+        changed._places()
+        return changed
+
+    def _places(self) -> list[int] | None:
+        """Find each feature of the model in the transfer set; None if one side has no names."""
+        fitted = _fitted_features(self.model)
+        if fitted is None or self.feature_names is None:
+            return None
+        missing = [each for each in fitted if each not in self.feature_names]
+        if missing:
+            raise DataError(
+                f"expected the features that {self.name} was fitted on, the transfer set lacks "
+                f"{missing[:5]} ({len(missing)} of {len(fitted)}); it has "
+                f"{list(self.feature_names[:5])}"
+            )
+        return [self.feature_names.index(each) for each in fitted]
+
+    def _prepare(self, inputs: NDArray[Any]) -> Any:  # noqa: ANN401 (an array or a table)
+        """Give the model its own features, in its own order, with its own names."""
+        fitted, places = _fitted_features(self.model), self._places()
+        if fitted is None:
+            return inputs
+        width = inputs.shape[1]
+        if places is None and width != len(fitted):
+            raise ShapeError(
+                f"expected the {len(fitted)} features {fitted[:5]} of {self.name}, got {width} "
+                "without names"
+            )
+        if places is not None and width != len(self.feature_names or ()):
+            raise ShapeError(
+                f"expected a column for each of the {len(self.feature_names or ())} feature_names "
+                f"of the transfer set, got {width}"
+            )
+        if places is None:
+            warnings.warn(
+                f"{self.name} was fitted on features with names, {fitted[:5]}, the transfer set "
+                "has none: they are taken in their order; read the set from a table, or give "
+                "as_teacher(..., feature_names=)",
+                stacklevel=3,
+            )
+        else:
+            inputs = inputs[:, places]
+        return _make_table(inputs, fitted)
 
 
 def make_classifier_teacher(
@@ -84,20 +175,29 @@ def make_classifier_teacher(
     classes: int,
     class_names: Sequence[str] | None,
     answers: Answers | None,
+    rest: Rest | None,
     version: str | None,
+    feature_names: Sequence[str] | None,
 ) -> ClassifierTeacher:
     """Choose the method to ask, and find each class of the transfer set among `classes_`.
 
     Raises:
-        DataError: If the model is not fitted, lacks the method, or was fitted on other classes.
+        DataError: If the model is not fitted, lacks the method, was fitted on other classes or
+            features, or is no classifier into one class.
         ShapeError: If it was fitted on another number of classes.
     """
     name = f"the classifier {type(model).__name__}"
+    if _is_regressor(model):
+        raise DataError(f"expected a classifier, {type(model).__name__} is a regressor; {_OWN}")
     found = getattr(model, "classes_", None)
     if found is None:
         raise DataError(f"expected a fitted classifier with classes_, got none in {name}; fit it")
-    if isinstance(found, list):
-        raise DataError(f"expected one target, got {len(found)} from {name}; fit one for each")
+    if isinstance(found, list) or _is_multi_label(model):
+        several = f"{len(found)} from" if isinstance(found, list) else "several labels at once from"
+        raise DataError(
+            f"expected one target, got {several} {name}, a multi-label or multi-output model; fit "
+            f"one for each target, or {_OWN}"
+        )
     has = {"probabilities": "predict_proba", "logits": "decision_function"}
     if answers is None:
         answers = "probabilities" if hasattr(model, "predict_proba") else "logits"
@@ -107,7 +207,8 @@ def make_classifier_teacher(
         )
     values = np.asarray(found)
     check_class_count(len(values), classes=classes, name=name)
-    return ClassifierTeacher(model, _find_columns(values, class_names, name), answers, version)
+    columns = _find_columns(values, class_names, name)
+    return ClassifierTeacher(model, columns, answers, version, rest).with_features(feature_names)
 
 
 def _find_columns(
@@ -117,19 +218,69 @@ def _find_columns(
     values = found.tolist()
     integers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     if integers and sorted(values) == list(range(len(values))):
-        wanted: list[Any] = list(range(len(values)))
-    elif class_names is not None:
-        wanted, values = list(class_names), [str(value) for value in values]
-    else:
+        return tuple(values.index(place) for place in range(len(values)))
+    if class_names is None:
         raise DataError(
             f"expected classes_ 0..{len(values) - 1}, got {values[:5]} in {name}; "
             "give class_names= to find them by name"
         )
-    missing = [each for each in wanted if each not in values]
+    names, wanted = [str(value) for value in values], list(class_names)
+    places = {value: place for place, value in enumerate(names)}
+    missing = [each for each in wanted if each not in places]
     if missing:
-        extra = [each for each in values if each not in wanted]
+        known = set(wanted)
+        extra = [each for each in names if each not in known]
         raise DataError(
             f"expected the transfer set's classes, {name} lacks {missing[:5]} and has {extra[:5]}; "
             "fit it on the same class names"
         )
-    return tuple(values.index(each) for each in wanted)
+    return tuple(places[each] for each in wanted)
+
+
+def _is_regressor(model: Any) -> bool:  # noqa: ANN401
+    if getattr(model, "_estimator_type", None) == "regressor":
+        return True
+    try:
+        from sklearn.base import is_regressor  # here, as it takes a second to import
+
+        return bool(is_regressor(model))
+    except Exception:  # of a class that follows scikit-learn only in part
+        return False
+
+
+def _is_multi_label(model: Any) -> bool:  # noqa: ANN401
+    model = _last_step(model)
+    binarizer = getattr(model, "_label_binarizer", None)  # of MLPClassifier and RidgeClassifier
+    kind = str(getattr(binarizer, "y_type_", ""))
+    return bool(getattr(model, "multilabel_", False)) or kind.startswith("multilabel")
+
+
+def _last_step(model: Any) -> Any:  # noqa: ANN401
+    """Return the model that a pipeline ends with, or that a search found."""
+    while True:
+        if hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif isinstance(steps := getattr(model, "steps", None), list) and steps:
+            model = steps[-1][1]
+        else:
+            return model
+
+
+def _fitted_features(model: Any) -> list[str] | None:  # noqa: ANN401
+    """Return the names of the features that a model was fitted on, None if they had none."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        names = getattr(model, "feature_names_", None)  # CatBoost's
+    if names is None or not len(names):
+        return None
+    texts = [str(each) for each in names]
+    return None if all(_NUMBERED.match(each) for each in texts) else texts
+
+
+def _make_table(inputs: NDArray[Any], names: list[str]) -> Any:  # noqa: ANN401
+    """Return a DataFrame, on which the model was fitted; an array if pandas is not installed."""
+    try:
+        pandas = importlib.import_module("pandas")  # no requirement of attar
+    except ImportError:
+        return inputs
+    return pandas.DataFrame(inputs, columns=names)

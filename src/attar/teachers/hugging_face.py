@@ -3,7 +3,9 @@
 The package is imported only to load a folder: a model that is there already brought it along.
 """
 
+import inspect
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +13,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attar.errors import AttarError, DataError, file_error
+from attar.answers import find_logits
+from attar.errors import AttarError, DataError, ShapeError, file_error
 from attar.precision import Precision
+from attar.teachers.image_processors import Preparation, prepare_images
 from attar.teachers.networks import NetworkTeacher
-from attar.teachers.protocol import Answers, check_class_count
+from attar.teachers.protocol import Answers, Rest, check_class_count, find_classes
+from attar.teachers.token_types import warn_of_pairs
 
 _VOLATILE = ("_name_or_path", "transformers_version", "_commit_hash", "dtype", "torch_dtype")
 _LOADERS = {
     "ForImageClassification": "AutoModelForImageClassification",
     "ForSequenceClassification": "AutoModelForSequenceClassification",
 }
+_OTHER_HEADS = re.compile(r"For(?!(Image|Sequence)Classification|NextSentencePrediction)[A-Z]\w+$")
+# Inputs that a model needs beside its first one, although its signature calls them optional.
+_NEEDED = ("bbox", "visual_embeds", "spatial_shapes", "pixel_attention_mask")
 
 
 class HuggingFaceClassifier(nn.Module):
     """A model of `transformers` as a network of one input that answers logits.
 
-    Token ids get the attention mask that is 0 at the padding token. Images are normalized by `mean`
-    and `std` of each channel, if there are any.
+    Token ids are passed as `input_ids`, with an `attention_mask` that is 0 at the padding token and
+    nothing else: token types are all 0, as for single texts. Images are passed as `pixel_values`,
+    normalized by `mean` and `std` of each channel, if there are any.
     """
 
     mean: Tensor
@@ -39,26 +48,36 @@ class HuggingFaceClassifier(nn.Module):
         *,
         columns: Sequence[int],
         padding: int | None,
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
+        preparation: Preparation,
     ) -> None:
         """Take the model, where each class stands in its answer, and what prepares its inputs."""
         super().__init__()
         self.model: Any = model
         self.columns, self.padding = list(columns), -1 if padding is None else padding
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.preparation = preparation
+        self.register_buffer("mean", torch.tensor(preparation.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(preparation.std).view(-1, 1, 1))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Answer `[batch, classes]` for token ids `[batch, length]` or `[batch, *image]`."""
+        name = f"the model {type(self.model).__name__}"
         if self.model.main_input_name == "input_ids":
             mask = torch.ne(inputs, self.padding).long()  # [batch, length]
+            if (getattr(self.model.config, "type_vocab_size", None) or 0) > 1:
+                warn_of_pairs(inputs, mask, name)
             answer = self.model(input_ids=inputs, attention_mask=mask)
         else:
+            self.preparation.check(inputs, name)
             if len(self.mean):
                 inputs = (inputs - self.mean) / self.std
             answer = self.model(pixel_values=inputs)
-        logits: Tensor = answer.logits
+        logits = find_logits(answer, name)
+        if logits.ndim != 2 or logits.shape[1] != len(self.columns):
+            raise ShapeError(
+                f"expected logits {[len(inputs), len(self.columns)]}, one for each class of an "
+                f"example, got {list(logits.shape)} from {name}; is it a classifier of whole texts "
+                "or images?"
+            )
         return logits[:, self.columns]
 
     def extra_repr(self) -> str:
@@ -84,37 +103,43 @@ def make_hugging_face_teacher(
     classes: int,
     class_names: Sequence[str] | None,
     answers: Answers,
+    rest: Rest | None,
     precision: Precision,
     padding: int | None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
+    processor: object,
 ) -> NetworkTeacher:
     """Wrap a model; see `HuggingFaceClassifier`.
 
     Raises:
-        AttarError: If it takes token ids and its padding token is unknown.
-        DataError: If it is no classifier into one class, or its classes have other names.
+        AttarError: If it takes token ids and its padding token is unknown, or images and there is
+            no processor.
+        DataError: If it is no classifier into one class, needs more than one input, or its classes
+            have other names.
         ShapeError: If it has another number of classes.
     """
     config, name = model.config, f"the model {type(model).__name__}"
-    if model.main_input_name not in ("input_ids", "pixel_values"):
-        raise DataError(
-            f"expected a classifier of token ids or images, {name} takes {model.main_input_name}; "
-            "wrap it in a torch module of one input"
-        )
+    _check_inputs(model, name)
+    _check_task(model, name)
     check_class_count(config.num_labels, classes=classes, name=name)
-    if config.problem_type == "multi_label_classification":
-        raise DataError(f"expected one class for each example, {name} answers several at once")
+    preparation = Preparation()
     if model.main_input_name == "input_ids":
+        if processor is not None:
+            raise AttarError(f"expected no processor= with token ids, which {name} takes")
         padding = padding if padding is not None else getattr(config, "pad_token_id", None)
         if padding is None:
             raise AttarError(
                 f"expected to learn the padding token of {name}; give as_teacher(..., padding=)"
             )
+    elif processor is None:
+        raise _no_processor(model, name)
+    else:
+        preparation = prepare_images(processor, name)
     columns = _find_columns(config.id2label, class_names, name)
-    network = HuggingFaceClassifier(model, columns=columns, padding=padding, mean=mean, std=std)
+    network = HuggingFaceClassifier(
+        model, columns=columns, padding=padding, preparation=preparation
+    )
     network.train(model.training)
-    return NetworkTeacher(network, classes, answers, precision)
+    return NetworkTeacher(network, classes, answers, precision, rest)
 
 
 def open_hugging_face_teacher(
@@ -123,13 +148,14 @@ def open_hugging_face_teacher(
     classes: int,
     class_names: Sequence[str] | None,
     answers: Answers,
+    rest: Rest | None,
     precision: Precision,
     padding: int | None,
+    processor: object,
 ) -> NetworkTeacher:
     """Load a folder that `save_pretrained` wrote: from this disk, safetensors alone, no own code.
 
-    Images are normalized by the mean and the standard deviation in its `preprocessor_config.json`;
-    they must have the size that the model takes.
+    Images are normalized as the image processor in the folder says, unless another is given.
 
     Raises:
         AttarError: If `transformers` is missing; else as `make_hugging_face_teacher`.
@@ -154,36 +180,87 @@ def open_hugging_face_teacher(
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{folder} holds no model that transformers can load: {reason}") from error
-    preparation = folder / "preprocessor_config.json"
-    images = _read_json(preparation) if preparation.exists() else {}
-    normalize = images.get("do_normalize", True)
+    if processor is None and model.main_input_name == "pixel_values":
+        processor = folder
     return make_hugging_face_teacher(
         model,
         classes=classes,
         class_names=class_names,
         answers=answers,
+        rest=rest,
         precision=precision,
         padding=padding,
-        mean=images.get("image_mean", ()) if normalize else (),
-        std=images.get("image_std", ()) if normalize else (),
+        processor=processor,
+    )
+
+
+def _check_inputs(model: Any, name: str) -> None:  # noqa: ANN401
+    if model.main_input_name not in ("input_ids", "pixel_values"):
+        raise DataError(
+            f"expected a classifier of token ids or images, {name} takes {model.main_input_name}; "
+            "wrap it in a torch module of one input"
+        )
+    parameters = inspect.signature(model.forward).parameters
+    needed = [
+        each.name
+        for each in parameters.values()
+        if each.name != model.main_input_name
+        and (
+            each.name in _NEEDED
+            or (
+                each.default is each.empty
+                and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            )
+        )
+    ]
+    if needed:
+        raise DataError(
+            f"expected a model that needs {model.main_input_name} alone, {name} takes "
+            f"{', '.join(needed)} as well, which a transfer set cannot hold; compute its logits "
+            "yourself and give these to attar.label, or wrap it in a torch module of one input"
+        )
+
+
+def _check_task(model: Any, name: str) -> None:  # noqa: ANN401
+    """Raise `DataError` unless the model gives one true class to each text or image."""
+    own = "attar.TrainingRun trains a student on such a teacher with a loss of your own"
+    kind = getattr(model.config, "problem_type", None)
+    if kind == "multi_label_classification":
+        raise DataError(
+            f"expected one class for each example, {name} is a multi-label model, which answers "
+            f"several at once; {own}"
+        )
+    if kind == "regression" or model.config.num_labels == 1:
+        raise DataError(f"expected a classifier, {name} is a regression model; {own}")
+    classes = [each for each in type(model).__mro__ if each.__module__.startswith("transformers.")]
+    head = next((each.__name__ for each in classes if "For" in each.__name__), None)
+    if head is not None and _OTHER_HEADS.search(head):
+        task = head[head.rindex("For") + 3 :]
+        raise DataError(
+            f"expected a classifier of whole texts or images, {name} is made for {task}; {own}"
+        )
+
+
+def _no_processor(model: Any, name: str) -> AttarError:  # noqa: ANN401
+    place = getattr(model.config, "_name_or_path", None) or "..."
+    return AttarError(
+        f"expected the image processor of {name}, which says how its images are normalized, got "
+        "none; try attar.as_teacher(model, class_names=..., "
+        f'processor=AutoImageProcessor.from_pretrained("{place}")), or processor="none" if the '
+        "model takes the transfer set's inputs as they are (uint8 images divided by 255), as a "
+        "student trained by attar does; pass what it returns"
     )
 
 
 def _find_columns(
     id2label: dict[int, str], class_names: Sequence[str] | None, name: str
 ) -> list[int]:
-    """Match classes by name; by position where the model or the transfer set names none."""
+    """Match classes by name; `transformers` calls classes without a name LABEL_0, LABEL_1, ..."""
     found = [id2label[index] for index in range(len(id2label))]
-    numbers = [str(index) for index in range(len(found))]
-    unnamed = found in ([f"LABEL_{number}" for number in numbers], numbers)
-    if class_names is None or unnamed or list(class_names) == numbers:
-        return list(range(len(found)))
-    if sorted(found) != sorted(class_names):
-        raise DataError(
-            f"expected the transfer set's classes {list(class_names)[:5]}, got {found[:5]} in "
-            f"{name}; set the model's config.id2label to the transfer set's names, in its order"
-        )
-    return [found.index(each) for each in class_names]
+    if found == [f"LABEL_{index}" for index in range(len(found))]:
+        found = [str(index) for index in range(len(found))]
+    remedy = "set the model's config.id2label to the transfer set's names, in its order"
+    return list(find_classes(found, class_names, name=name, remedy=remedy))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Teachers that are torch modules, plain functions, or several teachers at once."""
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from attar.errors import AttarError, DataError, ShapeError
+from attar.answers import find_logits
+from attar.errors import AttarError, ShapeError
 from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
 from attar.teachers.fingerprints import hash_network
-from attar.teachers.protocol import Answers, Examples, Teacher, to_logits
+from attar.teachers.frames import is_frame, read_frame, stack_columns
+from attar.teachers.protocol import Answers, Examples, Rest, Teacher, answers_key, to_logits
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,14 @@ class NetworkTeacher:
     """A torch module, run in evaluation mode on the device of its weights.
 
     Its fingerprint is made of its architecture's text, weights and buffers; the precision does not
-    count. A model of `transformers` fits: its answer's `logits` are taken.
+    count. `attar.answers.find_logits` says which part of its answer is taken.
     """
 
     network: nn.Module
     classes: int
     answers: Answers = "logits"
     precision: Precision = "float32"
+    rest: Rest | None = None  # see `to_logits`
     members: None = None
     reads_inputs: bool = True
 
@@ -46,28 +50,34 @@ class NetworkTeacher:
         inputs = batch.inputs if first is None else batch.inputs.to(first.device)
         with evaluation_mode(self.network), torch.no_grad(), autocast(self.network, self.precision):
             answer = self.network(inputs)
-        scores = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
         return to_logits(
-            to_cpu_tensor(scores, answer, self.name),
+            find_logits(answer, self.name).cpu(),
             answers=self.answers,
             classes=self.classes,
             indices=batch.indices,
             name=self.name,
+            rest=self.rest,
         )
 
     def fingerprint(self) -> str:
         """Hash architecture, weights and buffers."""
-        return hash_network(self.network, self.answers)
+        return hash_network(self.network, *answers_key(self.answers, self.rest))
 
 
 @dataclass(frozen=True)
 class FunctionTeacher:
-    """A function from inputs `[batch, *shape]` to scores `[batch, classes]`, tensor or array."""
+    """A function from inputs `[batch, *shape]` to scores `[batch, classes]`.
+
+    It may return a tensor, an array, a table with a column for each class, or what else
+    `attar.answers.find_logits` takes.
+    """
 
     function: Callable[[Tensor], object]
     classes: int
     version: str  # stands for all that decides the answers
     answers: Answers = "logits"
+    rest: Rest | None = None  # see `to_logits`
+    wanted_names: tuple[str, ...] | None = None  # of the transfer set's classes, for tables
     members: None = None
     reads_inputs: bool = True
 
@@ -82,21 +92,31 @@ class FunctionTeacher:
 
         Raises:
             ShapeError: If it answers another shape.
-            DataError: If the answer is no tensor and no array, or not what `answers` says.
+            DataError: If there are no scores in the answer, or they are not what `answers` says.
         """
         with torch.no_grad():
             answer = self.function(batch.inputs)
         return to_logits(
-            to_cpu_tensor(answer, answer, self.name),
+            self._find_scores(answer),
             answers=self.answers,
             classes=self.classes,
             indices=batch.indices,
             name=self.name,
+            rest=self.rest,
         )
 
     def fingerprint(self) -> str:
         """Hash the version: a function does not show what it computes."""
-        return hash_version(self.version)
+        return hash_version(self.version, answers_key(self.answers, self.rest))
+
+    def _find_scores(self, answer: object) -> Tensor:
+        if is_frame(answer):
+            name = f"the answer of {self.name}"
+            scores, _ = stack_columns(read_frame(answer, name), self.wanted_names, name)
+            return torch.from_numpy(scores)
+        if not isinstance(answer, Tensor) and hasattr(answer, "__array__"):
+            return torch.from_numpy(answer.__array__().copy())
+        return find_logits(answer, self.name).cpu()
 
 
 class Ensemble:
@@ -156,19 +176,25 @@ class Ensemble:
         )
 
 
-def to_cpu_tensor(scores: object, answer: object, name: str) -> Tensor:
-    """Make a tensor on the CPU out of scores; `answer` is what they were taken from."""
-    if not isinstance(scores, Tensor):
-        kind = type(answer).__name__
-        if not hasattr(scores, "__array__"):
-            raise DataError(
-                f"expected a tensor [batch, classes] from {name}, got {kind}; "
-                "wrap it in a function that picks the logits"
-            )
-        scores = torch.from_numpy(scores.__array__().copy())
-    return scores.cpu()
+def check_one_input(function: Callable[..., object], name: str) -> None:
+    """Raise `AttarError` if a function, or a module's `forward`, cannot be called with one tensor.
+
+    A function that does not show its signature passes.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise AttarError(
+            f"expected {name} to take one tensor of inputs, got {signature} ({error}); wrap it in "
+            "a function or module of one input, or pass its logits for the set instead of it"
+        ) from error
 
 
-def hash_version(version: str) -> str:
-    """Hash the text that stands for what decides a teacher's answers."""
-    return hashlib.sha256(f"version:{version}".encode()).hexdigest()
+def hash_version(version: str, read: tuple[object, ...] = ("logits",)) -> str:
+    """Hash the text that stands for what decides a teacher's answers, and how they are read."""
+    how = "" if read == ("logits",) else f"{read} "
+    return hashlib.sha256(f"{how}version:{version}".encode()).hexdigest()

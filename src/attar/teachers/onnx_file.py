@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.errors import AttarError, DataError, FolderError, file_error
-from attar.teachers.protocol import Answers, Examples, check_class_count, to_logits
+from attar.teachers.image_processors import UNCHANGED, Preparation, prepare_images
+from attar.teachers.protocol import (
+    Answers,
+    Examples,
+    Rest,
+    check_class_count,
+    find_classes,
+    to_logits,
+)
+from attar.teachers.token_types import warn_of_pairs
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -24,7 +33,8 @@ _DTYPES = {
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
 }
-_TOKENS = ("attention_mask", "token_type_ids")  # inputs beside the token ids
+_MASK, _TYPES = "attention_mask", "token_type_ids"  # inputs beside the token ids
+_IMAGES = "pixel_values"  # what transformers calls images that a processor has normalized
 
 
 class OnnxTeacher:
@@ -32,21 +42,27 @@ class OnnxTeacher:
 
     The first input takes the transfer set's inputs, in the type that the file states. Inputs called
     `attention_mask` and `token_type_ids` are made from token ids: where they are not `padding`, and
-    zeros. The answer is the one output of floats with two axes.
+    zeros, which are right for single texts. The answer is the one output of floats with two axes.
 
     Args:
         path: The file; weights beside it, if it refers to such, are read as well.
         classes: How many classes the transfer set has.
+        class_names: Those of the transfer set, to find the file's classes by name.
         answers: What the file answers with.
+        rest: What to do with probabilities that sum to less than 1; see `to_logits`.
         padding: The id of padding tokens.
+        processor: What images are normalized by; see `prepare_images`. An input called
+            `pixel_values` needs one.
 
     Attributes:
-        class_names: In the file's order, where it tells them as attar's own files do; else None.
+        class_names: In the order of its logits, where the file tells them as attar's own files do;
+            else None.
         size_bytes: Of the file and its weights.
         weights: How many numbers they are.
 
     Raises:
-        AttarError: If onnx or onnxruntime is missing.
+        AttarError: If onnx or onnxruntime is missing, or the padding token or the image processor
+            is not known.
         FolderError: If the file, or its weights, cannot be read.
         DataError: If it is no ONNX file, or its inputs or outputs do not fit.
         ShapeError: If it has another number of classes.
@@ -56,11 +72,20 @@ class OnnxTeacher:
     reads_inputs: bool = True
 
     def __init__(
-        self, path: Path, *, classes: int, answers: Answers = "logits", padding: int | None = None
+        self,
+        path: Path,
+        *,
+        classes: int,
+        class_names: Sequence[str] | None = None,
+        answers: Answers = "logits",
+        rest: Rest | None = None,
+        padding: int | None = None,
+        processor: object = None,
     ) -> None:
         """Load the file and check its inputs and outputs."""
-        self.classes, self.answers, self.padding = classes, answers, padding
+        self.classes, self.answers, self.padding, self.rest = classes, answers, padding, rest
         self.name = f"the file {path.name}"
+        self._wanted = None if class_names is None else tuple(class_names)
         self._path = path
         onnx, onnxruntime = _import_onnx(path)
         self._digest, self.size_bytes, self.weights = _look_into(onnx, path)
@@ -70,14 +95,21 @@ class OnnxTeacher:
             reason = str(error).splitlines()[0]
             raise DataError(f"{path} is no ONNX file that onnxruntime can run: {reason}") from error
         self._session: Any = session
-        self.class_names = _read_class_names(session)
         self._inputs = self._check_inputs()
         self._output = self._choose_output()
+        self._columns, self.class_names = self._find_classes(_read_class_names(session))
+        self._preparation = self._prepare(processor)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled, as a session cannot travel."""
         open_again = partial(
-            OnnxTeacher, classes=self.classes, answers=self.answers, padding=self.padding
+            OnnxTeacher,
+            classes=self.classes,
+            class_names=self._wanted,
+            answers=self.answers,
+            rest=self.rest,
+            padding=self.padding,
+            processor=self._preparation,
         )
         return open_again, (self._path.absolute(),)
 
@@ -89,11 +121,14 @@ class OnnxTeacher:
             DataError: If it cannot take the inputs, or the answer is not what `answers` says.
         """
         first, *others = self._inputs
-        inputs = batch.inputs.cpu().numpy()
+        inputs = self._preparation.normalize(batch.inputs.cpu(), self.name).numpy()
         feed = {first.name: inputs.astype(_DTYPES[first.type], copy=False)}
         for each in others:
-            mask = inputs != self.padding if each.name == "attention_mask" else inputs * 0
-            feed[each.name] = mask.astype(_DTYPES[each.type])
+            beside = inputs != self.padding if each.name == _MASK else np.zeros_like(inputs)
+            feed[each.name] = beside.astype(_DTYPES[each.type])
+            if each.name == _TYPES:
+                mask = torch.from_numpy(inputs != self.padding)
+                warn_of_pairs(torch.from_numpy(inputs), mask.long(), self.name)
         try:
             (scores,) = self._session.run([self._output], feed)
         except Exception as error:
@@ -102,12 +137,15 @@ class OnnxTeacher:
             raise DataError(
                 f"{self.name} takes {first.shape}, it cannot run on inputs {shape}: {reason}"
             ) from error
+        if self._columns is not None and scores.shape[1] == self.classes:
+            scores = scores[:, self._columns]
         return to_logits(
             torch.from_numpy(scores),
             answers=self.answers,
             classes=self.classes,
             indices=batch.indices,
             name=self.name,
+            rest=self.rest,
         )
 
     def with_threads(self, threads: int) -> "OnnxTeacher":
@@ -122,8 +160,11 @@ class OnnxTeacher:
         return changed
 
     def fingerprint(self) -> str:
-        """Hash the bytes of the file and of the weights beside it."""
+        """Hash the bytes of the file and of the weights beside it, and how it is asked and read."""
         text = f"{self._digest} {self.answers} {self.padding}"
+        more = (self.rest, self._columns, self._preparation.mean, self._preparation.std)
+        if more != (None, None, (), ()):
+            text += f" {more}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _check_inputs(self) -> list[Any]:
@@ -131,9 +172,9 @@ class OnnxTeacher:
         told = [f"{each.name} {each.type} {each.shape}" for each in inputs]
         if not inputs or any(each.type not in _DTYPES for each in inputs):
             raise DataError(f"expected inputs of {', '.join(_DTYPES)}, got {told} in {self.name}")
-        if any(each.name not in _TOKENS for each in inputs[1:]):
+        if any(each.name not in (_MASK, _TYPES) for each in inputs[1:]):
             raise DataError(
-                f"expected one input, and for token ids {' and '.join(_TOKENS)}, "
+                f"expected one input, and for token ids {_MASK} and {_TYPES}, "
                 f"got {told} in {self.name}; export a network of one input"
             )
         if len(inputs) > 1 and self.padding is None:
@@ -147,6 +188,34 @@ class OnnxTeacher:
                 "export it with a dynamic first axis"
             )
         return inputs
+
+    def _find_classes(
+        self, found: tuple[str, ...] | None
+    ) -> tuple[list[int] | None, tuple[str, ...] | None]:
+        """Return where the transfer set's classes stand, None if in place, and what they are."""
+        if found is None or self._wanted is None:
+            return None, found
+        remedy = "export it with the transfer set's class names"
+        order = find_classes(found, self._wanted, name=self.name, remedy=remedy)
+        if order == tuple(range(len(order))):
+            return None, found
+        return list(order), tuple(found[place] for place in order)
+
+    def _prepare(self, processor: object) -> Preparation:
+        if isinstance(processor, Preparation):  # of a teacher that was pickled
+            return processor
+        if processor is None:
+            if self._inputs[0].name != _IMAGES:
+                return Preparation()
+            processor = self._path.parent
+            if not (processor / "preprocessor_config.json").is_file():
+                raise AttarError(
+                    f"expected the image processor of {self.name}, whose input {_IMAGES!r} takes "
+                    f"normalized images, got none; put its preprocessor_config.json beside the "
+                    f'file, say as_teacher(..., processor=...), or processor="{UNCHANGED}" if it '
+                    "takes the transfer set's images as they are"
+                )
+        return prepare_images(processor, self.name)
 
     def _choose_output(self) -> str:
         outputs = self._session.get_outputs()

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from attar.errors import FolderError, file_error
-from attar.files import write_atomically
+from attar.errors import FolderError
 from attar.tensor_files import read_tensors, write_tensors
 
 KIND, VERSION = "checkpoint", 2
@@ -120,27 +117,3 @@ def _check_run(path: Path, run: dict[str, Any], *, found: dict[str, Any]) -> Non
     if names:
         what = f"{path} is the checkpoint of a run with other {' and '.join(names)}"
         raise FolderError(f"{what}; give another folder, or remove it to start again")
-
-
-def save_weights(path: Path, network: nn.Module) -> None:
-    """Write the network's weights alone, as a `safetensors` file."""
-    weights = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in network.state_dict().items()
-    }
-    write_atomically(path, safetensors.torch.save(weights))
-
-
-def load_weights(path: Path, network: nn.Module) -> None:
-    """Put the weights of a file written by `save_weights` into the network.
-
-    Raises:
-        FolderError: If the file is damaged, or was made for another network.
-    """
-    try:
-        network.load_state_dict(safetensors.torch.load(path.read_bytes()))
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except (safetensors.SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise FolderError(f"{path} does not hold this network's weights ({reason})") from error
