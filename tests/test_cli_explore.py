@@ -145,6 +145,21 @@ def test_the_page_is_served_to_this_machine_under_its_own_name_alone(served):
         caught.value.close()
 
 
+def test_a_client_that_leaves_early_is_no_traceback(capsys):
+    with open_server("<p>ä") as server:
+        for error in (ConnectionResetError(), BrokenPipeError()):
+            try:
+                raise error
+            except ConnectionError:
+                server.handle_error(None, ("127.0.0.1", 1))
+        assert capsys.readouterr() == ("", "")
+        try:
+            raise LookupError("a bug")
+        except LookupError:
+            server.handle_error(None, ("127.0.0.1", 1))
+        assert "LookupError: a bug" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_told(served):
     port = int(served.rstrip("/").rpartition(":")[2])
     with pytest.raises(AttarError, match=f"cannot serve on port {port}: .*; try --port 0"):

@@ -1,5 +1,6 @@
 """Serving a page to this machine alone."""
 
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -7,6 +8,13 @@ from typing import Any
 from attar.errors import AttarError
 
 LOOPBACK = "127.0.0.1"
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Be silent about clients that close their connection early."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def open_server(page: str, *, port: int = 0) -> ThreadingHTTPServer:
@@ -39,6 +47,6 @@ def open_server(page: str, *, port: int = 0) -> ThreadingHTTPServer:
             pass
 
     try:
-        return ThreadingHTTPServer((LOOPBACK, port), Handler)
+        return _Server((LOOPBACK, port), Handler)
     except (OSError, OverflowError) as error:
         raise AttarError(f"cannot serve on port {port}: {error}; try --port 0") from error
