@@ -99,11 +99,9 @@ def _read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
         if start[:2] in (b"PK", b"\x80\x02"):
             return _read_checkpoint(path)
         raise _no_tensors(path, "a pickle")
-    file_content = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
-    tensors = file_content.tensors
-    if (
-        file_content.header is None
-    ):  # safetensors.torch.save_model keeps tied weights under one name
+    content = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
+    tensors = content.tensors
+    if content.header is None:  # safetensors.torch.save_model keeps tied weights under one name
         tied = {name: kept for name, kept in content.metadata.items() if kept in tensors}
         tensors = {name: tensors[kept] for name, kept in tied.items()} | tensors
     if not tensors:
