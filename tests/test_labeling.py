@@ -417,9 +417,10 @@ def test_views_of_a_set_without_views_are_refused_before_the_folder_is_claimed(t
 def test_a_teacher_of_one_class_is_refused_as_its_softmax_is_always_1(tmp_path):
     # A regressor, wrapped as the errors advised, left a store of zeros without a word.
     data = TransferSet(torch.randn(50, 3), classes=1)
-    teacher = as_teacher(lambda inputs: inputs.sum(1, keepdim=True), classes=1, version="1")
-    with pytest.raises(DataError, match=r"two classes or more, got one: .* attar.TrainingRun"):
-        label(teacher, data, tmp_path / "store")
+    with pytest.raises(AttarError, match=r"two classes or more, got 1; .* attar.TrainingRun"):
+        as_teacher(lambda inputs: inputs.sum(1, keepdim=True), classes=1, version="1")
+    with pytest.raises(AttarError, match=r"two classes or more, got 1; .* attar.TrainingRun"):
+        label(nn.Linear(3, 1), data, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
 

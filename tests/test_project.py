@@ -129,6 +129,41 @@ def test_an_incomplete_result_is_found():
     assert "has no rows" in faults_of_result({**result, "rows": []})
 
 
+def readme_tables() -> dict[str, list[list[str]]]:
+    """The tables of README between comments, by what the comment says: rows of cells."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    tables = {}
+    for name, body in re.findall(r"<!-- (results\S*) -->\n(.*?)<!-- end -->", text, flags=re.S):
+        lines = [line for line in body.splitlines() if line.startswith("|")][2:]
+        tables[name] = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return tables
+
+
+def read_rows(name: str) -> dict[str, dict[str, object]]:
+    rows = json.loads((ROOT / name).read_text(encoding="utf-8"))["rows"]
+    return {f"{row['name']}: {row['metric']}": row for row in rows}
+
+
+def write_row(row: dict[str, object]) -> tuple[str, str]:
+    """The paper's number and ours, as README writes them."""
+    digits = 3 if row["mean"] <= 1 else 1
+    spread = "" if row["sd"] is None else f" ± {row['sd']:.{digits}f}"
+    paper = "" if row["paper"] is None else f"{row['paper']:g}"
+    return paper, f"{row['mean']:.{digits}f}{spread}"
+
+
+def test_each_number_in_the_readmes_tables_is_that_of_its_row():
+    tables = readme_tables()
+    assert set(tables) == {"results/mnist.json", "results"}
+    mnist = read_rows("results/mnist.json")
+    assert len(tables["results/mnist.json"]) == len(mnist)
+    for name, *cells in tables["results/mnist.json"]:
+        assert tuple(cells) == write_row(mnist[f"{name}: test errors"])
+    for _, name, *cells, file in tables["results"]:
+        path = re.search(r"\((results/\S+\.json)\)", file)[1]
+        assert tuple(cells) == write_row(read_rows(path)[name])
+
+
 def test_versions_agree():
     assert attar.__version__ == PROJECT["version"]
     assert metadata.version("attar") == PROJECT["version"]

@@ -15,6 +15,7 @@ from attar.errors import AttarError, FolderError, check_positive
 from attar.losses import Mean, check_mean
 from attar.progress import reporting
 from attar.teachers import EnsembleNetwork
+from attar.teachers.hugging_face import as_network
 from attar.tensor_files import read_tensors, write_tensors
 from attar.training import OptimizerName, Step, TrainingRun, hard_target_loss, make_settings
 
@@ -82,7 +83,8 @@ def train(
         if isinstance(network, nn.Module)
         else [_make(network, mix_seed(seed, place)) for place in range(members)]
     )
-    trained = made[0] if members == 1 else Cohort(made)
+    names = transfer_set.class_names
+    trained = made[0] if members == 1 else Cohort([as_network(each, names) for each in made])
     run = TrainingRun(
         trained,
         transfer_set.labeled(),

@@ -14,6 +14,7 @@ from attar.errors import DataError, ShapeError
 from attar.metrics import is_error, negative_log_likelihood
 from attar.modes import evaluation_mode
 from attar.precision import Precision, autocast
+from attar.teachers.hugging_face import as_network
 
 _BATCH = 1000
 
@@ -72,6 +73,7 @@ def map_logits(
     """
     results = []
     first, name = next(network.parameters(), None), f"the network {type(network).__name__}"
+    network = as_network(network, transfer_set.class_names)
     with evaluation_mode(network), torch.inference_mode(), autocast(network, precision):
         for indices in torch.arange(len(transfer_set)).split(_BATCH):
             batch = transfer_set.batch(indices, view)

@@ -62,7 +62,7 @@ def load_weights(path: Path | str, network: nn.Module) -> None:
     if len(fitting) > 1:
         raise FolderError(_several(path, list(fitting), "fit this network"))
     if not fitting:
-        differences, key, _ = min(tried, key=lambda each: sum(map(len, each[0].values())))
+        differences, key, _ = min(tried, key=lambda attempt: sum(map(len, attempt[0].values())))
         where = f" in {key}" if key else ""
         lists = [f"{len(names)} {how}: {_some(names)}" for how, names in differences.items()]
         raise FolderError(
@@ -99,10 +99,10 @@ def _read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
         if start[:2] in (b"PK", b"\x80\x02"):
             return _read_checkpoint(path)
         raise _no_tensors(path, "a pickle")
-    found = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
-    tensors = found.tensors
-    if found.header is None:  # safetensors.torch.save_model keeps tied weights under one name
-        tied = {name: kept for name, kept in found.metadata.items() if kept in tensors}
+    content = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
+    tensors = content.tensors
+    if content.header is None:  # safetensors.torch.save_model keeps tied weights under one name
+        tied = {name: kept for name, kept in content.metadata.items() if kept in tensors}
         tensors = {name: tensors[kept] for name, kept in tied.items()} | tensors
     if not tensors:
         raise FolderError(f"{path} holds no weights: it has no tensors")
@@ -116,8 +116,8 @@ def _read_checkpoint(path: Path) -> dict[str, dict[str, Tensor]]:
     except OSError as error:
         raise file_error("read", path, error) from error
     except pickle.UnpicklingError as error:
-        if found := re.search(r"GLOBAL ([\w.]+)", str(error)):
-            raise _no_tensors(path, found[1]) from error
+        if blocked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise _no_tensors(path, blocked[1]) from error
         raise FolderError(f"{path} is damaged or no torch checkpoint") from error
     except Exception as error:  # of a damaged archive: RuntimeError, EOFError, KeyError, ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -153,15 +153,15 @@ def _find_parts(content: object, place: str) -> Iterator[tuple[str, dict[str, Te
 
 def _names(weights: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """Yield the weights as they are called, then without what all names begin with."""
-    found = dict(weights)
-    yield found
-    while prefix := _common_prefix(found):
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
-        yield found
+    named = dict(weights)
+    yield named
+    while prefix := _common_prefix(named):
+        named = {name.removeprefix(prefix): value for name, value in named.items()}
+        yield named
 
 
 def _common_prefix(names: Mapping[str, Tensor]) -> str | None:
-    return next((each for each in _PREFIXES if all(name.startswith(each) for name in names)), None)
+    return next((part for part in _PREFIXES if all(name.startswith(part) for name in names)), None)
 
 
 def _differences(
@@ -173,7 +173,7 @@ def _differences(
         for name in wanted
         if name in weights and not torch.nn.parameter.is_lazy(wanted[name])
     }
-    found = {
+    lists = {
         "missing": [name for name in wanted if name not in weights],
         "unexpected": [name for name in weights if name not in wanted],
         "of another shape": [
@@ -182,7 +182,7 @@ def _differences(
             if ours != network
         ],
     }
-    return {how: names for how, names in found.items() if names}
+    return {how: names for how, names in lists.items() if names}
 
 
 def _several(path: Path, keys: list[str], what: str) -> str:

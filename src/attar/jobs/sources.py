@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from attar.answers import find_logits
 from attar.data import (
     Jitter,
     StreamedSet,
@@ -30,9 +31,8 @@ from attar.modes import evaluation_mode
 from attar.objects import describe_error, load_object, make_object
 from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.classifiers import is_classifier
-from attar.teachers.hugging_face import is_hugging_face
+from attar.teachers.hugging_face import as_network, is_hugging_face
 from attar.teachers.image_processors import UNCHANGED
-from attar.teachers.networks import NetworkTeacher
 from attar.weights import load_weights
 
 MNIST = "mnist"
@@ -116,16 +116,16 @@ def check_network(job: Job, network: nn.Module, transfer_set: AnySet, *key: str 
     spec = _value(job, *key, "source")
     try:
         with evaluation_mode(network), torch.no_grad():
-            logits = network(batch.inputs)
+            answer = as_network(network, transfer_set.class_names)(batch.inputs)
+            logits = find_logits(answer, f"the network {type(network).__name__}")
     except Exception as error:  # of the user's code
         told = f"{spec} fails on {given}: {describe_error(error)}"
         raise job.error(told, *key, "source") from error
     expected = [len(batch.indices), transfer_set.classes]
-    if not isinstance(logits, Tensor) or list(logits.shape) != expected:
-        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if list(logits.shape) != expected:
         raise job.error(
-            f"expected logits {expected}, one for each class of the transfer set, got {got} from "
-            f"{given}",
+            f"expected logits {expected}, one for each class of the transfer set, got "
+            f"{list(logits.shape)} from {given}",
             *(*key, "source"),
         )
 
@@ -212,8 +212,7 @@ def _load_teacher(
         with job.blaming("teacher", position, "weights" if table.weights else "source"):
             load_weights(weights, made)
     if trained is not None and isinstance(made, nn.Module) and is_hugging_face(made):
-        # Trained on the set's inputs and class indices as they are; so it is asked.
-        return NetworkTeacher(made, transfer_set.classes, table.answers or "logits")
+        return wrap(as_network(made, transfer_set.class_names))  # asked as it was trained
     is_function = callable(made) and not isinstance(made, nn.Module | Teacher)
     if not is_function or is_classifier(made):
         return wrap(made)

@@ -311,8 +311,8 @@ def _count(class_names: Sequence[str] | None, classes: int | None) -> int:
         raise AttarError("expected class_names= or classes= of the transfer set, got neither")
     if classes < 2:
         raise AttarError(
-            f"expected two classes or more, got {classes}; the softmax of one class is always 1, "
-            "so a regressor or a single score cannot be distilled this way: train on it with "
-            "attar.TrainingRun and a loss of your own"
+            f"expected two classes or more, got {classes}; the softmax of one class is always 1. "
+            "For two classes and one output z, give the logits [0, z] of both; for a regressor, "
+            "train with attar.TrainingRun and a loss of your own"
         )
     return classes

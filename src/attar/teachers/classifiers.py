@@ -43,10 +43,11 @@ def check_no_predictor(model: object) -> None:
     name = type(model).__name__
     if _is_regressor(model):
         raise DataError(f"expected a classifier, {name} is a regressor; {_OWN}")
-    raise DataError(
-        f"expected a classifier with predict_proba or decision_function, {name} has neither; if "
-        "its predict returns scores of all classes, wrap that in a function"
-    )
+    if not callable(model):  # what can be called is a function, as a model of Keras
+        raise DataError(
+            f"expected a classifier with predict_proba or decision_function, {name} has neither; "
+            "if its predict returns scores of all classes, wrap that in a function"
+        )
 
 
 @dataclass(frozen=True)

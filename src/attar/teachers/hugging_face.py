@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attar.answers import find_logits
 from attar.errors import AttarError, DataError, ShapeError, file_error
 from attar.precision import Precision
-from attar.teachers.image_processors import Preparation, prepare_images
+from attar.teachers.image_processors import UNCHANGED, Preparation, prepare_images
 from attar.teachers.networks import NetworkTeacher
 from attar.teachers.protocol import Answers, Rest, check_class_count, find_classes
 from attar.teachers.token_types import warn_of_pairs
@@ -138,8 +138,37 @@ def make_hugging_face_teacher(
     network = HuggingFaceClassifier(
         model, columns=columns, padding=padding, preparation=preparation
     )
-    network.train(model.training)
+    network.training = model.training  # its layers keep their modes: some may be frozen
     return NetworkTeacher(network, classes, answers, precision, rest)
+
+
+def as_network(network: nn.Module, class_names: Sequence[str]) -> nn.Module:
+    """Return the network of one input that trains, or measures, a model.
+
+    A model of `transformers` is called as a teacher of that kind is: with an attention mask, and
+    its classes found by name; images are passed as they are. It shares its weights with what is
+    returned. Any other network is returned unchanged.
+
+    Args:
+        network: What the user gave.
+        class_names: Those of the transfer set.
+
+    Raises:
+        AttarError: As `make_hugging_face_teacher`.
+    """
+    if not is_hugging_face(network):
+        return network
+    is_text = getattr(network, "main_input_name", None) == "input_ids"
+    return make_hugging_face_teacher(
+        network,
+        classes=len(class_names),
+        class_names=class_names,
+        answers="logits",
+        rest=None,
+        precision="float32",
+        padding=None,
+        processor=None if is_text else UNCHANGED,
+    ).network
 
 
 def open_hugging_face_teacher(

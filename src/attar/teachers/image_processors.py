@@ -42,7 +42,7 @@ class Preparation:
             DataError: If their values are not in [0, 1].
         """
         shape = list(images.shape)
-        if self.mean and len(shape) != 4:
+        if self.bounded and len(shape) != 4:
             raise ShapeError(f"expected images [batch, channels, height, width], got {shape}")
         if len(self.mean) > 1 and shape[1] != len(self.mean):
             raise ShapeError(
@@ -51,7 +51,7 @@ class Preparation:
             )
         self._check_size(shape, name)
         if self.bounded and images.numel():
-            low, high = (float(each) for each in torch.aminmax(images))
+            low, high = (float(value) for value in torch.aminmax(images))
             if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):
                 raise DataError(
                     f"expected images in [0, 1], which the processor of {name} normalizes, got "
@@ -65,21 +65,21 @@ class Preparation:
         if not self.mean:
             return images
         mean, std = (
-            torch.tensor(each, device=images.device).view(-1, 1, 1)
-            for each in (self.mean, self.std)
+            torch.tensor(values, device=images.device).view(-1, 1, 1)
+            for values in (self.mean, self.std)
         )
         return (images - mean) / std
 
     def _check_size(self, shape: list[int], name: str) -> None:
-        found = tuple(shape[2:])
-        told = None
-        if self.size is not None and found != self.size:
-            told = f"of {self.size[0]} x {self.size[1]} pixels"
-        if self.shortest_edge is not None and min(found) != self.shortest_edge:
-            told = f"with a shorter side of {self.shortest_edge} pixels"
-        if told is not None:
+        size = tuple(shape[2:])
+        wanted = None
+        if self.size is not None and size != self.size:
+            wanted = f"of {self.size[0]} x {self.size[1]} pixels"
+        if self.shortest_edge is not None and min(size) != self.shortest_edge:
+            wanted = f"with a shorter side of {self.shortest_edge} pixels"
+        if wanted is not None:
             raise ShapeError(
-                f"expected images {told}, to which the processor of {name} resizes, got {shape}; "
+                f"expected images {wanted}, to which the processor of {name} resizes, got {shape}; "
                 "read the transfer set in that size, or, if the model takes this one, set the "
                 "processor's do_resize and do_center_crop to False"
             )
@@ -157,7 +157,7 @@ def _read(processor: Any, name: str) -> Preparation:  # noqa: ANN401
 
 
 def _numbers(value: Any) -> tuple[float, ...]:  # noqa: ANN401
-    return tuple(float(each) for each in np.atleast_1d(np.asarray(value, dtype=np.float64)))
+    return tuple(float(number) for number in np.atleast_1d(np.asarray(value, dtype=np.float64)))
 
 
 def _try(processor: Any, mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:  # noqa: ANN401
@@ -170,14 +170,14 @@ def _try(processor: Any, mean: tuple[float, ...], std: tuple[float, ...], name: 
         answer = processor(
             images=image, return_tensors="np", input_data_format="channels_first", **off
         )
-        found = np.asarray(answer["pixel_values"])[0]
+        prepared = np.asarray(answer["pixel_values"])[0]
     except Exception as error:  # of a class that need not be transformers' own
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DataError(f"{name} fails on an image: {reason}; {_own_module()}") from error
     expected = image / 255
     if mean:
         expected = (expected - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
-    if found.shape != expected.shape or not np.allclose(found, expected, atol=1e-3):
+    if prepared.shape != expected.shape or not np.allclose(prepared, expected, atol=1e-3):
         raise DataError(
             f"expected a processor that scales pixels by 1/255 and normalizes each channel, {name} "
             f"does more to them; {_own_module()}"

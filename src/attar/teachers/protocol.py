@@ -116,7 +116,7 @@ def check_class_count(found: int, *, classes: int, name: str) -> None:
 
 
 def find_classes(
-    found: Sequence[str], class_names: Sequence[str] | None, *, name: str, remedy: str
+    names: Sequence[str], class_names: Sequence[str] | None, *, name: str, remedy: str
 ) -> tuple[int, ...]:
     """Return where each class of the transfer set stands among the classes of a teacher.
 
@@ -124,7 +124,7 @@ def find_classes(
     the transfer set or the teacher calls its classes "0", "1", ...
 
     Args:
-        found: Names of the teacher's classes, in its order.
+        names: Names of the teacher's classes, in its order.
         class_names: Names of the transfer set's classes; None if they are not known.
         name: The teacher, for the errors.
         remedy: What to do about other names, for the errors.
@@ -133,21 +133,21 @@ def find_classes(
         ShapeError: If the number of classes differs, and the names have nothing in common.
         DataError: If only some of the names match, or none of them.
     """
-    found = list(found)
-    wanted = found if class_names is None else list(class_names)
-    if sorted(found) == sorted(wanted):
-        places = {each: place for place, each in enumerate(found)}
-        return tuple(places[each] for each in wanted)
+    names = list(names)
+    wanted = names if class_names is None else list(class_names)
+    if sorted(names) == sorted(wanted):
+        places = {label: place for place, label in enumerate(names)}
+        return tuple(places[label] for label in wanted)
     numbers = [str(place) for place in range(len(wanted))]
-    if set(found).isdisjoint(wanted) or numbers in (found, wanted):
-        check_class_count(len(found), classes=len(wanted), name=name)
-    if numbers in (found, wanted):
-        return tuple(range(len(found)))
-    theirs, ours = set(found), set(wanted)
-    missing = [each for each in wanted if each not in theirs]
-    extra = [each for each in found if each not in ours]
+    if set(names).isdisjoint(wanted) or numbers in (names, wanted):
+        check_class_count(len(names), classes=len(wanted), name=name)
+    if numbers in (names, wanted):
+        return tuple(range(len(names)))
+    theirs, ours = set(names), set(wanted)
+    missing = [label for label in wanted if label not in theirs]
+    extra = [label for label in names if label not in ours]
     raise DataError(
-        f"expected the transfer set's classes {wanted[:5]}, got {found[:5]} in {name}, which "
+        f"expected the transfer set's classes {wanted[:5]}, got {names[:5]} in {name}, which "
         f"lacks {missing[:5]} and has {extra[:5]}; {remedy}"
     )
 

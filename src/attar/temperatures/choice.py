@@ -27,6 +27,7 @@ from attar.metrics import is_error, mcnemar_p_value, negative_log_likelihood
 from attar.progress import reporting
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network, hash_value
+from attar.teachers.hugging_face import as_network
 from attar.temperatures.records import (
     SIGNIFICANT,
     Candidate,
@@ -113,7 +114,7 @@ def choose_temperature(
                 raise
     # A stream of its own: no candidate has the batches and masks of the student that follows.
     settings = replace(settings, seed=mix_seed(settings.seed, _SEARCH))
-    cohort = Cohort([copy.deepcopy(student) for _ in weights])
+    cohort = Cohort([as_network(copy.deepcopy(student), transfer_set.class_names) for _ in weights])
     run = TrainingRun(
         cohort,
         transfer_set.subset(kept),

@@ -16,6 +16,7 @@ from attar.errors import AttarError, DataError, check_positive
 from attar.files import remove_partials
 from attar.precision import Precision, keep_freed_memory, resolve_precision
 from attar.teachers.fingerprints import hash_network, hash_value
+from attar.teachers.hugging_face import as_network
 from attar.training.checkpoints import load_checkpoint, move_state, save_checkpoint
 from attar.training.loop import LossFn, fit
 from attar.training.settings import TrainingSettings
@@ -104,7 +105,7 @@ class TrainingRun:
         """Prepare the run; go on from the checkpoint if it is there.
 
         Args:
-            network: Maps inputs to logits; trained in place.
+            network: Maps inputs to logits, or is a classifier of `transformers`; trained in place.
             transfer_set: What it is trained on.
             loss_fn: Logits and batch -> the scalar to be minimised.
             settings: How long, how fast, with which seed.
@@ -133,6 +134,7 @@ class TrainingRun:
         """
         check_positive(measurements=measurements)
         self.network, self.transfer_set, self.loss_fn = network, transfer_set, loss_fn
+        self._asked = as_network(network, transfer_set.class_names)
         self.settings, self._share = settings, share or Share()
         self.steps_per_epoch = math.ceil(len(transfer_set) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
@@ -188,10 +190,10 @@ class TrainingRun:
         if self.steps_done == self.steps:
             return
         keep_freed_memory()
-        if not self.network.training:
-            self.network.train()
+        if not self._asked.training:
+            self._asked.train()
         rate = self._set_learning_rate()
-        network = self._share.wrap(self.network)
+        network = self._share.wrap(self._asked)
         move_state(self._optimizer)  # the wrapping may have moved the network to another device
         losses = fit(
             network,
