@@ -16,7 +16,7 @@ from attar.comparison_records import Interval
 from attar.data import TransferSet
 from attar.data.glyphs import pack_images
 from attar.errors import AttarError, FolderError
-from attar.recipes import specialists
+from attar.recipes import generalist, specialists
 from attar.recipes.specialist_models import load_models
 from attar.recipes.specialist_tables import ask, tell_kept
 from attar.recipes.work import WorkMeter
@@ -178,6 +178,24 @@ def test_what_compare_cannot_use_is_told_in_a_line(
     assert told.startswith("attar: error: ")
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_specialists_of_another_generalist_than_the_one_that_is_there_are_refused(
+    tiny, glyphs, tmp_path
+):
+    def train(seed):
+        its = generalist.Config(data=str(glyphs), epochs=1, seed=seed)
+        list(generalist.run(its, tmp_path / f"generalist-{seed}", command="attar ..."))
+        return tmp_path / f"generalist-{seed}"
+
+    first, other = train(0), train(1)
+    config = replace(tiny, generalist=str(first), epochs=1, distilled_examples=0)
+    run(config, tmp_path / "run")
+    assert load_models(tmp_path / "run", glyphs / "val.npz")
+    shutil.rmtree(first)
+    other.rename(first)  # the same path, other weights
+    with pytest.raises(FolderError, match=r"groups.safetensors is of another generalist than"):
+        load_models(tmp_path / "run", glyphs / "val.npz")
 
 
 def test_glyphs_without_names_have_those_of_the_data_of_the_run(finished, glyphs, tmp_path):

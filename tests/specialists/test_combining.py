@@ -8,6 +8,8 @@ from scipy.optimize import minimize
 
 from attar.errors import AttarError, ShapeError
 from attar.specialists.combining import SpecialistAnswer, combine
+from attar.specialists.dustbin import log_sum_others
+from attar.specialists.solving import AtomProblem, solve_atoms
 
 CLASSES = 9
 few = hypothesis_settings(max_examples=8)
@@ -250,6 +252,44 @@ def test_q_sums_to_1_whatever_the_generalist_leaves(dtype, direction):
         for some in (answers[:1], answers):
             q = combine(logits, some, direction=direction).log_probabilities.double().exp()
             assert (q.sum(1) - 1).abs().max() < (1e-6 if dtype == torch.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("direction", ["KL(p, q)", "KL(q, p)"])
+@pytest.mark.parametrize("noise", [0.0, 1.0, 8.0, 30.0])  # of the specialists' logits
+def test_a_few_steps_are_enough_for_whatever_they_say(noise, direction):
+    for seed, margin in enumerate((0.0, 15.0, 25.0, 60.0, 120.0, 120.0, 120.0)):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(20, 400, generator=generator)
+        logits[torch.arange(20), torch.randint(400, (20,), generator=generator)] += margin
+        answers = []
+        for _ in range(4):
+            own = torch.randperm(400, generator=generator)[:60].sort().values
+            said = torch.cat([logits[:, own], log_sum_others(logits, own)[:, None]], dim=1)
+            said += noise * torch.randn(20, 61, generator=generator)
+            rows = (torch.rand(20, generator=generator) < 0.8).nonzero().squeeze(1)
+            answers.append(SpecialistAnswer(own, rows, said[rows].softmax(1)))
+        found = combine(logits, answers, direction=direction)
+        assert found.steps <= (30 if direction == "KL(p, q)" else 200)
+        assert found.log_probabilities.isfinite().all()
+        assert (found.log_probabilities.double().exp().sum(1) - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("log_others", [-60.0, -100.0, -700.0])
+@pytest.mark.parametrize("dustbins", [(1e-40, 1e-30), (1e-20, 1e-44), (0.0, 1e-300)])
+def test_specialists_that_agree_with_a_sure_generalist_are_solved_in_a_few_steps(
+    log_others, dustbins
+):
+    # Three that are sure of one atom; the two dustbins overlap in the last one.
+    log_weights = torch.tensor([[log_others, log_others - 9, np.log(3), log_others + 9]])
+    outside = torch.tensor([[[1, 0, 0, 1], [0, 1, 0, 1]]]).bool()
+    problem = AtomProblem(
+        log_weights.double(), torch.tensor([dustbins]).double(), ~outside, torch.ones(1, 2).bool()
+    )
+    solved = solve_atoms(problem, direction="KL(p, q)", tolerance=1e-6, most_steps=1000)
+    assert solved.steps <= 10
+    assert solved.log_totals.isfinite().all()
+    assert solved.log_totals[0, 2].item() == pytest.approx(0, abs=1e-12)
+    assert solved.log_totals[0, [0, 1, 3]].max() < -35
 
 
 def test_half_precision_is_combined_in_float32():

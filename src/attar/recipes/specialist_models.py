@@ -91,6 +91,7 @@ def _load_specialists(
         generalist = generalists.make_generalist(its, examples)
         load_weights(folder / f"{generalists.NETWORK}.safetensors", generalist)
         generalist.eval()
+    groups = read_groups(folder / "groups.safetensors", generalist=generalist)
     ensemble = load_ensemble(config, generalist, groups, folder, classes=examples.classes)
     models: dict[str, nn.Module] = {"generalist": generalist}
     models[f"with {len(ensemble)} specialists"] = ensemble

@@ -118,28 +118,38 @@ def find_groups(
             group[each.topk(shown).indices] for group, each in zip(groups, alike, strict=True)
         ]
         tensors = {"classes": torch.stack(groups), "central": torch.stack(central)}
-        write_atomically(path, safetensors.torch.save(tensors, metadata={"made_of": made_of}))
+        about = {"made_of": made_of, "generalist": hash_network(generalist)}
+        write_atomically(path, safetensors.torch.save(tensors, metadata=about))
     else:
         meter.add(count, by_earlier_run=True)
     return read_groups(path, made_of=made_of)
 
 
-def read_groups(path: Path, *, made_of: str | None = None) -> Groups:
-    """Read groups, of any run or of what they have to be made of.
+def read_groups(
+    path: Path, *, made_of: str | None = None, generalist: nn.Module | None = None
+) -> Groups:
+    """Read groups, and check what they have to be made of, or of which generalist.
 
     Raises:
         FolderError: If the file cannot be read, is damaged or made of anything else.
     """
+    expected = {
+        "made_of": made_of,
+        "generalist": None if generalist is None else hash_network(generalist),
+    }
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            fits = made_of in (None, (file.metadata() or {}).get("made_of"))
+            about = file.metadata() or {}
             classes, central = file.get_tensor("classes"), file.get_tensor("central")
     except OSError as error:
         raise file_error("read", path, error) from error
     except safetensors.SafetensorError as error:
         raise FolderError(f"{path} is damaged ({error}); remove it to group again") from error
-    if not fits:
-        raise FolderError(f"{path} is of another generalist; give another folder with --out")
+    if any(about.get(name) != value for name, value in expected.items() if value is not None):
+        raise FolderError(
+            f"{path} is of another generalist than the one that is there now; "
+            "give the generalist that it was made with, or run it in another folder"
+        )
     return Groups(tuple(classes), central)
 
 

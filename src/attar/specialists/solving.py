@@ -26,7 +26,9 @@ Direction = Literal["KL(p, q)", "KL(q, p)"]
 DIRECTIONS: tuple[Direction, ...] = ("KL(p, q)", "KL(q, p)")
 
 _MOST_NEWTON_STEPS = 100  # it takes 10 to 20
-_FLOOR = 1e-16  # of weights and dustbins in a Newton step; below it a system is singular
+# Of weights and dustbins in Newton's method. Less than that is no part of q that float32 can tell
+# from 0 beside 1, and makes the systems singular.
+_FLOOR = 1e-16
 _SHRINK, _TO_EDGE = 0.02, 0.95  # of products in a step, and of the way to the nearest zero
 _LOST = 1e-6  # more of a dustbin than rounding, for classes that the generalist excludes
 
@@ -156,18 +158,17 @@ def _solve_forward(problem: AtomProblem, tolerance: float, most_steps: int) -> A
     dustbins = torch.where(has_classes, problem.dustbins.clamp(min=1e-300), 0.0)
     # K + 1, but for the rounding of probabilities
     multiplier = (torch.where(exists, weights, 0.0).sum(1) + dustbins.sum(1)).unsqueeze(1)
-    shares = dustbins / outside.sum(dim=2).clamp(min=1)
-    q = (weights + torch.einsum("bk,bka->ba", shares, outside)) / multiplier
     equations = _Equations(weights, dustbins, outside, exists, multiplier)
+    q = equations.start()
     slack, gradient = equations.check(q)
     left = (gradient.amax(dim=1) > tolerance).nonzero().squeeze(1)
     steps = 0
     if len(left):
         hard = equations.of_rows(left)
-        q[left], steps = hard.solve(q[left], tolerance, min(most_steps, _MOST_NEWTON_STEPS))
+        q[left], steps = hard.solve(tolerance, min(most_steps, _MOST_NEWTON_STEPS))
         slack[left], gradient[left] = hard.check(q[left])
     log_totals = q.log()
-    # What Newton's method takes as _FLOOR; where it has next to nothing of q, s has its logarithm.
+    # Newton's method took less as _FLOOR. Where next to nothing of q is left, s has its logarithm.
     is_floored = (problem.log_weights.exp() < _FLOOR) & (slack > 1e-3)
     log_totals = torch.where(is_floored, problem.log_weights - slack.log(), log_totals)
     log_totals = torch.where(exists, log_totals, -torch.inf)
@@ -203,7 +204,12 @@ class _Equations:
         slack = self.multiplier - torch.einsum("bk,bka->ba", shares, self.outside)
         return slack, torch.where(self.exists, slack - self.weights / q, 0.0).abs()
 
-    def solve(self, q: Tensor, tolerance: float, most_steps: int) -> tuple[Tensor, int]:
+    def start(self) -> Tensor:
+        """Share out each dustbin alike among its atoms."""
+        shares = self.dustbins / self.outside.sum(dim=2).clamp(min=1)
+        return (self.weights + torch.einsum("bk,bka->ba", shares, self.outside)) / self.multiplier
+
+    def solve(self, tolerance: float, most_steps: int) -> tuple[Tensor, int]:
         """Solve by Newton's method on both kinds of products; return q and the number of steps.
 
         q, r and s stay positive: a step aims at no less than a part of each product, and ends
@@ -212,7 +218,7 @@ class _Equations:
 
         Source: Wright (1997), "Primal-Dual Interior-Point Methods", ch. 1.
         """
-        outside = self.outside
+        q, outside = self.start(), self.outside
         is_there = self.dustbins > 0
         d = torch.where(is_there, self.dustbins, 1.0)
 
