@@ -77,7 +77,7 @@ def test_examples_without_hard_targets_are_left_out():
     some, part = make_set(unlabeled=4), make_set(unlabeled=4).subset(torch.arange(4, 22))
     networks = [train(make_network(3), each, **OPTIONS) for each in (some, part)]
     assert_same_weights(*networks, rtol=0, atol=0)
-    with pytest.raises(DataError, match="expected hard targets to train on, got none"):
+    with pytest.raises(DataError, match="expected hard targets in the set, got none"):
         train(make_network(3), make_set(unlabeled=22), **OPTIONS)
 
 

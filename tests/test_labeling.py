@@ -758,3 +758,18 @@ def test_an_expected_accuracy_that_is_no_fraction_is_refused(tmp_path, expected_
 
 def test_a_few_wrong_answers_are_no_reason_for_doubt(tmp_path):
     label(Brightness(scale=255.0), make_clusters(examples=49), tmp_path)
+
+
+def test_an_ensembles_weights_are_hashed_once(tmp_path, monkeypatch):
+    from attar.teachers import networks
+
+    hashed, hash_network = [], networks.hash_network
+    monkeypatch.setattr(
+        networks, "hash_network", lambda *given: (hashed.append(given), hash_network(*given))[1]
+    )
+    store = label([make_network(1), make_network(2)], make_set(), tmp_path, **SMALL)
+    assert len(hashed) == 2
+    assert (
+        store.plan.teacher
+        == as_teacher([make_network(1), make_network(2)], classes=CLASSES).fingerprint()
+    )

@@ -44,6 +44,7 @@ from attar.targets.quality import (
 )
 from attar.targets.writer import PackedShard
 from attar.teachers import Ensemble, Teacher, as_teacher
+from attar.teachers.networks import hash_members
 from attar.urls import Place, as_place
 
 _OTHERS_TRIED = 8  # examples, once the teacher has failed on one
@@ -193,13 +194,14 @@ def make_plan(
             f"expected view 0 alone for a set without views, got views {list(views)}; "
             "try with_views(Jitter(...))"
         )
+    members = tuple(member.fingerprint() for member in members_of(teacher))
     return StorePlan(
         examples=len(transfer_set),
         class_names=transfer_set.class_names,
         encoding=encoding,
         data=transfer_set.fingerprint(),
-        teacher=teacher.fingerprint(),
-        members=tuple(member.fingerprint() for member in members_of(teacher)),
+        teacher=hash_members(members) if members else teacher.fingerprint(),
+        members=members,
         views=tuple(
             View(view, name_views(seen), getattr(seen, "seed", None)) if view else View(0)
             for view in views

@@ -8,6 +8,8 @@ and not the other is damaged. docs/format.md specifies this.
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +56,8 @@ def write_tensors(
     with replacing(path) as temporary:
         try:
             safetensors.torch.save_file(plain, temporary, metadata=metadata)
-        except safetensors.SafetensorError as error:  # it wraps what the system says
-            raise OSError(str(error)) from error
+        except safetensors.SafetensorError as error:
+            raise _system_error(error) from error
         _sort_metadata(temporary)
 
 
@@ -96,6 +98,14 @@ def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) 
             "install a newer attar"
         )
     return TensorFile(tensors, header, metadata)
+
+
+def _system_error(error: safetensors.SafetensorError) -> OSError:
+    """Return the error of the system that one of `safetensors` tells of in its text."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    if found is None:
+        return OSError(str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])))
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

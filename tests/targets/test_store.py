@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attar.errors import AttarError, DataError, ShapeError, StoreError
 from attar.losses import DenseTargets, to_probabilities
-from attar.targets import Dense, SoftTargets, Sparse, TargetWriter, inspect, merge
+from attar.targets import Dense, SoftTargets, Sparse, StorePlan, TargetWriter, inspect, merge
 from attar.targets.encoding import decode, encode
 
 from .conftest import ENCODINGS, SPARSE, contents, fill, make_plan, teacher_logits
@@ -286,3 +286,13 @@ def test_a_folder_with_something_else(tmp_path):
         TargetWriter(tmp_path, make_plan())
     with pytest.raises(StoreError, match=r"no soft-target store: it has no manifest.json"):
         SoftTargets.open(tmp_path)
+
+
+def test_a_fingerprint_is_made_of_named_fields(tmp_path):
+    # Once it was made of a dataclass's repr, so that a new field refused every old checkpoint.
+    plan = StorePlan(2, ("a", "b"), Dense(), data="d", teacher="t")
+    writer = TargetWriter(tmp_path, plan)
+    for shard in writer.missing():
+        writer.write(shard, [torch.tensor([[1.0, 3.0], [0.5, 0.0]])])
+    expected = "046b3cece602f49bdd8fa7794668bc0bd726586df1af499062e11f125b261e10"
+    assert writer.finish().fingerprint() == expected

@@ -21,7 +21,7 @@ from attar.cli.jobs import add_commands
 from attar.cli.reproduce import reproduce
 from attar.cli.targets import targets
 from attar.cli.transcribe import transcribe
-from attar.errors import AttarError, file_error
+from attar.errors import AttarError, MissingExtraError, file_error
 from attar.objects import add_users_line, describe_error, users_line
 
 WRONG_INPUT, INTERRUPTED = 2, 130  # exit codes
@@ -96,6 +96,8 @@ def _explain(error: Exception) -> str | None:
     """Say what is wrong, and in which line of the user's code; None of a mistake of attar's own."""
     if isinstance(error, typer.TyperException):
         return _one_line(error)
+    if isinstance(error, MissingExtraError):
+        return str(error)  # whose cause is a package, not the user's code
     if isinstance(error, AttarError):
         return add_users_line(str(error), error)
     if isinstance(error, OSError):

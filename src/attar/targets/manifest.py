@@ -32,6 +32,18 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 Record = TypeVar("Record")
 
 
+_IDENTITY = (  # fields of a plan that a fingerprint is made of
+    "examples",
+    "class_names",
+    "encoding",
+    "data",
+    "teacher",
+    "members",
+    "views",
+    "shard_examples",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """One way in which the teacher saw every example."""
@@ -321,6 +333,12 @@ def _checksum(content: Mapping[str, Any]) -> str:
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
     return sha256(text.encode())
+
+
+def identify_plan(plan: StorePlan) -> dict[str, Any]:
+    """Return what a fingerprint is made of, as JSON: these fields, and none added later."""
+    content = _plan_to_json(plan)
+    return {name: content[name] for name in _IDENTITY}
 
 
 def _plan_to_json(plan: StorePlan) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reading a store: any examples, in any order, straight from the page cache."""
 
+import json
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,6 +20,7 @@ from attar.targets.manifest import (
     PLAN,
     ShardEntry,
     StorePlan,
+    identify_plan,
     read_entries,
     read_manifest,
     read_plan,
@@ -117,7 +119,8 @@ class SoftTargets:
 
     def fingerprint(self) -> str:
         """Hash the plan and the shards' checksums: stores of the same content have the same."""
-        return sha256(repr((self.plan, [entry.sha256 for entry in self.entries])).encode())
+        content = [identify_plan(self.plan), [entry.sha256 for entry in self.entries]]
+        return sha256(json.dumps(content, sort_keys=True).encode())
 
     def check_made_for(self, *, data: str, class_names: Sequence[str]) -> None:
         """Raise `StoreError`, naming both sides, unless the store is of this data and classes."""

@@ -171,9 +171,7 @@ class Ensemble:
 
     def fingerprint(self) -> str:
         """Hash the members' fingerprints, in order."""
-        return hash_version(
-            "\n".join(["ensemble", *(each.fingerprint() for each in self.teachers)])
-        )
+        return hash_members([each.fingerprint() for each in self.teachers])
 
 
 def check_one_input(function: Callable[..., object], name: str) -> None:
@@ -192,6 +190,11 @@ def check_one_input(function: Callable[..., object], name: str) -> None:
             f"expected {name} to take one tensor of inputs, got {signature} ({error}); wrap it in "
             "a function or module of one input, or pass its logits for the set instead of it"
         ) from error
+
+
+def hash_members(fingerprints: Sequence[str]) -> str:
+    """Hash an ensemble by its members' fingerprints, in order."""
+    return hash_version("\n".join(["ensemble", *fingerprints]))
 
 
 def hash_version(version: str, read: tuple[object, ...] = ("logits",)) -> str:
