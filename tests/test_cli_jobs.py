@@ -146,7 +146,7 @@ def test_an_option_that_a_step_cannot_use_is_refused(attar, tmp_path):
     for option in ("--on", "--out"):
         code, out, err = attar("compare", "job.toml", option, "x")
         assert (code, out) == (2, "")
-        assert "--on and --out need the folder of a run" in err
+        assert "need the folder of a run" in err
     assert not Path("job").exists()
 
 

@@ -30,6 +30,22 @@ def compare(
             help="With a folder: the folder to write to.  [default: FOLDER/compare-<name of ON>]"
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="With a folder: the folder of the run's data. Its class names are compared with "
+            "those of --on.",
+            show_default=False,
+        ),
+    ] = None,
+    generalist: Annotated[
+        Path | None,
+        typer.Option(
+            help="With a folder: the folder of the generalist that the specialists start from, if "
+            "it is that of another run.",
+            show_default=False,
+        ),
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
@@ -54,10 +70,10 @@ def compare(
     glyphs of --on. The generalist with all its specialists counts as one network.
     """
     if not target.is_dir():
-        if on or out:
+        if on or out or data or generalist:
             raise AttarError(
-                f"{target} is not a folder, and --on and --out need the folder of a run; "
-                "for a job file, leave them out"
+                f"{target} is not a folder, and --on, --out, --data and --generalist need the "
+                "folder of a run; for a job file, leave them out"
             )
         if margin is not None:
             raise AttarError(
@@ -71,7 +87,9 @@ def compare(
         raise FolderError(
             f"expected --on FILE.npz, the glyphs on which to compare the run in {target}"
         )
-    models, examples = load_models(target, on)
+    if data is None:
+        print("warning: without --data only the number of classes is checked, not their names")
+    models, examples = load_models(target, on, data=data, generalist=generalist)
     with showing() as show:
         found = compare_models(
             models,

@@ -18,13 +18,19 @@ from attar.training import load_weights
 NAMES = {"distilled": "distilled from all", "continued": "generalist, trained on"}
 
 
-def load_models(folder: Path, glyphs: Path) -> tuple[dict[str, nn.Module], TransferSet]:
+def load_models(
+    folder: Path, glyphs: Path, *, data: Path | None = None, generalist: Path | None = None
+) -> tuple[dict[str, nn.Module], TransferSet]:
     """Load the networks of a finished run, and the glyphs to compare them on.
+
+    No path that the run's record names is opened: such a folder may come from anybody.
 
     Args:
         folder: Of `attar reproduce generalist` or `specialists`.
-        glyphs: A `.npz` file of glyphs of the run's classes, as `attar.data.read_glyphs` reads it;
-            if no `meta.npz` beside it says what these are, that of the run's data does.
+        glyphs: A `.npz` file of glyphs of the run's classes, as `attar.data.read_glyphs` reads it.
+        data: The folder of the run's data, whose `meta.npz` names its classes: they have to be
+            those of the glyphs. Without it the number of classes alone is checked.
+        generalist: The folder of the generalist's run, if the specialists were given one.
 
     Returns:
         The networks by name, and the examples.
@@ -32,7 +38,7 @@ def load_models(folder: Path, glyphs: Path) -> tuple[dict[str, nn.Module], Trans
     Raises:
         FolderError: If the folder holds no such run, or it is not finished, or a file is damaged.
         DataError: If the glyphs are damaged.
-        AttarError: If they are of other classes.
+        AttarError: If they are of other classes, or the generalist's folder is needed.
     """
     path = folder / "run.json"
     expected = "the folder of an `attar reproduce generalist` or `attar reproduce specialists`"
@@ -46,20 +52,20 @@ def load_models(folder: Path, glyphs: Path) -> tuple[dict[str, nn.Module], Trans
         raise FolderError(f"the run in {folder} is not finished; give its command again")
     if experiment == generalists.EXPERIMENT:
         config = restore_config(generalists.Config, run.get("config"), path)
-        examples = _read(glyphs, config.data, config.classes)
+        examples = _read(glyphs, data, config.classes)
         known = generalists.count_classes(folder / f"{generalists.NETWORK}.safetensors")
         _check_classes(examples, known, glyphs)
         return {"generalist": generalists.load_generalist(str(folder), examples)}, examples
     of_run = restore_config(specialists.Config, run.get("config"), path)
-    examples = _read(glyphs, of_run.data, of_run.classes)
-    return _load_specialists(of_run, folder, examples, glyphs), examples
+    examples = _read(glyphs, data, of_run.classes)
+    return _load_specialists(of_run, folder, examples, glyphs, generalist), examples
 
 
-def _read(glyphs: Path, data: str, classes: int) -> TransferSet:
-    """Read glyphs of a run's classes, which the `meta.npz` of its data names, if it is there."""
-    beside, of_run = glyphs.with_name(META), Path(data) / META
-    if not of_run.exists():
+def _read(glyphs: Path, data: Path | None, classes: int) -> TransferSet:
+    """Read glyphs of a run's classes, which the `meta.npz` of its data names, if that is given."""
+    if data is None:
         return generalists.choose_classes(read_glyphs(glyphs).examples, classes)
+    beside, of_run = glyphs.with_name(META), data / META
     examples = read_glyphs(glyphs, meta=beside if beside.exists() else of_run).examples
     expected = read_characters(of_run)
     if examples.class_names != expected:
@@ -79,13 +85,22 @@ def _check_classes(examples: TransferSet, least: int, glyphs: Path) -> None:
 
 
 def _load_specialists(
-    config: specialists.Config, folder: Path, examples: TransferSet, glyphs: Path
+    config: specialists.Config,
+    folder: Path,
+    examples: TransferSet,
+    glyphs: Path,
+    given: Path | None,
 ) -> dict[str, nn.Module]:
     groups = read_groups(folder / "groups.safetensors")
     least = 1 + max(int(each.max()) for each in groups.classes)
     _check_classes(examples, max(least, config.classes), glyphs)
     if config.generalist:
-        generalist = generalists.load_generalist(config.generalist, examples)
+        if given is None:
+            raise AttarError(
+                f"expected --generalist FOLDER: the specialists in {folder} start from the "
+                f"generalist of another run, which their record calls {config.generalist!r}"
+            )
+        generalist = generalists.load_generalist(str(given), examples)
     else:
         its = specialists.generalist_config(config)
         generalist = generalists.make_generalist(its, examples)
