@@ -5,17 +5,18 @@ PYTHON ?= python3
 
 RUN = .venv/bin/python
 TRAINING = tests/training tests/cohorts tests/recipes tests/jobs tests/specialists tests/comparison \
-	tests/test_distillation.py tests/test_temperatures.py tests/test_ensembles.py tests/test_killed.py
+	tests/test_distillation.py tests/test_temperatures.py tests/test_ensembles.py \
+	tests/test_transformers_students.py
 INSTALL = $(RUN) -m pip install -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-precisions test-long check format format-check lint types layers clean distclean
+.PHONY: help demo test test-bfloat16 test-long test-some-long check format format-check lint types layers clean distclean
 
 help: ## list the targets
 	@echo 'Usage: make TARGET [PYTHON=python3.12] [ARGS="options of pytest"]'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target what; do \
-		printf '  %-14s%s\n' "$$target" "$$what"; \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target what; do \
+		printf '  %-16s%s\n' "$$target" "$$what"; \
 	done
 
 demo: .venv/.installed ## install attar and reproduce the paper's MNIST experiment in small
@@ -24,14 +25,18 @@ demo: .venv/.installed ## install attar and reproduce the paper's MNIST experime
 test: .venv/.installed-dev ## run the tests; ARGS="-k losses" chooses among them
 	$(RUN) -m pytest -n auto --dist loadfile -m 'not long' $(ARGS)
 
-# `auto` means bfloat16 where the processor is quick at it. Elsewhere torch emulates it, slowly.
-test-precisions: .venv/.installed-dev ## run the tests that train, in float32 and in bfloat16
-	ATTAR_PRECISION=float32 $(RUN) -m pytest -n auto --dist loadfile -m 'not long and not ray' $(TRAINING) $(ARGS)
-	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile -m 'not long and not ray' $(TRAINING) $(ARGS)
+# precision="auto" is bfloat16 on processors that multiply it, float32 on others. These run it anywhere.
+test-bfloat16: .venv/.installed-dev ## run the tests that train in bfloat16, on any processor
+	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile -m 'not long and not ray' \
+		$(TRAINING) $(ARGS)
 
-test-long: .venv/.installed-dev ## run the tests that are long by nature, and the others in both precisions
+test-long: .venv/.installed-dev ## run all tests in both precisions, those that are long by nature too
 	ATTAR_PRECISION=float32 $(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+
+test-some-long: .venv/.installed-dev ## a short form of test-long, for continuous integration
+	$(RUN) -m pytest -n auto --dist loadfile -m long \
+		-k 'two_processes or four_workers or killed_at_random or hand_down' $(ARGS)
 
 check: format-check lint types layers test ## all that a change must pass: format, lint, types, layers, tests
 

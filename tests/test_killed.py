@@ -15,7 +15,7 @@ CRASH = Path(__file__).parents[1] / "benchmarks" / "crash.py"
 KILLS = 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments_store_and_student_are_the_same(tmp_path):
     numbers = ["--labeling", str(KILLS), "--distilling", str(KILLS)]

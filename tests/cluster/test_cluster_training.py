@@ -89,6 +89,7 @@ def test_two_processes_train_the_student_that_one_does_from_a_streamed_set(two, 
         torch.testing.assert_close(together.state_dict()[name], weights, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.long
 def test_processes_that_do_not_start_in_time_are_given_up(two, tmp_path):
     store = label(make_network(), make_set(), tmp_path / "store")
     expected = r"expected 2 process\(es\) of 1 CPU each to start within 0.01 s, got none; "
@@ -184,6 +185,7 @@ def test_an_error_of_a_call_is_what_it_was(two):
     assert list(cluster.map_fn(fail, [], cluster=two)) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["parquet", "images"])
 def test_files_are_read_by_the_workers(two, tmp_path, monkeypatch, kind):
     data = make_set()

@@ -47,7 +47,7 @@ def finished(tmp_path_factory, few_digits):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.paper
 def test_students_know_digits_that_they_never_saw(monkeypatch, tmp_path):
     """On 2,000 real digits; of the test set's 1,000, 107 are threes."""

@@ -438,7 +438,7 @@ def test_the_papers_settings_are_the_defaults():
 
 
 @pytest.mark.paper
-@pytest.mark.slow
+@pytest.mark.long
 def test_soft_targets_hand_down_what_the_teacher_learned_from_jitter(tmp_path, monkeypatch):
     """Section 3 in small: 2000 training digits, none of them jittered for the students.
 

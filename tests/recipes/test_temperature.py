@@ -256,7 +256,7 @@ def test_too_little_to_test_is_no_confirmation():
         assert check_best_temperatures(errors, 30).outcome == "not tested"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.paper
 def test_a_small_student_prefers_a_low_temperature(tmp_path, monkeypatch):
     """On 2,000 real digits: 10 units a layer follow the teacher better at T = 3 than at 30."""
