@@ -1,5 +1,6 @@
 """Steps are done once for their inputs, said to be skipped or done again, and never lost."""
 
+import json
 import os
 import re
 import shutil
@@ -9,11 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from attar.comparison import Comparison
 from attar.errors import FolderError, JobError
 from attar.files import hold_folder
 from attar.jobs import read_job, run_job
+from attar.precision import auto_precision
 
 STEPS = ["train teacher-0", "label", "distill seed-0", "baseline seed-0", "compare"]
 SKIPPED = [f"{step}: nothing has changed, skipped" for step in STEPS]
@@ -54,6 +57,12 @@ def test_a_margin_reaches_the_comparison_and_the_headline_comes_first(done):
     assert all(each.equivalence_p_value is not None for each in found.verdicts)
     (text,) = (line for line in told if "verdicts at level" in line)
     assert " ".join(text.split()).startswith(found.headline)
+
+
+def test_each_training_records_its_precision(done):
+    for name in ("train/teacher-0", "distill/seed-0", "baseline/seed-0"):
+        record = json.loads((done.root / "job" / name / "step.json").read_text("utf-8"))
+        assert record["precision"] == auto_precision(torch.device("cpu"))
 
 
 def test_a_second_run_skips_every_step(done):

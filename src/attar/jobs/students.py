@@ -14,6 +14,7 @@ from attar.jobs.searching import choice_path, keep_choice, learned_from
 from attar.jobs.sources import AnySet, check_network, code_of, identify_views, make_network
 from attar.jobs.steps import JobProgress, Step, Tell
 from attar.jobs.values import AUTO
+from attar.precision import Precision
 from attar.progress import TimeLeft
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_network
@@ -81,7 +82,7 @@ def train_teacher(job: Job, transfer_set: AnySet, position: int, step: Step, tel
         meter = _Meter(step.title, run.steps, table.epochs, len(examples), tell, step.place)
         for update in run:
             meter(update)
-    _keep(step, TEACHER, network)
+    _keep(step, TEACHER, network, precision=run.precision)
 
 
 def distill_step(
@@ -135,7 +136,7 @@ def distill_student(
             progress=lambda update: meter(update),
             **({"on_choice": choose} if table.temperature == AUTO else {}),
         )
-    _keep(step, STUDENT, network, *keep_choice(step, checkpoint))
+    _keep(step, STUDENT, network, *keep_choice(step, checkpoint), precision=meter.precision)
     choice_path(checkpoint).unlink(missing_ok=True)
 
 
@@ -190,7 +191,7 @@ def train_baseline(
         meter = _Meter(step.title, run.steps, epochs, examples, tell, step.place)
         for update in run:
             meter(update)
-    _keep(step, STUDENT, network)
+    _keep(step, STUDENT, network, precision=run.precision)
 
 
 def _of_student(job: Job, network: nn.Module, transfer_set: AnySet) -> dict[str, str | None]:
@@ -202,9 +203,12 @@ def _of_student(job: Job, network: nn.Module, transfer_set: AnySet) -> dict[str,
     }
 
 
-def _keep(step: Step, name: str, network: nn.Module, *others: str) -> None:
+def _keep(
+    step: Step, name: str, network: nn.Module, *others: str, precision: Precision | None
+) -> None:
+    """Keep weights, and end the step; `precision` is that of the training, None if not known."""
     save_weights(step.place / name, network)
-    step.finish(name, *others)
+    step.finish(name, *others, **({} if precision is None else {"precision": precision}))
     (step.place / _CHECKPOINT).unlink(missing_ok=True)
 
 
@@ -226,13 +230,14 @@ class _Meter:
         self.first, self.latest = -1, 0  # updates done before
         self.started = time.monotonic()
         self.loss: float | None = None
+        self.precision: Precision | None = None  # of the updates
         self.time_left = TimeLeft(float(steps))
 
     def __call__(self, update: Update) -> None:
         if self.first < 0:
             self.first = self.latest = update.index - 1
         self.time_left.add(update.index - self.latest)
-        self.latest = update.index
+        self.latest, self.precision = update.index, update.precision
         if update.epoch is not None:
             self.loss = update.epoch.mean_loss
             if self.place is not None:
