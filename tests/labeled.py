@@ -33,7 +33,7 @@ class Counting(nn.Module):
     def __init__(self, seed=1, fail_at=None):
         super().__init__()
         self.network = make_network(seed)
-        self.fails_on = fail_at  # changes: not under the argument's name, which counts as state
+        self._fails_on = fail_at  # private: the test changes it
         self.sizes, self.threads, self.seen, self.training_modes = [], set(), [], set()
         self.torch_threads = set()
 
@@ -43,7 +43,7 @@ class Counting(nn.Module):
         self.torch_threads.add(torch.get_num_threads())
         self.training_modes.add(self.training)
         self.seen.append(inputs)
-        if self.fails_on is not None and (inputs == self.fails_on).flatten(1).all(1).any():
+        if self._fails_on is not None and (inputs == self._fails_on).flatten(1).all(1).any():
             raise RuntimeError("this example is too much")
         return self.network(inputs)
 

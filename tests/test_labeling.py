@@ -306,7 +306,7 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     assert torch.get_num_threads() == torch_threads
     assert all(module.training for module in network.modules())
     asked = sum(network.sizes)
-    network.fails_on = None
+    network._fails_on = None
     label(network, data, tmp_path, workers=workers, **SMALL)
     if workers == 1:
         # Three whole shards, the batch that failed, its examples up to the one it failed on, and

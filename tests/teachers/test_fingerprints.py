@@ -1,9 +1,12 @@
 """A fingerprint changes with whatever changes a model's answers, and with nothing else."""
 
+import argparse
 import functools
 import importlib.util
 import sys
 import textwrap
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,6 +36,92 @@ def test_an_argument_that_repr_leaves_out_counts():
     assert len(nested) == 4
 
 
+@dataclass
+class Config:
+    k: float
+
+
+class Plain:
+    def __init__(self, k):
+        self.k = k
+
+    def scale(self, inputs):
+        return self.k * inputs
+
+
+class Renaming(nn.Module):
+    """Keeps its argument under another name, and notes what happens while it runs."""
+
+    def __init__(self, k):
+        super().__init__()
+        self.scale = k
+        self.calls, self.seen, self.last, self.table = 0, [], None, {}
+
+    def forward(self, inputs):
+        self.calls += 1
+        self.seen.append(inputs.shape)
+        self.last = inputs
+        self.table[len(self.seen)] = inputs
+        return inputs
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Config,
+        Plain,
+        lambda k: Plain(k).scale,
+        lambda k: SimpleNamespace(k=k),
+        lambda k: argparse.Namespace(k=k),
+        lambda k: functools.partial(torch.mul, k),
+        lambda k: [Plain(k)],
+        lambda k: {"a": Config(k)},
+    ],
+)
+@pytest.mark.parametrize("kind", [Scaled, Renaming])
+def test_an_argument_of_any_kind_counts(kind, make):
+    assert hash_network(kind(make(1.0))) == hash_network(kind(make(1.0)))
+    assert hash_network(kind(make(1.0))) != hash_network(kind(make(-9.0)))
+
+
+def test_an_attribute_set_later_counts_unless_the_network_changes_it_itself():
+    network = Renaming(1.0)
+    before = hash_network(network)
+    network(torch.ones(2))
+    assert hash_network(network) == before
+    network.scale = 2.0
+    assert hash_network(network) != before
+    network.scale, network.extra = 1.0, 3
+    assert hash_network(network) != before
+
+
+def test_hooks_count_by_their_code():
+    def make(hook):
+        network = nn.Sequential(nn.Linear(2, 2))
+        with torch.no_grad():
+            network[0].weight.fill_(1.0)
+            network[0].bias.zero_()
+        network[0].register_forward_hook(hook)
+        return hash_network(network)
+
+    seen = []
+
+    def note(module, inputs, output):
+        seen.append(output)
+
+    def negate(module, inputs, output):
+        return -output
+
+    first = make(note)
+    seen.append(1)
+    assert make(note) == first != make(negate)
+
+
+def test_an_attribute_without_a_stable_state_does_no_harm(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        assert hash_network(Renaming(log)) == hash_network(Renaming(log))
+
+
 def test_what_a_network_counts_while_it_runs_does_not():
     network = Scaled(1.0)
     before = hash_network(network)
@@ -56,6 +145,23 @@ def make_load(tmp_path, monkeypatch):
         return module
 
     return load
+
+
+def test_the_globals_and_helpers_that_forward_uses_count(load):
+    text = """
+        from torch import nn
+        scale = {}
+        def helper(x):
+            return {} * x
+        class Net(nn.Module):
+            def forward(self, inputs):
+                return scale * helper(inputs)
+    """
+    first, same, other, helper = (
+        hash_network(load(text.format(*pair)).Net()) for pair in ((1, 2), (1, 2), (3, 2), (1, 3))
+    )
+    assert first == same
+    assert len({first, other, helper}) == 3
 
 
 NETWORK = """

@@ -34,6 +34,13 @@ _JOB_MODULE = re.compile(r"^_attar_(.+)_[0-9a-f]{16}\.")  # of a file that was r
 _PATHS = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 _INSTALLED = tuple(Path(path).resolve() for path in [*_PATHS, str(Path(__file__).parents[1])])
 
+_MODULE_STATE = frozenset(vars(nn.Module()))  # what every module has
+_CHANGES = re.compile(  # an attribute that is assigned, or a container that is changed
+    r"\bself\.(\w+)(?:\[[^\]]*\])?(?:: [^=\n]+)?\s*(?:[-+*/|&@%]|//|\*\*)?=(?!=)"
+    r"|\bself\.(\w+)\.(?:append|add|update|extend|insert|pop|popitem|remove|clear|setdefault)\("
+)
+_VOLATILE = frozenset({"transformers_version", "dtype", "torch_dtype"})  # of a configuration
+
 Update = Callable[[Any], None]  # takes bytes
 
 
@@ -52,11 +59,13 @@ def hash_value(value: object) -> str:
 
 
 def hash_network(network: nn.Module, *more: object) -> str:
-    """Hash a network: its classes, architecture, parameters, buffers and arguments; and `more`.
+    """Hash a network: architecture, parameters, buffers, attributes, code; and `more`.
 
     Of each layer counts what its `repr` shows, and each argument of its constructor that it keeps
     as an attribute of that name (or that name after an underscore). Of a class that is not from an
-    installed package the source text counts as well, without comments and docstrings.
+    installed package these count as well: its public attributes, but for those that its own methods
+    change after construction, such as a counter; its methods, with the functions and values that
+    they use; and the code of hooks. Comments, layout and docstrings do not count.
     """
     tensors = dict(network.state_dict())
     tensors |= dict(network.named_buffers(remove_duplicate=False))  # those that are not persistent
@@ -67,31 +76,68 @@ def hash_network(network: nn.Module, *more: object) -> str:
 
 
 def _describe_layer(layer: nn.Module) -> list[object]:
-    """Return a layer's arguments and the source of its classes; nothing if `repr` has it all."""
-    kind = type(layer)
+    """Return what `repr` leaves out of a layer; nothing if it has it all."""
+    kind: type = type(layer)
+    hooks = [*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()]
+    codes: list[object] = [_source(hook) or _qualified(type(hook)) for hook in hooks]
     if kind.__module__.startswith("torch.nn.") and "extra_repr" in vars(kind):
-        return []
+        return codes
+    kept = {
+        name: _try_hash(value)
+        for name, value in vars(layer).items()
+        if name in _attributes(kind) or (not _is_installed(kind) and _is_own(kind, name))
+    }
+    methods = {
+        f"{each.__name__}.{name}": _try_hash(method)
+        for each in kind.__mro__
+        if not _is_installed(each)
+        for name, method in _methods(each).items()
+    }
+    return [_qualified(kind), kept, methods, codes] if kept or methods or codes else []
+
+
+@functools.lru_cache(maxsize=1024)
+def _attributes(kind: type) -> frozenset[str]:
+    """Return the names under which a class may keep its constructor's arguments."""
     try:
-        names = list(inspect.signature(kind.__init__).parameters)[1:]
+        names = list(inspect.signature(kind.__init__).parameters)[1:]  # type: ignore[misc]
     except (TypeError, ValueError):
-        names = []
-    kept = {}
-    for name in names:
-        for attribute in (name, f"_{name}"):
-            value = vars(layer).get(attribute, layer)
-            if value is not layer and _has_state(value):
-                kept[attribute] = value
-    sources = [_source(each) for each in kind.__mro__ if not _is_installed(each)]
-    return [_qualified(kind), kept, sources] if kept or sources else []
+        return frozenset()
+    return frozenset(names) | {f"_{name}" for name in names}
 
 
-def _has_state(value: object) -> bool:
-    """Tell whether an attribute is data: numbers, texts, tensors, functions, or made of these."""
-    if isinstance(value, dict):
-        return all(_has_state(each) for pair in value.items() for each in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(_has_state(each) for each in value)
-    return isinstance(value, (*_PLAIN, Tensor, np.ndarray, np.generic, FunctionType, torch.Size))
+def _is_own(kind: type, name: str) -> bool:
+    """Tell whether an attribute of a user's layer is public, and set by its constructor alone."""
+    return not name.startswith("_") and name not in _MODULE_STATE and name not in _changed(kind)
+
+
+@functools.lru_cache(maxsize=1024)
+def _changed(kind: type) -> frozenset[str]:
+    """Return the attributes that the methods of a class change, its constructor apart."""
+    names: set[str] = set()
+    for each in kind.__mro__:
+        for name, method in {} if _is_installed(each) else _methods(each).items():
+            source = _source(method) if name != "__init__" else ""
+            names.update(name for pair in _CHANGES.findall(source) for name in pair if name)
+    return frozenset(names)
+
+
+def _methods(kind: type) -> dict[str, Any]:
+    found = {}
+    for name, value in vars(kind).items():
+        value = value.fget if isinstance(value, property) else value
+        value = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        if isinstance(value, FunctionType):
+            found[name] = value
+    return found
+
+
+def _try_hash(value: object) -> str:
+    """Hash a value; one without a stable state counts by its type, a function by its source."""
+    try:
+        return hash_value(value)
+    except (DataError, RecursionError):
+        return _source(value) if isinstance(value, FunctionType) else _qualified(type(value))
 
 
 def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
@@ -119,6 +165,10 @@ def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: 
         _feed_text(update, "network", hash_network(value))
     elif callable(getattr(type(value), "fingerprint", None)):
         _feed_text(update, "fingerprint", value.fingerprint())
+    elif hasattr(value, "model_type") and hasattr(value, "to_dict"):  # of transformers
+        content = value.to_dict().items()
+        kept = {k: str(v) for k, v in content if k[0] != "_" and k not in _VOLATILE}
+        _feed_parts(update, kept, above)
     elif isinstance(value, np.random.RandomState | np.random.Generator):
         _feed_text(update, "random", "")  # drew while fitting; prediction does not ask it
     else:
