@@ -7,6 +7,7 @@ import torch
 
 from attar.cli import main
 from attar.models import acoustic_dnn
+from attar.records import read_sealed_json, write_sealed_json
 from attar.speech.audio import Recording, write_recording
 from attar.speech.decoding import DecodingSettings
 from attar.speech.features import FilterbankSettings
@@ -154,14 +155,14 @@ def test_what_is_no_recognizer_is_told(model, tmp_path, transcribe):
     damaged.mkdir()
     for each in model.iterdir():
         (damaged / each.name).write_bytes(each.read_bytes())
-    content = json.loads((damaged / "recognizer.json").read_text())
+    content = read_sealed_json(damaged / "recognizer.json")
     del content["shape"]
-    (damaged / "recognizer.json").write_text(json.dumps(content))
+    write_sealed_json(damaged / "recognizer.json", content)
     code, _, err = transcribe(damaged, path)
     assert code == 2
     assert "is no recognizer of this release" in err
-    content = json.loads((model / "recognizer.json").read_text()) | {"filterbanks": None}
-    (damaged / "recognizer.json").write_text(json.dumps(content))
+    content = read_sealed_json(model / "recognizer.json") | {"filterbanks": None}
+    write_sealed_json(damaged / "recognizer.json", content)
     code, _, err = transcribe(damaged, path)
     assert code == 2
     assert "ready-made features" in err

@@ -137,7 +137,7 @@ def test_a_damaged_score_is_named(speech_run, voices, tmp_path):
     content = json.loads(path.read_text())
     del content["interval_over_utterances"]
     path.write_text(json.dumps(content))
-    with pytest.raises(FolderError, match=r"ensemble.json is damaged .* remove it"):
+    with pytest.raises(FolderError, match=r"ensemble.json is damaged: .* remove it"):
         run(folder, tiny_config(voices))
 
 

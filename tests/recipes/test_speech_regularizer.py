@@ -4,7 +4,7 @@ import torch
 from attar.errors import AttarError, FolderError
 from attar.recipes import speech_regularizer
 from attar.recipes.speech_data import read_prepared
-from attar.records import ExperimentResult
+from attar.records import ExperimentResult, read_sealed_json, write_sealed_json
 from recipes.voices import tiny_config
 
 pytest.importorskip("kaldi_decoder", reason="needs attar[speech]")
@@ -43,7 +43,7 @@ def test_table_5_from_a_finished_run(speech_run, tmp_path):
     # What it was made from is looked at again, not the config alone.
     (tmp_path / "speech-regularizer.json").unlink()
     kept = tmp_path / "hard-1.json"
-    kept.write_text(kept.read_text().replace('"made_of": "', '"made_of": "0'))
+    write_sealed_json(kept, read_sealed_json(kept) | {"made_of": "0"})
     with pytest.raises(FolderError, match=r"hard-1.json was made from another speech run"):
         run(tmp_path, config)
 

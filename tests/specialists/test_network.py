@@ -235,7 +235,7 @@ def test_files_of_others_and_damaged_ones_are_refused(specialists, tmp_path):
     with pytest.raises(FolderError, match="is no specialist"):
         load_specialist(path, lambda classes: nn.Linear(2, 2))
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(FolderError, match=r"is no specialist .* remove it to train it again"):
+    with pytest.raises(FolderError, match=r"is damaged .* remove it to train it again"):
         load_specialist(path, lambda classes: nn.Linear(2, 2))
     with pytest.raises(FolderError, match="cannot read"):
         load_specialist(tmp_path / "none", lambda classes: nn.Linear(2, 2))

@@ -15,7 +15,7 @@ from attar.models import ConvNet, conv_net
 from attar.recipes.config import option, restore_config
 from attar.recipes.folder import claim_folder, is_finished
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
-from attar.records import ExperimentResult, ResultRow, read_json, this_machine, write_json
+from attar.records import ExperimentResult, ResultRow, read_json, this_machine
 from attar.training import TrainingSettings, hard_target_loss, load_weights
 
 EXPERIMENT, NETWORK = "generalist", "generalist-network"
@@ -71,7 +71,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
     meter = WorkMeter(generalist_stage(config, train_set).work(len(train_set)))
     with claim_folder(folder, EXPERIMENT, asdict(config), may_grow=""):
         trained = yield from train_generalist(config, train_set, test_set, folder, meter)
-        write_json(path, _result(config, trained, train_set, test_set, command))
+        _result(config, trained, train_set, test_set, command).write(path)
 
 
 def load_sets(config: Config) -> tuple[TransferSet, TransferSet]:

@@ -26,7 +26,7 @@ from attar.recipes.regularizer_config import QUICK as QUICK  # beside `run`, as 
 from attar.recipes.regularizer_config import Config as Config
 from attar.recipes.soft_targets import label_in_pieces
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
-from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.records import ExperimentResult, ResultRow, this_machine
 from attar.training import TrainingSettings, hard_target_loss
 
 EXPERIMENT = "regularizer"
@@ -102,7 +102,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
                 )
         result = _result(config, teacher, small, networks, train_set, test_set, command)
         seconds += sum(one.wall_seconds for one in networks.values())
-        write_json(path, replace(result, wall_seconds=seconds))
+        replace(result, wall_seconds=seconds).write(path)
 
 
 def _pairs(small: list[SmallSet]) -> list[tuple[SmallSet, str]]:

@@ -8,20 +8,17 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from attar.data import Distortion, TransferSet, mix_seed
-from attar.errors import FolderError, file_error
-from attar.files import write_atomically
+from attar.errors import FolderError
 from attar.models import ConvNet
 from attar.modes import evaluation_mode
 from attar.recipes.specialist_config import Config
 from attar.recipes.work import Progress, WorkMeter, piece
-from attar.records import read_json, write_json
+from attar.records import read_sealed_json, write_sealed_json
 from attar.specialists import (
     CovarianceSketch,
     Specialist,
@@ -36,6 +33,7 @@ from attar.specialists import (
     train_specialists,
 )
 from attar.teachers.fingerprints import hash_network
+from attar.tensor_files import read_tensors, write_tensors
 from attar.training import TrainingSettings
 
 CENTRAL = 12  # classes of a group that table 2 shows
@@ -119,7 +117,7 @@ def find_groups(
         ]
         tensors = {"classes": torch.stack(groups), "central": torch.stack(central)}
         about = {"made_of": made_of, "generalist": hash_network(generalist)}
-        write_atomically(path, safetensors.torch.save(tensors, metadata=about))
+        write_tensors(path, tensors, kind="groups", version=1, **about)
     else:
         meter.add(count, by_earlier_run=True)
     return read_groups(path, made_of=made_of)
@@ -138,19 +136,16 @@ def read_groups(
         "generalist": None if generalist is None else hash_network(generalist),
     }
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            classes, central = file.get_tensor("classes"), file.get_tensor("central")
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except safetensors.SafetensorError as error:
-        raise FolderError(f"{path} is damaged ({error}); remove it to group again") from error
+        found = read_tensors(path, kind="groups", version=1)
+    except FolderError as error:
+        raise FolderError(f"{error}; remove it to group again") from error
+    about, tensors = found.header or {}, found.tensors
     if any(about.get(name) != value for name, value in expected.items() if value is not None):
         raise FolderError(
             f"{path} is of another generalist than the one that is there now; "
             "give the generalist that it was made with, or run it in another folder"
         )
-    return Groups(tuple(classes), central)
+    return Groups(tuple(tensors["classes"]), tensors["central"])
 
 
 def train_all(
@@ -193,7 +188,8 @@ def train_all(
             trunk=halves.trunk, generalist=halves.upper, weights=weights,
         )  # fmt: skip
         seconds = time.monotonic() - started
-        write_json(specialist_path(folder, number).with_suffix(".json"), {"wall_seconds": seconds})
+        record = specialist_path(folder, number).with_suffix(".json")
+        write_sealed_json(record, {"wall_seconds": seconds})
         return trained
 
     made_of = _hash(hash_network(generalist), examples.fingerprint(), config.of_specialists)
@@ -208,7 +204,8 @@ def train_all(
 
 def read_train_seconds(folder: Path) -> float:
     """Add up what the trainings of a folder's specialists took; each left that beside itself."""
-    return sum(float(read_json(path)["wall_seconds"]) for path in folder.glob("specialist-*.json"))
+    records = map(read_sealed_json, sorted(folder.glob("specialist-*.json")))
+    return sum(float(record["wall_seconds"]) for record in records)
 
 
 def load_ensemble(

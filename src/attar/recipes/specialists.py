@@ -38,7 +38,7 @@ from attar.recipes.specialist_tables import (
     tell_kept,
 )
 from attar.recipes.stages import Progress, Stage, Trained, WorkMeter, train_stage
-from attar.records import ExperimentResult, ResultRow, this_machine, write_json
+from attar.records import ExperimentResult, ResultRow, this_machine
 from attar.specialists import SpecialistEnsemble
 from attar.training import LossFn, TrainingSettings, hard_target_loss
 
@@ -81,7 +81,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             students = yield from distill(folder, meter)
         result = _result(config, ensemble, groups, answers, students, train_set, command)
         seconds += read_train_seconds(folder) + result.wall_seconds
-        write_json(path, replace(result, wall_seconds=seconds))
+        replace(result, wall_seconds=seconds).write(path)
 
 
 def generalist_config(config: Config) -> generalists.Config:

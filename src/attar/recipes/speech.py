@@ -12,7 +12,6 @@ from attar.recipes.speech_results import EXPERIMENT, make_result
 from attar.recipes.speech_results import PAPER as PAPER  # beside ours, as in every recipe
 from attar.recipes.speech_systems import make_recognizer, score_systems, train_systems
 from attar.recipes.stages import Progress
-from attar.records import write_json
 
 QUICK = replace(
     Config(), corpus="fsdd", align_units=160, align_epochs=2, seeds=3, units=128, layers=2,
@@ -44,4 +43,4 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
         make_recognizer(prepared, systems, scores, folder).save(folder / "recognizer")
         best = systems.students.member(scores.chosen)
         draw_utterance(folder / "utterance.png", prepared, systems.teachers, best)
-        write_json(path, result)
+        result.write(path)

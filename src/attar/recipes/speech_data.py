@@ -18,7 +18,7 @@ from attar.recipes.speech_config import DataConfig
 from attar.recipes.speech_corpora import SpeechCorpus, load_corpus
 from attar.recipes.speech_training import NetworkShape, doing, following, make_stage
 from attar.recipes.stages import Progress, WorkMeter, train_stage
-from attar.records import read_json, write_json
+from attar.records import read_sealed_json, write_sealed_json
 from attar.speech.alignment import (
     Aligned,
     Alignment,
@@ -164,7 +164,7 @@ def _align(config: DataConfig, corpus: SpeechCorpus, kept: Path) -> Generator[Pr
             tree=aligner.tree, corpus=part, lexicon=corpus.lexicon,
         )  # fmt: skip
     problems = [each for name in PARTS for each in final[name].corpus.problems]
-    write_json(
+    write_sealed_json(
         kept / "final.json",
         {
             "self_loops": topology.self_loops.tolist(),
@@ -236,7 +236,7 @@ def _estimate_topology(aligned: Aligned, tree: Tree) -> Topology:
 def _open(corpus: SpeechCorpus, kept: Path) -> Prepared:
     """Read what `_align` left."""
     tree = read_tree(kept / "tree.json")
-    content = read_json(kept / "final.json")
+    content = read_sealed_json(kept / "final.json")
     try:
         topology = Topology(np.array(content["self_loops"], dtype=np.float32))
         problems = tuple(Problem(*each) for each in content["problems"])

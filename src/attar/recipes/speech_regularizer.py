@@ -24,7 +24,13 @@ from attar.recipes.speech_results import EXPERIMENT as SPEECH
 from attar.recipes.speech_systems import make_shape, some_frames, transfer_set
 from attar.recipes.speech_training import doing, make_stage
 from attar.recipes.stages import Progress, Stage, WorkMeter
-from attar.records import ExperimentResult, ResultRow, read_json, this_machine, write_json
+from attar.records import (
+    ExperimentResult,
+    ResultRow,
+    read_sealed_json,
+    this_machine,
+    write_sealed_json,
+)
 from attar.targets import SoftTargets
 from attar.teachers.fingerprints import hash_value
 from attar.training import LossFn, TrainingRun, hard_target_loss, load_weights
@@ -130,7 +136,7 @@ def run(config: Config, folder: Path, *, command: str) -> Iterator[Progress]:
             kept[SOFT.name].append((yield from train(SOFT, seed, soft)))
         yield doing("measuring the networks that saw everything", 1.0)
         all_hard = _measure_teachers(of_speech, prepared, speech)
-        write_json(path, _result(config, of_speech, prepared, all_hard, kept, command))
+        _result(config, of_speech, prepared, all_hard, kept, command).write(path)
 
 
 def draw_utterances(part: Part, share: float, *, seed: int) -> Int64[Tensor, " frames"]:
@@ -203,7 +209,7 @@ def _train(
         len(part),
         sum(epoch.train_seconds for epoch in run.history),
     )
-    write_json(path, asdict(kept) | {"made_of": made_of})
+    write_sealed_json(path, asdict(kept) | {"made_of": made_of})
     return kept
 
 
@@ -248,7 +254,7 @@ def _accuracy(network: nn.Module, part: Part, frames: Tensor | None = None) -> f
 
 
 def _read_kept(path: Path, made_of: str) -> Kept:
-    content = read_json(path)
+    content = read_sealed_json(path)
     if content.pop("made_of", None) != made_of:
         raise FolderError(
             f"{path} was made from another speech run than the one that is there now; "

@@ -1,5 +1,6 @@
 """How well an acoustic network does: frame accuracy, and word errors with weights of its own."""
 
+import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from attar.files import make_folder
 from attar.recipes.speech_data import Part, Prepared
 from attar.recipes.speech_training import doing
 from attar.recipes.stages import Progress
-from attar.records import read_json, write_json
+from attar.records import read_sealed_json, write_sealed_json
 from attar.speech.decoding import DecodingSettings
 from attar.speech.graphs import Graph
 from attar.speech.recognition import (
@@ -59,7 +60,7 @@ class Score:
         Raises:
             FolderError: If the file is damaged.
         """
-        content = read_json(path)
+        content = read_sealed_json(path)
         try:
             content.pop("made_of")
             content["test"] = WordErrors(**content["test"])
@@ -118,7 +119,7 @@ class Scorer:
         """
         path = make_folder(self.folder) / f"{name}.json"
         made_of = hash_network(network, *self._made_of)
-        if path.exists() and read_json(path).get("made_of") == made_of:
+        if path.exists() and read_sealed_json(path).get("made_of") == made_of:
             return Score.from_json(path)
         yield doing(f"scoring {name.replace('-', ' ')}", 1.0)
         held_out, test = self.prepared.held_out, self.prepared.test
@@ -138,7 +139,7 @@ class Scorer:
             by_speaker=pool_by_speaker(errors, test.speakers),
             settings=chosen,
         )
-        write_json(path, asdict(found) | {"made_of": made_of})
+        write_sealed_json(path, json.loads(json.dumps(asdict(found))) | {"made_of": made_of})
         return found
 
     def _choose(self, log_posteriors: Float[Tensor, "frames states"]) -> DecodingSettings:

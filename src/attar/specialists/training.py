@@ -1,21 +1,17 @@
 """Specialists: trained each on its own, kept each in a file of its own."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
 from attar.data import Batch, TransferSet, mix_seed
-from attar.errors import FolderError, file_error
-from attar.files import remove_partials, write_atomically
+from attar.errors import FolderError
+from attar.files import remove_partials
 from attar.modes import evaluation_mode
 from attar.specialists.dustbin import (
     draw_examples,
@@ -27,8 +23,10 @@ from attar.specialists.dustbin import (
     to_special_targets,
 )
 from attar.specialists.grouping import check_groups
+from attar.tensor_files import TensorFile, read_tensors, write_tensors
 from attar.training import TrainingSettings, fit
 
+KIND, VERSION = "specialist", 2
 _EPOCHS, _STEPS = 0, 1  # two streams of seeds
 
 # Calls a function with each number, in any order and anywhere, as `map` does.
@@ -200,13 +198,11 @@ def specialist_path(folder: Path, number: int) -> Path:
 
 
 def save_specialist(path: Path, specialist: Specialist, *, made_of: str) -> None:
-    """Write a specialist's weights, classes and oversampling, atomically."""
+    """Write a specialist's weights, classes and oversampling, atomically, with a checksum."""
     tensors = {f"network.{name}": each for name, each in specialist.network.state_dict().items()}
     tensors["classes"] = specialist.classes
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     header = {"oversampling": specialist.oversampling, "made_of": made_of}
-    content = safetensors.torch.save(copies, metadata={"specialist": json.dumps(header)})
-    write_atomically(path, content)
+    write_tensors(path, tensors, kind=KIND, version=VERSION, **header)
     remove_partials(path)
 
 
@@ -220,44 +216,36 @@ def load_specialist(path: Path, make_network: Callable[[Tensor], nn.Module]) -> 
     Raises:
         FolderError: If the file cannot be read, is damaged or of another architecture.
     """
-    header = _read_header(path)
+    found = _read(path)
     try:
-        tensors = safetensors.torch.load(path.read_bytes())
-        network = make_network(tensors["classes"])
+        network = make_network(found.tensors["classes"])
         network.load_state_dict(
             {
                 name.removeprefix("network."): tensor
-                for name, tensor in tensors.items()
+                for name, tensor in found.tensors.items()
                 if name.startswith("network.")
             }
         )
-        return Specialist(tensors["classes"], network.eval(), float(header["oversampling"]))
-    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise _damaged(path, error) from error
+        oversampling = float((found.header or {})["oversampling"])
+        return Specialist(found.tensors["classes"], network.eval(), oversampling)
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FolderError(
+            f"{path} is no specialist ({reason}); remove it to train it again"
+        ) from error
 
 
 def check_made_of(path: Path, made_of: str) -> None:
     """Raise `FolderError` if a specialist's file is damaged, or made of anything else."""
-    if _read_header(path).get("made_of") != made_of:
+    if (_read(path).header or {}).get("made_of") != made_of:
         raise FolderError(
             f"{path} is a specialist of another generalist, group or setting; "
             "remove it, or give another folder"
         )
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> TensorFile:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["specialist"])
-    except OSError as error:
-        raise file_error("read", path, error) from error
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(header, dict):
-        raise _damaged(path, ValueError("its header is no object"))
-    return header
-
-
-def _damaged(path: Path, error: Exception) -> FolderError:
-    reason = " ".join(str(error).split())[:200]
-    return FolderError(f"{path} is no specialist ({reason}); remove it to train it again")
+        return read_tensors(path, kind=KIND, version=VERSION)
+    except FolderError as error:
+        raise FolderError(f"{error}; remove it to train it again") from error

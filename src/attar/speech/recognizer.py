@@ -11,7 +11,7 @@ from torch import nn
 from attar.errors import AttarError, DataError, FolderError
 from attar.files import make_folder
 from attar.models import Dropout, acoustic_dnn
-from attar.records import read_json, write_json
+from attar.records import read_sealed_json, write_sealed_json
 from attar.speech.audio import read_recording
 from attar.speech.decoding import Decoder, DecodingSettings
 from attar.speech.features import FilterbankSettings, log_mel, normalize
@@ -68,7 +68,7 @@ class Recognizer:
         write_graph(folder / _GRAPH, self.graph)
         write_tree(self.tree, folder / _TREE)
         self.lexicon.write(folder / _LEXICON)
-        write_json(
+        write_sealed_json(
             folder / _FILE,
             {
                 "format": FORMAT,
@@ -91,7 +91,7 @@ class Recognizer:
         if not path.exists():
             found = f"expected a recognizer in {folder}, got no {_FILE} there"
             raise FolderError(f"{found}; `attar reproduce speech` leaves one in RUN/recognizer")
-        content = read_json(path)
+        content = read_sealed_json(path)
         try:
             if content["format"] != FORMAT or content["version"] != VERSION:
                 raise ValueError(f"{content['format']} {content['version']}")
