@@ -63,13 +63,12 @@ def test_a_model_is_distilled_into_a_model(texts, tmp_path):
 
 def test_frozen_layers_of_a_model_stay_so(texts):
     model = make_model(hidden_dropout_prob=0.5).train()
-    model.bert.embeddings.eval()
-    attar.train(model, texts, epochs=1, batch_size=64)
+    model.bert.embeddings.eval().requires_grad_(False)
     run = attar.TrainingRun(
-        model.train(), texts, attar.training.hard_target_loss,
+        model, texts, attar.training.hard_target_loss,
         attar.TrainingSettings(epochs=1, batch_size=64, learning_rate=1e-3, seed=0),
     )  # fmt: skip
-    model.bert.embeddings.eval()
+    model.eval()  # as an evaluation between two steps may leave it
     for _ in run:
         assert model.training
         assert not model.bert.embeddings.training

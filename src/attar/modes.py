@@ -1,6 +1,7 @@
 """Evaluation mode for a while, and training mode that leaves frozen layers alone."""
 
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -41,9 +42,33 @@ def frozen_layers(network: nn.Module) -> tuple[nn.Module, ...]:
 
     A network that is in evaluation mode as a whole, as `from_pretrained` returns it, has none.
     """
-    if not network.training:
-        return ()
-    return tuple(layer for layer in network.modules() if not layer.training)
+    frozen = tuple(layer for layer in network.modules() if not layer.training)
+    return () if len(frozen) == len(list(network.modules())) else frozen
+
+
+def warn_of_frozen(network: nn.Module) -> None:
+    """Warn of layers in evaluation mode whose weights are trained: it may be an oversight.
+
+    A pretrained part is in evaluation mode when it is loaded. Within a network in training mode it
+    would be trained without dropout. Normalization layers are often frozen on purpose, and so is
+    a part whose weights are fixed.
+    """
+    frozen = set(frozen_layers(network))
+    names = [
+        name
+        for name, layer in network.named_modules()
+        if layer in frozen
+        and "Norm" not in type(layer).__name__
+        and any(each.requires_grad for each in layer.parameters(recurse=False))
+    ]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        warnings.warn(
+            f"{', '.join(names[:3])}{more} of {type(network).__name__} are in evaluation mode, and "
+            "stay so while their weights are trained: no dropout there. Call train() on the "
+            "network first, or requires_grad_(False) on that part to freeze it",
+            stacklevel=2,
+        )
 
 
 def train_except(network: nn.Module, frozen: Iterable[nn.Module]) -> None:

@@ -232,3 +232,68 @@ def test_a_function_that_calls_itself_has_a_fingerprint():
 def test_what_has_no_stable_state_is_refused(tmp_path):
     with (tmp_path / "file").open("w") as file, pytest.raises(DataError, match="fingerprint"):
         hash_value(lambda: file)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("weight = 2.0", "weight = 3.0"),  # of another module of the user
+        ("return 2 * x", "return 3 * x"),
+    ],
+)
+def test_other_modules_of_the_user_that_a_function_uses_count(load, monkeypatch, before, after):
+    text = "weight = 2.0\ndef f(x):\n    return 2 * x"
+
+    def make(text):
+        mine = load(text)
+        monkeypatch.setitem(sys.modules, "mine", mine)
+        return load("import mine\ndef loss(x):\n    return mine.f(x) * mine.weight").loss
+
+    assert hash_value(make(text)) == hash_value(make(text))
+    assert hash_value(make(text)) != hash_value(make(text.replace(before, after)))
+
+
+def test_base_classes_and_helpers_of_a_callable_object_count(load):
+    text = """
+        def helper(x):
+            return {} * x
+        class Base:
+            scale = {}
+            def apply(self, x):
+                return {} * helper(x)
+        class Loss(Base):
+            def __call__(self, x):
+                return self.apply(x)
+    """
+    hashes = [hash_value(load(text.format(*numbers)).Loss()) for numbers in
+              [(1, 1, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)]]  # fmt: skip
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 4
+
+
+def test_a_decorated_function_counts_by_its_own_code(load):
+    text = """
+        import functools
+        def double(f):
+            @functools.wraps(f)
+            def wrapper(x):
+                return {} * f(x)
+            return wrapper
+        @double
+        def loss(x):
+            return x
+    """
+    first, same, other = (hash_value(load(text.format(n)).loss) for n in (2, 2, 3))
+    assert first == same != other
+
+
+def test_a_global_that_only_shares_an_attributes_name_does_not_count(load):
+    text = "view = {}\ndef loss(batch):\n    return batch.view"
+    assert hash_value(load(text.format(1)).loss) == hash_value(load(text.format(2)).loss)
+
+
+def test_the_kind_of_a_recurrent_layer_counts():
+    torch.manual_seed(0)
+    tanh, relu = nn.RNN(3, 2), nn.RNN(3, 2, nonlinearity="relu")
+    relu.load_state_dict(tanh.state_dict())
+    assert hash_network(tanh) != hash_network(relu)

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from attar.cohorts import Cohort
 from attar.data import Jitter, TransferSet
 from attar.errors import AttarError, DataError, DivergedError, FolderError
 from attar.models import mlp
-from attar.training import TrainingRun, TrainingSettings
+from attar.training import TrainingRun, TrainingSettings, hard_target_loss
 
 EXAMPLES, STEPS = 22, 12
 SETTINGS = {
@@ -579,3 +580,84 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_weights_file(tmp_path
     assert starts == sorted(starts)
     assert starts[-1] > 0  # the last one went on where another had been killed
     assert (tmp_path / "killed").read_bytes() == (tmp_path / "undisturbed").read_bytes()
+
+
+# What an attack found: changes that a checkpoint did not notice
+
+
+class Normed(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.BatchNorm1d(8), activation)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        return self.head(self.body(inputs))
+
+
+def make_normed(activation=None, *, frozen=False, fixed=False):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Normed(activation or nn.Tanh())
+    if frozen:
+        network.body[2].eval()
+    if fixed:
+        network.head.requires_grad_(False)
+    return network
+
+
+@pytest.mark.parametrize("change", [{"frozen": True}, {"fixed": True}])
+def test_the_checkpoint_of_a_network_with_other_frozen_parts_is_refused(tmp_path, change):
+    options = {"checkpoint": tmp_path / "run", "checkpoint_seconds": 0.0, "measure": None}
+    list(islice(make_run(network=make_normed(), **options), 3))
+    assert make_run(network=make_normed(), **options).steps_done == 3
+    with pytest.raises(FolderError, match="of a run with other frozen parts; give another"):
+        make_run(network=make_normed(**change), **options)
+
+
+@pytest.mark.parametrize("other", [nn.SiLU(), nn.Tanhshrink(), nn.LeakyReLU(0.5)])
+def test_the_checkpoint_of_a_cohort_of_other_networks_is_refused(tmp_path, other):
+    def run(activation):
+        cohort = Cohort([make_normed(activation), make_normed(activation)])
+        return TrainingRun(
+            cohort, make_set(), hard_target_loss, SETTINGS["sgd"],
+            checkpoint=tmp_path / "run", checkpoint_seconds=0.0,
+        )  # fmt: skip
+
+    list(islice(run(nn.Tanh()), 3))
+    assert run(nn.Tanh()).steps_done == 3
+    with pytest.raises(FolderError, match="of a run with other initial network; give another"):
+        run(other)
+
+
+def test_the_checkpoint_of_views_with_other_code_is_refused(tmp_path):
+    def make_views(source):
+        scope = {"__name__": "views"}
+        exec(f"def shifted(inputs, ids, view):\n    return {source}", scope)
+        return scope["shifted"]
+
+    options = {"checkpoint": tmp_path / "run", "checkpoint_seconds": 0.0}
+    list(islice(make_run(transfer_set=make_set().with_views(make_views("inputs")), **options), 3))
+    same = make_set().with_views(make_views("inputs"))
+    assert make_run(transfer_set=same, **options).steps_done == 3
+    with pytest.raises(FolderError, match="of a run with other maker of views; give another"):
+        make_run(transfer_set=make_set().with_views(make_views("inputs // 2")), **options)
+
+
+def test_a_part_that_is_loaded_in_evaluation_mode_is_warned_about():
+    network = make_normed()
+    network.body[1].eval()
+    with pytest.warns(UserWarning, match=r"body.1 of Normed are in evaluation mode, and stay so"):
+        make_run(network=network)
+    network.body[1].requires_grad_(False)
+    make_run(network=network)  # frozen on purpose
+
+
+def test_a_network_of_which_a_part_is_put_into_training_mode_keeps_the_others_modes():
+    network = make_normed().eval()
+    network.head.train()
+    network.body.requires_grad_(False)
+    before = network.body[2].running_mean.clone()
+    for _ in make_run(network=network, measure=None):
+        assert network.head.training
+    assert torch.equal(network.body[2].running_mean, before)

@@ -8,6 +8,7 @@ package by its name. Nothing is unpickled.
 """
 
 import ast
+import dis
 import functools
 import hashlib
 import inspect
@@ -85,7 +86,9 @@ def _describe_layer(layer: nn.Module) -> list[object]:
     kept = {
         name: _try_hash(value)
         for name, value in vars(layer).items()
-        if name in _attributes(kind) or (not _is_installed(kind) and _is_own(kind, name))
+        if name in _attributes(kind)
+        or _holds_networks(value)
+        or (not _is_installed(kind) and _is_own(kind, name))
     }
     methods = {
         f"{each.__name__}.{name}": _try_hash(method)
@@ -98,12 +101,19 @@ def _describe_layer(layer: nn.Module) -> list[object]:
 
 @functools.lru_cache(maxsize=1024)
 def _attributes(kind: type) -> frozenset[str]:
-    """Return the names under which a class may keep its constructor's arguments."""
-    try:
-        names = list(inspect.signature(kind.__init__).parameters)[1:]  # type: ignore[misc]
-    except (TypeError, ValueError):
-        return frozenset()
-    return frozenset(names) | {f"_{name}" for name in names}
+    """Return the names under which a class, or one of its bases, may keep its arguments."""
+    names: set[str] = set()
+    for each in kind.__mro__:
+        try:
+            names.update(list(inspect.signature(each.__init__).parameters)[1:])  # type: ignore[misc]
+        except (TypeError, ValueError):
+            continue
+    return frozenset(names - {"args", "kwargs"}) | {f"_{name}" for name in names}
+
+
+def _holds_networks(value: object) -> bool:
+    """Tell whether a value is a tuple of networks, which keeps them out of the module's own."""
+    return isinstance(value, tuple) and any(isinstance(each, nn.Module) for each in value)
 
 
 def _is_own(kind: type, name: str) -> bool:
@@ -153,7 +163,9 @@ def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: 
         _feed_array(update, np.asarray(value), above)
     elif isinstance(value, _NAMED):
         _feed_text(update, "name", _qualified(value))
-        if isinstance(value, type) and not _is_installed(value):
+        if isinstance(value, type) and not _is_installed(value) and id(value) not in above:
+            _feed_class(update, value, above)
+        elif isinstance(value, ModuleType) and not _is_installed(value):
             _feed_text(update, "source", _source(value))
     elif isinstance(value, FunctionType):
         _feed_function(update, value, above)
@@ -195,6 +207,17 @@ def _feed_parts(update: Update, value: Any, above: tuple[int, ...]) -> None:  # 
         _feed(update, part, above)
 
 
+def _feed_class(update: Update, kind: type, above: tuple[int, ...]) -> None:
+    """Feed the methods and plain attributes of a user's class and of its bases."""
+    parts = {}
+    for each in kind.__mro__:
+        if _is_installed(each):
+            continue
+        data = {k: v for k, v in vars(each).items() if k[:2] != "__" and isinstance(v, _PLAIN)}
+        parts[each.__name__] = [_methods(each), data]
+    _feed_parts(update, parts, (*above, id(kind)))
+
+
 def _feed_function(update: Update, function: FunctionType, above: tuple[int, ...]) -> None:
     """Feed the name of an installed package's function, the code of a user's, and what it uses."""
     if _is_installed(function):
@@ -204,11 +227,12 @@ def _feed_function(update: Update, function: FunctionType, above: tuple[int, ...
         _feed_text(update, "above", str(above[::-1].index(id(function))))
         return
     names = sorted(set(_global_names(function.__code__)))
+    attributes = {k: v for k, v in vars(function).items() if k != "__wrapped__"}
     # The source of a lambda is the whole line, which may hold several.
     source = "" if function.__name__ == "<lambda>" else _source(function)
     parts = {
         "source": source or _code(function.__code__),
-        "defaults": [function.__defaults__, function.__kwdefaults__],
+        "defaults": [function.__defaults__, function.__kwdefaults__, attributes],
         "closure": [_content(cell) for cell in function.__closure__ or ()],
         "globals": {
             name: function.__globals__[name] for name in names if name in function.__globals__
@@ -226,7 +250,9 @@ def _content(cell: Any) -> object:  # noqa: ANN401 (types.CellType)
 
 
 def _global_names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield str(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _global_names(constant)
@@ -236,6 +262,8 @@ def _global_names(code: CodeType) -> Iterator[str]:
 def _source(named: Any) -> str:  # noqa: ANN401 (a class or a function)
     """Return the source text without comments, layout and docstrings; nothing if there is none."""
     try:
+        # A function's code, as a decorated function shows the source of the one that it wraps.
+        named = named.__code__ if isinstance(named, FunctionType) else named
         text = textwrap.dedent(inspect.getsource(named))
     except (OSError, TypeError):
         return ""
@@ -263,6 +291,10 @@ def _is_installed(named: Any) -> bool:  # noqa: ANN401 (a class or a function)
     """Tell whether a class or function is from an installed package or the standard library."""
     if isinstance(named, FunctionType):
         file: str | None = named.__code__.co_filename
+    elif isinstance(named, ModuleType):
+        file = getattr(named, "__file__", None)
+        if file is None:
+            return True  # built in, or a namespace
     else:
         module = inspect.getmodule(named)
         file = getattr(module, "__file__", None)

@@ -1,7 +1,7 @@
 """The training loop: a generator, so that what happens between steps belongs to the caller."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -42,6 +42,7 @@ def fit(
     first_step: int = 1,
     clip_norm: float | None = None,
     precision: Precision = "auto",
+    frozen: Collection[nn.Module] | None = None,
 ) -> Iterator[float]:
     """Update the network once for each batch, and yield that batch's loss.
 
@@ -60,6 +61,8 @@ def fit(
         first_step: Number of the first batch.
         clip_norm: Longest allowed gradient, of a cohort each member's; None for no bound.
         precision: `auto` multiplies in bfloat16 where the processor is quick at it.
+        frozen: Layers that stay in evaluation mode; by default those that are in it now, in a
+            network that is not in it as a whole.
 
     Raises:
         DataError: If there are no logits in the network's answer.
@@ -67,7 +70,8 @@ def fit(
             before that step.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    members, frozen = count_stacked_members(network), frozen_layers(network)
+    members = count_stacked_members(network)
+    frozen = frozen_layers(network) if frozen is None else frozen
     device = parameters[0].device if parameters else torch.device("cpu")
     name = f"the network {type(network).__name__}"
     for step, batch in enumerate((batch.to(device) for batch in batches), start=first_step):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from attar.data import Batch, ExampleSet, cut, mix_seed, name_views
 from attar.errors import AttarError, DataError, check_positive
 from attar.files import remove_partials
+from attar.modes import frozen_layers, warn_of_frozen
 from attar.precision import Precision, keep_freed_memory, resolve_precision
 from attar.teachers.fingerprints import hash_network, hash_value
 from attar.teachers.hugging_face import as_network
@@ -94,7 +96,7 @@ class TrainingRun:
         loss_fn: LossFn,
         settings: TrainingSettings,
         *,
-        checkpoint: Path | None = None,
+        checkpoint: Path | str | None = None,
         checkpoint_seconds: float = 20.0,
         identity: Mapping[str, str | float] | None = None,
         views: Sequence[int] | None = None,
@@ -135,6 +137,8 @@ class TrainingRun:
         check_positive(measurements=measurements)
         self.network, self.transfer_set, self.loss_fn = network, transfer_set, loss_fn
         self._asked = as_network(network, transfer_set.class_names)
+        self._frozen = set(frozen_layers(self._asked))
+        warn_of_frozen(self._asked)
         self.settings, self._share = settings, share or Share()
         self.steps_per_epoch = math.ceil(len(transfer_set) / settings.batch_size)
         self.steps = settings.epochs * self.steps_per_epoch
@@ -147,6 +151,7 @@ class TrainingRun:
         self.history: tuple[Epoch, ...] = ()
         self._epoch_losses, self._epoch_seconds = 0.0, 0.0
         self._optimizer = settings.make_optimizer(network.parameters())
+        checkpoint = None if checkpoint is None else Path(checkpoint)
         self._checkpoint, self._checkpoint_seconds = checkpoint, checkpoint_seconds
         self._views = None if views is None else _check_views(views)
         self._measure, self._measure_every = measure, max(1, settings.epochs // measurements)
@@ -166,9 +171,21 @@ class TrainingRun:
             "settings": asdict(self.settings),
             "data": self.transfer_set.fingerprint(),
             "initial network": hash_network(self.network),
+            "frozen parts": hash_value(
+                [
+                    [
+                        name
+                        for name, each in self.network.named_parameters()
+                        if not each.requires_grad
+                    ],
+                    [n for n, each in self.network.named_modules() if each in self._frozen],
+                ]
+            ),
         }
         if self.transfer_set.views is not None and (views is None or any(views)):
-            known["maker of views"] = name_views(self.transfer_set.views)
+            maker = self.transfer_set.views
+            code = maker if isinstance(maker, FunctionType) else type(maker)
+            known["maker of views"] = f"{name_views(maker)} {hash_value(code)}"
         if "loss" not in known:
             try:
                 known["loss"] = hash_value(self.loss_fn)
@@ -190,8 +207,6 @@ class TrainingRun:
         if self.steps_done == self.steps:
             return
         keep_freed_memory()
-        if not self._asked.training:
-            self._asked.train()
         rate = self._set_learning_rate()
         network = self._share.wrap(self._asked)
         move_state(self._optimizer)  # the wrapping may have moved the network to another device
@@ -204,6 +219,7 @@ class TrainingRun:
             first_step=self.steps_done + 1,
             clip_norm=self.settings.clip_norm,
             precision=self.precision,
+            frozen=self._frozen,
         )
         saved_at = started = time.monotonic()
         pause = self._checkpoint_seconds
