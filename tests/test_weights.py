@@ -264,3 +264,14 @@ def test_a_checkpoint_can_be_exported(tmp_path):
     (exported,) = attar.export_student(network, tmp_path, data, formats=["safetensors"])
     expect_loaded(tmp_path / "student.safetensors")
     assert exported.largest_difference == 0
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.char, lambda each: each.to(torch.complex64)])
+def test_numbers_of_another_kind_are_refused(tmp_path, change):
+    network = torch.nn.Linear(2, 2)
+    path = tmp_path / "w.pth"
+    torch.save({name: change(tensor) for name, tensor in network.state_dict().items()}, path)
+    before = network.weight.clone()
+    with pytest.raises(FolderError, match="of another kind of numbers: weight torch"):
+        load_weights(path, network)
+    assert torch.equal(network.weight, before)

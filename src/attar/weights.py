@@ -170,8 +170,8 @@ def _differences(
     """List the names that keep weights from fitting a network; empty if they fit."""
     shapes = {
         name: (list(weights[name].shape), list(wanted[name].shape))
-        for name in wanted
-        if name in weights and not torch.nn.parameter.is_lazy(wanted[name])
+        for name, tensor in wanted.items()
+        if name in weights and isinstance(tensor, Tensor) and not torch.nn.parameter.is_lazy(tensor)
     }
     lists = {
         "missing": [name for name in wanted if name not in weights],
@@ -181,8 +181,20 @@ def _differences(
             for name, (ours, network) in shapes.items()
             if ours != network
         ],
+        "of another kind of numbers": [
+            f"{name} {weights[name].dtype}, the network's is {wanted[name].dtype}"
+            for name in shapes
+            if not _converts(weights[name], wanted[name])
+        ],
     }
     return {how: names for how, names in lists.items() if names}
+
+
+def _converts(given: Tensor, wanted: Tensor) -> bool:
+    """Tell whether `load_state_dict` converts a tensor without changing what it means."""
+    if given.layout != wanted.layout or (given.is_complex() and not wanted.is_complex()):
+        return False
+    return given.is_floating_point() or not wanted.is_floating_point()
 
 
 def _several(path: Path, keys: list[str], what: str) -> str:

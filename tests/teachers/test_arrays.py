@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import attar
 from attar.errors import DataError, FolderError, ShapeError
 from attar.teachers import as_teacher
 
@@ -246,3 +247,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "loop.npy").symlink_to(tmp_path / "loop.npy")
     with pytest.raises(FolderError, match=r"cannot read .*loop\.npy"):
         as_teacher(tmp_path / "loop.npy", classes=3)
+
+
+def test_a_bfloat16_tensor_of_scores_is_a_teacher():
+    scores = torch.tensor([[1.0, 2.0], [3.0, 0.5]])
+    for given in (scores.bfloat16(), scores.to_sparse()):
+        teacher = as_teacher(given, classes=2)
+        found = teacher.logits(
+            attar.TransferSet(torch.zeros(2, 1), classes=2).batch(torch.arange(2))
+        )
+        torch.testing.assert_close(found, scores)
+
+
+def test_masked_scores_are_refused():
+    scores = np.ma.masked_array(np.ones((2, 2)), [[True, False], [False, False]])
+    with pytest.raises(DataError, match="got a masked array; fill it in"):
+        as_teacher(scores, classes=2)

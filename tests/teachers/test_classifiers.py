@@ -75,8 +75,12 @@ def test_classes_are_found_by_name_whatever_their_order():
 
 def test_integers_from_zero_are_class_indices_and_others_are_names():
     model = LogisticRegression().fit(INPUTS, CLASSES)
-    indices = ask(as_teacher(model, class_names=["2", "1", "0"]))
+    indices = ask(as_teacher(model, class_names=["c", "b", "a"]))
     torch.testing.assert_close(indices, ask(as_teacher(model, classes=3)))
+    torch.testing.assert_close(indices, ask(as_teacher(model, class_names=["0", "1", "2"])))
+    # As folders 0, 1, 10, 2 give: 18 % right by position, without a word.
+    with pytest.raises(DataError, match=r"whether the integers 0\.\.2 .* are indices or names"):
+        as_teacher(model, class_names=["2", "1", "0"])
     years = LogisticRegression().fit(INPUTS, CLASSES + 1990)
     reversed_ = ask(as_teacher(years, class_names=["1992", "1991", "1990"]))
     torch.testing.assert_close(reversed_.flip(1), indices)
@@ -297,3 +301,23 @@ def test_a_version_does_not_hide_the_order_of_the_classes():
     orders = (["cat", "dog", "bee"], ["bee", "cat", "dog"])
     made = [as_teacher(model, class_names=names, version="1").fingerprint() for names in orders]
     assert made[0] != made[1]
+
+
+def test_votes_for_pairs_of_classes_are_no_scores_of_classes():
+    svm = SVC(decision_function_shape="ovo")
+    with pytest.raises(
+        DataError, match=r"one for each pair of classes; fit it with decision_funct"
+    ):
+        as_teacher(svm.fit(INPUTS, CLASSES), classes=3)
+
+
+def test_numbered_features_that_both_sides_have_are_matched_by_name():
+    pandas = pytest.importorskip("pandas")
+    names = ["3", "1", "2", "0"]
+    model = LogisticRegression().fit(pandas.DataFrame(INPUTS, columns=names), CLASSES)
+    order = sorted(names)
+    other = INPUTS[:, [names.index(each) for each in order]].astype("float32")
+    data = attar.TransferSet(pandas.DataFrame(other, columns=order), CLASSES)
+    found = as_teacher(model, classes=3, feature_names=data.feature_names)
+    assert (found.logits(data.batch(torch.arange(len(data)))).argmax(1).numpy()
+            == model.predict(pandas.DataFrame(INPUTS, columns=names))).all()  # fmt: skip

@@ -344,3 +344,18 @@ def test_a_saved_folder_labels_a_set_as_the_model_answers_each_sentence_alone(tm
         torch.testing.assert_close(found.logits, v - v.amax(1, keepdim=True), atol=1e-3, rtol=1e-3)
     else:
         assert found.indices[:, 0].tolist() == v.argmax(1).tolist()
+
+
+def test_a_model_that_pools_by_padding_needs_that_of_the_inputs():
+    sizes = {"vocab_size": 20, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    config = transformers.GPT2Config(**sizes, num_labels=2, pad_token_id=19)
+    model = transformers.GPT2ForSequenceClassification(config)
+    with pytest.raises(AttarError, match=r"got config.pad_token_id 19; set it to 0"):
+        as_teacher(model, classes=2, padding=0)
+    assert as_teacher(model, classes=2, padding=19).classes == 2
+
+
+def test_a_parallel_model_is_the_model_in_it():
+    model = make_text_model()
+    found, expected = (as_teacher(m, classes=3) for m in (torch.nn.DataParallel(model), model))
+    assert found.fingerprint() == expected.fingerprint()

@@ -19,6 +19,7 @@ _EARLY_LEVEL = 0.001  # of those on the first shards, which are repeated after e
 _ONE_CLASS = 0.9  # share of a class from which on examples seem to be sorted by class
 _MIXED = 0.1  # how much a class's share in the first shards may differ from that in the whole set
 _TOLERANCE = 0.05  # how far below the expected accuracy a teacher may be
+MOST_NATS = 20.0  # that an example counts for: a probability of 0 would outweigh all others
 _INFORMATIVE = 0.9  # an NLL below this part of the classes' entropy is not that of a guess
 CAUSES = (
     "inputs normalized in another way than the teacher was trained with, classes in another "
@@ -38,7 +39,7 @@ class TeacherQuality:
     labeled: int  # examples with a hard target
     classes: int
     accuracy: float  # fraction of them where the most probable class is the true one
-    nll: float  # mean of -log p of the true class at temperature 1, in nats
+    nll: float  # mean of -log p of the true class at T = 1, in nats, 20 an example at most
     # Of those examples; both are approximate if there are more than 256 classes.
     most_frequent_class_share: float
     class_entropy: float  # of the classes' frequencies, in nats
@@ -74,7 +75,8 @@ class AnswerTally:
         self.labeled += len(known)
         # max is 15 times as fast as argmax; -1 is never the most probable class.
         self.right += int((z.max(dim=-1).indices == truth).sum())
-        self.nll_sum += float(hard_cross_entropy(z, truth).double().sum())  # 0 where there is none
+        nll = hard_cross_entropy(z, truth).clamp(max=MOST_NATS)  # 0 where there is no hard target
+        self.nll_sum += float(nll.double().sum())
         self.class_counts += torch.bincount(known, minlength=len(self.class_counts))
 
     def counts(self) -> AnswerCounts:

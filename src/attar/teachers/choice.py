@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from attar.errors import AttarError, DataError, FolderError
@@ -144,6 +146,8 @@ def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model o
         return Ensemble([_choose(each, _member(wanted, i)) for i, each in enumerate(source)])
     if isinstance(source, str | Path):
         return _open(Path(source), wanted)
+    if isinstance(source, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        source = source.module  # which may be one of transformers
     if isinstance(source, nn.Module) and is_hugging_face(source):
         return make_hugging_face_teacher(
             source,
@@ -171,9 +175,14 @@ def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model o
 def _choose_other(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401
     """Make a teacher of what is no network: scores, a classifier, a function."""
     answers = wanted.answers or "logits"
+    if isinstance(source, np.ma.MaskedArray) and np.ma.is_masked(source):
+        raise DataError(
+            "expected scores for every example and class, got a masked array; fill it in, or leave "
+            "out what is masked"
+        )
     if isinstance(source, Tensor | np.ndarray):
         return make_stored_teacher(
-            source.detach().cpu().numpy() if isinstance(source, Tensor) else source,
+            _to_array(source) if isinstance(source, Tensor) else np.asarray(source),
             None,
             classes=wanted.classes,
             examples=wanted.examples,
@@ -217,6 +226,13 @@ def _keep(teacher: Teacher, wanted: _Wanted) -> Teacher:
     if isinstance(teacher, ClassifierTeacher):
         return teacher.with_features(wanted.feature_names)
     return teacher
+
+
+def _to_array(scores: Tensor) -> NDArray[Any]:
+    plain = scores.detach().to_dense().cpu()
+    # NumPy has no bfloat16.
+    array: NDArray[Any] = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    return array
 
 
 def _member(wanted: _Wanted, index: int) -> _Wanted:

@@ -130,7 +130,7 @@ class ClassifierTeacher:
 
     def _places(self) -> list[int] | None:
         """Find each feature of the model in the transfer set; None if one side has no names."""
-        fitted = _fitted_features(self.model)
+        fitted = _fitted_features(self.model, self.feature_names)
         if fitted is None or self.feature_names is None:
             return None
         missing = [each for each in fitted if each not in self.feature_names]
@@ -144,7 +144,7 @@ class ClassifierTeacher:
 
     def _prepare(self, inputs: NDArray[Any]) -> Any:  # noqa: ANN401 (an array or a table)
         """Give the model its own features, in its own order, with its own names."""
-        fitted, places = _fitted_features(self.model), self._places()
+        fitted, places = _fitted_features(self.model, self.feature_names), self._places()
         if fitted is None:
             return inputs
         width = inputs.shape[1]
@@ -208,6 +208,12 @@ def make_classifier_teacher(
         )
     values = np.asarray(found)
     check_class_count(len(values), classes=classes, name=name)
+    shape = getattr(_last_step(model), "decision_function_shape", None)
+    if answers == "logits" and shape == "ovo" and classes > 2:
+        raise DataError(
+            f"expected a score for each class from {name}, its decision_function has one for each "
+            'pair of classes; fit it with decision_function_shape="ovr", or with probability=True'
+        )
     columns = _find_columns(values, class_names, name)
     return ClassifierTeacher(model, columns, answers, version, rest).with_features(feature_names)
 
@@ -219,6 +225,15 @@ def _find_columns(
     values = found.tolist()
     integers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     if integers and sorted(values) == list(range(len(values))):
+        numbers = [str(place) for place in range(len(values))]
+        names = numbers if class_names is None else list(class_names)
+        if names != numbers and sorted(names) == sorted(numbers):
+            raise DataError(
+                f"expected to know whether the integers 0..{len(values) - 1} of {name} are "
+                f"indices or names of the transfer set's classes, which are {names[:4]}; give "
+                f"as_teacher(model, classes={len(values)}) if they are indices, or make the set "
+                "with class_names in numerical order if they are names"
+            )
         return tuple(values.index(place) for place in range(len(values)))
     if class_names is None:
         raise DataError(
@@ -267,15 +282,22 @@ def _last_step(model: Any) -> Any:  # noqa: ANN401
             return model
 
 
-def _fitted_features(model: Any) -> list[str] | None:  # noqa: ANN401
-    """Return the names of the features that a model was fitted on, None if they had none."""
+def _fitted_features(
+    model: Any,  # noqa: ANN401
+    feature_names: Sequence[str] | None,
+) -> list[str] | None:
+    """Return the names of the features that a model was fitted on, None if they had none.
+
+    Libraries number features without names; such names count if the transfer set has them too.
+    """
     names = getattr(model, "feature_names_in_", None)
     if names is None:
         names = getattr(model, "feature_names_", None)  # CatBoost's
     if names is None or not len(names):
         return None
     texts = [str(each) for each in names]
-    return None if all(_NUMBERED.match(each) for each in texts) else texts
+    is_shared = feature_names is not None and set(texts) <= set(feature_names)
+    return texts if is_shared or not all(_NUMBERED.match(each) for each in texts) else None
 
 
 def _make_table(inputs: NDArray[Any], names: list[str]) -> Any:  # noqa: ANN401

@@ -130,6 +130,12 @@ def make_hugging_face_teacher(
             raise AttarError(
                 f"expected to learn the padding token of {name}; give as_teacher(..., padding=)"
             )
+        own = getattr(config, "pad_token_id", None)
+        if own != padding and "pad_token_id" in inspect.getsource(type(model).forward):
+            raise AttarError(
+                f"expected the padding token of {name} to be that of the inputs, {padding}, as it "
+                f"finds the last token by it, got config.pad_token_id {own}; set it to {padding}"
+            )
     elif processor is None:
         raise _no_processor(model, name)
     else:
@@ -285,7 +291,8 @@ def _find_columns(
     id2label: dict[int, str], class_names: Sequence[str] | None, name: str
 ) -> list[int]:
     """Match classes by name; `transformers` calls classes without a name LABEL_0, LABEL_1, ..."""
-    found = [id2label[index] for index in range(len(id2label))]
+    labels = {int(index): label for index, label in id2label.items()}  # of JSON: texts
+    found = [labels[index] for index in range(len(labels))]
     if found == [f"LABEL_{index}" for index in range(len(found))]:
         found = [str(index) for index in range(len(found))]
     remedy = "set the model's config.id2label to the transfer set's names, in its order"
