@@ -285,3 +285,14 @@ def test_without_hard_targets_there_is_nothing_to_judge_by(tmp_path):
     store = label(make_network(), some, tmp_path / "store")
     with pytest.raises(DataError, match=r"hold out, got 0 .* give the temperature as a number"):
         distill(make_network(4), some, store, **OPTIONS)
+
+
+def test_a_cluster_searches_once_before_its_workers_train(data, store, tmp_path):
+    from attar.cluster.student import _choose
+
+    told = []
+    options = OPTIONS | {"on_choice": told.append}
+    changed = _choose(make_network(4), data, store, tmp_path / "s", None, options)
+    assert changed == {"temperature": told[0].temperature, "hard_weight": told[0].hard_weight}
+    assert "on_choice" not in options
+    assert _choose(make_network(4), data, store, tmp_path / "s", None, {"temperature": 2.0}) == {}

@@ -141,3 +141,17 @@ def test_tensors_that_do_not_fit_are_told(shape_hints_off):
         output_layer_loss(features[:, :3], weight, bias, LOSSES["hard"])
     with pytest.raises(ShapeError, match=r"one loss for each of 7 rows, got \[\]"):
         output_layer_loss(features, weight, bias, lambda z, rows: z.sum(), rows=7)
+
+
+def test_it_works_under_the_callers_autocast():
+    # Once, backward multiplied bfloat16 by float32, and failed.
+    plain, cast = layer(torch.float32), layer(torch.float32)
+    expected = output_layer_loss(*plain, LOSSES["hard"])
+    expected.sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = output_layer_loss(*cast, LOSSES["hard"])
+        found.sum().backward()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(cast, plain, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

@@ -226,3 +226,12 @@ def test_nothing_is_pickled_or_unpickled(path, monkeypatch):
         monkeypatch.setattr(module, name, fail)
     save_checkpoint(path, *make(steps=1), STATE)
     load_checkpoint(path, *make())
+
+
+def test_an_optimizers_state_follows_its_parameters():
+    network, optimizer = make("adamw", steps=2)
+    network.to("meta")  # as a wrapper may move it after the state was restored
+    checkpoints.move_state(optimizer)
+    for parameter, slots in optimizer.state.items():
+        assert slots["exp_avg"].device == parameter.device
+        assert slots["step"].device.type == "cpu"
