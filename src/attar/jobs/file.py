@@ -143,7 +143,7 @@ def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     line = int(found[1]) if found and found[1] else len(text.splitlines())
     reason = message[: found.start()] if found else message
     reason = reason[:1].lower() + reason[1:]
-    return f'{path}, line {line}: invalid TOML, {reason}; write epochs = 10 or source = "mnist"'
+    return f"{path}, line {line}: invalid TOML ({reason}); write lines such as epochs = 10"
 
 
 def _explain(path: Path, text: str, content: dict[str, Any], error: ValidationError) -> str:

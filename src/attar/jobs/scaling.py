@@ -78,7 +78,7 @@ def scale_labeling(
     Example:
         >>> cost = LabelingCost(1_000_000, 1, 1e-3, 20, 784, 65_536)
         >>> scale_labeling(cost, 4).bottleneck
-        'the teacher; use more workers, up to 16, one per shard'
+        'the teacher: use more workers, up to 16, one per shard'
     """
     shard_seconds = min(cost.shard_examples, cost.examples) * cost.example_seconds
     teacher = math.ceil(cost.shards / workers) * shard_seconds
@@ -99,14 +99,14 @@ def _bottleneck(
     cost: LabelingCost, workers: int, teacher: float, disk: float, driver: float
 ) -> str:
     if workers > cost.shards:
-        return f"too few shards, {cost.shards} for {workers} workers; use smaller shards"
+        return f"too few shards, {cost.shards} for {workers} workers: use smaller shards"
     if driver > max(teacher, disk):
-        return "the driver, which records the shards; use larger shards"
+        return "the driver, which records the shards: use larger shards"
     if disk > teacher:
         writes = cost.store_bytes >= cost.examples * cost.asked * cost.input_bytes
         return (
-            "writing the store; use sparse soft targets or a faster disk"
+            "writing the store: use sparse soft targets or a faster disk"
             if writes
-            else "reading the inputs; move them closer to the workers, or use a faster disk"
+            else "reading the inputs: move them closer to the workers, or use a faster disk"
         )
-    return f"the teacher; use more workers, up to {cost.shards:,}, one per shard"
+    return f"the teacher: use more workers, up to {cost.shards:,}, one per shard"

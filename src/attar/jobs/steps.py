@@ -93,7 +93,7 @@ class Step:
             if why:
                 tell(f"{self.title} again: {why}{aside}")
             return False
-        tell(f"{self.title}: {why or 'missing'}; restored from {EARLIER}/, as inputs are the same")
+        tell(f"{self.title}: {why or 'missing'}; earlier result restored from {EARLIER}/")
         return bool(found["done"])
 
     def is_done(self) -> bool:

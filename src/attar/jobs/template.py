@@ -15,8 +15,8 @@ JOB = """\
 # Paths and file.py:name are relative to this file; docs/job.md explains every key.
 
 [transfer_set]               # inputs on which the students see soft targets
-source = "mnist"             # or "data.npz", "data.parquet", "data.csv", a folder with one folder of
-                             # images per class, or "data.py:make_set"
+source = "mnist"             # or "data.npz", "data.parquet", "data.csv", "data.py:make_set", or a
+                             # folder with one folder of images per class
 examples = 20000             # the first N examples; all without this line
 # target = "species"         # column or array of hard targets; by default "hard_targets"
 # unlabeled = true           # no hard targets; then set classes = 10 or class_names = [...]
@@ -61,7 +61,7 @@ report = true                # write an HTML report
 """
 
 NETWORKS = '''\
-"""The networks of the job file. Replace them by your own torch modules that return logits."""
+"""The networks of the job file. Replace them by your torch modules that return logits."""
 
 import torch
 

@@ -86,7 +86,7 @@ class TargetWriter:
         else:
             others = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
             if others:
-                found = f"{folder} holds other files ({others[0]}, ...)"
+                found = f"{folder} contains other files ({others[0]}, ...)"
                 raise StoreError(f"expected an empty folder, but {found}; give another")
             write_plan(folder, plan)
 

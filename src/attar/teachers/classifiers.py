@@ -26,7 +26,7 @@ from attar.teachers.protocol import (
 )
 
 _NUMBERED = re.compile(r"(Column_)?\d+$")  # names of unnamed features in LightGBM and CatBoost
-_OWN = "to distill such a model, use attar.TrainingRun with a custom loss"
+_OWN = "use attar.TrainingRun with a custom loss to distill such a model"
 
 
 def is_classifier(model: object) -> bool:
@@ -196,7 +196,7 @@ def make_classifier_teacher(
         several = f"{len(found)} from" if isinstance(found, list) else "several from"
         raise DataError(
             f"expected one target, got {several} {name}, a multi-label or multi-output model; fit "
-            f"one model per target; or, {_OWN}"
+            f"one model per target, or {_OWN}"
         )
     has = {"probabilities": "predict_proba", "logits": "decision_function"}
     if answers is None:

@@ -253,7 +253,7 @@ def _check_inputs(model: Any, name: str) -> None:  # noqa: ANN401
 
 def _check_task(model: Any, name: str) -> None:  # noqa: ANN401
     """Raise `DataError` unless the model predicts one class per text or image."""
-    own = "to distill such a model, use attar.TrainingRun with a custom loss"
+    own = "use attar.TrainingRun with a custom loss to distill such a model"
     kind = getattr(model.config, "problem_type", None)
     if kind == "multi_label_classification":
         raise DataError(

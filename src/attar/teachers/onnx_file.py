@@ -93,7 +93,9 @@ class OnnxTeacher:
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no other base
             reason = str(error).splitlines()[0]
-            raise DataError(f"onnxruntime cannot run {path}: {reason}") from error
+            raise DataError(
+                f"{path} is not an ONNX file that onnxruntime can run: {reason}"
+            ) from error
         self._session: Any = session
         self._inputs = self._check_inputs()
         self._output = self._choose_output()
