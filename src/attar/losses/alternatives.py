@@ -49,12 +49,12 @@ def standardize_logits(logits: PerClass) -> PerClass:
 def standardized_kl_divergence(
     logits: PerClass, teacher_logits: PerClass, *, temperature: float
 ) -> PerExample:
-    """Measure what the student loses against the teacher, whose logits and own are standardized.
+    """Return T² · KL of teacher and student after standardizing both sets of logits.
 
     Args:
-        logits: The student's, shape `[..., classes]`.
-        teacher_logits: The teacher's, same shape.
-        temperature: T > 0, in standard deviations of a row's logits.
+        logits: Student logits, shape `[..., classes]`.
+        teacher_logits: Teacher logits, same shape.
+        temperature: Temperature T > 0, in standard deviations of a row's logits.
 
     Returns:
         T² · KL(p, q) in nats, shape `[...]`.
