@@ -25,16 +25,16 @@ demo: .venv/.installed ## install attar and reproduce the paper's MNIST experime
 test: .venv/.installed-dev ## run the tests; ARGS="-k losses" chooses among them
 	$(RUN) -m pytest -n auto --dist loadfile -m 'not long' $(ARGS)
 
-# precision="auto" is bfloat16 on processors that multiply it, float32 on others. These run it anywhere.
-test-bfloat16: .venv/.installed-dev ## run the tests that train in bfloat16, on any processor
+# precision="auto" is bfloat16 on processors with bfloat16 products, float32 on others. This target runs it anywhere.
+test-bfloat16: .venv/.installed-dev ## run the training tests in bfloat16, on any processor
 	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile -m 'not long and not ray' \
 		$(TRAINING) $(ARGS)
 
-test-long: .venv/.installed-dev ## run all tests in both precisions, those that are long by nature too
+test-long: .venv/.installed-dev ## run all tests, including long ones, in both precisions
 	ATTAR_PRECISION=float32 $(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 	ATTAR_PRECISION=bfloat16 $(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
-test-some-long: .venv/.installed-dev ## a short form of test-long, for continuous integration
+test-some-long: .venv/.installed-dev ## run some of the long tests, for continuous integration
 	$(RUN) -m pytest -n auto --dist loadfile -m long \
 		-k 'two_processes or four_workers or killed_at_random or hand_down' $(ARGS)
 

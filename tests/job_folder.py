@@ -98,7 +98,7 @@ class JobFolder:
         told: list[object] = []
         run_job(read_job(self.path), parts or PARTS, told.append)
         lines = [each for each in told if isinstance(each, str)]
-        return [line.partition(" (what")[0] for line in lines if ": done in " not in line]
+        return [line.partition(" (the earlier")[0] for line in lines if ": done in " not in line]
 
     def contents(self, *patterns: str) -> dict[str, bytes]:
         """The files of the job's folder that people keep, by path."""

@@ -29,10 +29,10 @@ def test_logits_are_found_in_every_usual_form(answer):
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        ((LOGITS, LOGITS), r"got several of one shape \(\[2, 3\], \[2, 3\]\)"),
+        ((LOGITS, LOGITS), r"got several of the same shape \(\[2, 3\], \[2, 3\]\)"),
         ((), r"expected the logits as the first item"),
         (("a", LOGITS), r"\(str, \[2, 3\]\)"),
-        ({"a": LOGITS, "b": LOGITS}, r"a mapping of \['a', 'b'\]"),
+        ({"a": LOGITS, "b": LOGITS}, r"got the keys \['a', 'b'\]"),
         (None, r"got NoneType"),
     ],
 )

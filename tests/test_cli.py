@@ -78,7 +78,7 @@ def assert_one_line(done, expected, *, code=2):
 
 HELP = {
     (): ["attar [OPTIONS] COMMAND", "reproduce", "--version"],
-    ("reproduce",): ["attar reproduce", "Hinton, Vinyals & Dean (2015)", "mnist", "goes on"],
+    ("reproduce",): ["attar reproduce", "Hinton, Vinyals & Dean (2015)", "mnist", "resumes"],
     ("reproduce", "mnist"): ["--quick", "--out", "runs/mnist", "--seeds", "--temperature", "20.0"],
 }
 
@@ -220,7 +220,7 @@ def test_a_folder_below_a_file_cannot_be_made(command, tmp_path, below):
 def test_a_folder_of_other_files_is_refused(command, tmp_path):
     (tmp_path / "thesis.txt").write_text("Years of work")
     done = command("reproduce", "mnist", "--out", tmp_path)
-    assert_one_line(done, r"holds other files \(thesis\.txt, \.\.\.\); give another folder")
+    assert_one_line(done, r"contains other files \(thesis\.txt, \.\.\.\); give another folder")
 
 
 def test_results_of_another_run_are_refused(command, folder, folder_bytes):
@@ -301,7 +301,7 @@ def test_an_interrupted_run_says_that_it_goes_on(command, tmp_path, monkeypatch)
         patch.setattr(REPRODUCE, "follow", interrupt)
         done = command("reproduce", "mnist", *TINY, "--out", tmp_path / "run")
     assert done.returncode == 130
-    assert done.stderr == "attar: interrupted; the same command goes on where it stopped\n"
+    assert done.stderr == "attar: interrupted; run the same command again to resume\n"
     assert command("reproduce", "mnist", *TINY, "--out", tmp_path / "run").returncode == 0
 
 

@@ -28,8 +28,8 @@ def attar(capsys, shape_hints_off, tmp_path, monkeypatch):
     ("arguments", "message"),
     [
         (("run", "--on", "spark"), "expected --on local or ray, got 'spark'"),
-        (("label", "--workers", "3"), "expected --on ray beside --workers, got .*: local"),
-        (("run", "--address", "auto"), "expected --on ray beside --address, got .*: local"),
+        (("label", "--workers", "3"), "--workers is only used by --on ray, .* add --on ray"),
+        (("run", "--address", "auto"), "--address is only used by --on ray, .* add --on ray"),
         (("run", "--on", "ray", "--workers", "0"), "expected workers > 0 and finite, got 0"),
         (("plan", "--on", "spark"), "expected --on local or ray, got 'spark'"),
     ],
@@ -51,8 +51,8 @@ def test_without_ray_the_extra_is_named(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "attar: error: expected Ray to work on a cluster, got none of ray; "
-        "try pip install 'attar[ray]'\n"
+        "attar: error: ray is not installed, which is needed to use a cluster; "
+        "run `pip install 'attar[ray]'`\n"
     )
 
 
@@ -60,11 +60,11 @@ def test_a_plan_for_a_cluster_says_what_limits_it(attar, tmp_path):
     code, out, err = attar("plan", "job.toml", "--on", "ray", "--workers", "8")
     assert (code, err) == (0, "")
     assert "labeling on Ray, in 1 shards" in out
-    assert "too few shards, 1 for 8 workers: smaller ones" in out
+    assert "too few shards, 1 for 8 workers: use smaller shards" in out
     (tmp_path / "job.toml").write_text(
         (tmp_path / "job.toml").read_text() + '\n[cluster]\nengine = "ray"\nworkers = 2\n'
     )
-    assert "too few shards, 1 for 2 workers: smaller ones" in attar("plan", "job.toml")[1]
+    assert "too few shards, 1 for 2 workers: use smaller shards" in attar("plan", "job.toml")[1]
 
 
 def test_an_address_at_which_nothing_answers_is_told(attar):

@@ -160,7 +160,7 @@ def test_ctrl_c_in_the_users_code_is_an_interruption(folder, attar):
     Path("networks.py").write_text(text.replace("FAILS", "True"), encoding="utf-8")
     code, _, err = attar("run", "job.toml")
     assert code == 130
-    assert err == "attar: interrupted; the same command goes on where it stopped\n"
+    assert err == "attar: interrupted; run the same command again to resume\n"
 
 
 def test_memory_that_is_not_there_is_told(folder, attar):

@@ -76,17 +76,20 @@ def test_a_finished_run_becomes_a_page_beside_it(command, folder, folder_bytes):
 
 
 def test_a_wrong_folder_is_told_in_one_line(command, folder, tmp_path):
-    assert_one_line(command(tmp_path / "none"), "expected the folder of a finished run")
+    assert_one_line(
+        command(tmp_path / "none"),
+        "is not a folder; pass a job file or the folder of a finished run",
+    )
     assert_one_line(
         command(tmp_path),
-        "has none of mnist.json, missing-digits.json, speech.json, job.json; try",
+        "has none of mnist.json, missing-digits.json, speech.json, job.json; run",
     )
     assert_one_line(command(folder, "--out", tmp_path / "no" / "page.html"), "cannot write")
     assert_one_line(command(folder, "--port", "70000"), "--port.*65535.*see `attar explore --help`")
     (folder / "soft-0.safetensors").unlink()
     assert_one_line(command(folder), "cannot read .*soft-0.safetensors")
     (folder / "mnist.json").unlink()
-    assert_one_line(command(folder), "is not finished; give its command again")
+    assert_one_line(command(folder), "is not finished; run its command again to resume it")
     (folder / "mnist.json").write_text("{}")
     assert_one_line(command(folder), "mnist.json is no result file")
     assert not (folder / "explorer.html").exists()
@@ -107,7 +110,9 @@ def test_help_teaches(command):
 
 def test_a_port_without_serving_is_refused(command, folder):
     for port in (0, 8000):
-        assert_one_line(command(folder, "--port", port), f"expected --serve beside --port {port}")
+        assert_one_line(
+            command(folder, "--port", port), f"--port {port} has no effect without --serve"
+        )
     assert not (folder / "explorer.html").exists()
 
 

@@ -77,7 +77,13 @@ def test_all_forms_are_written_beside_the_weights_and_shown(folder, attar_export
     assert (code, err) == (0, "")
     names = [f"student.{suffix}" for suffix in ("export.json", "int8.onnx", "onnx", "safetensors")]
     assert sorted(path.name for path in (folder / "export").iterdir()) == names
-    for text in ("100 examples", "student.int8.onnx (dynamic)", "100.00%", "points", "in export"):
+    for text in (
+        "100 examples",
+        "student.int8.onnx (dynamic)",
+        "100.00%",
+        "points",
+        "wrote export",
+    ):
         assert text in out
     record = json.loads((folder / "export" / "student.export.json").read_text(encoding="utf-8"))
     assert [file["path"] for file in record["files"]] == [names[3], names[2], names[1]]
@@ -123,7 +129,7 @@ def test_examples_without_hard_targets_have_no_errors_to_show(folder, attar_expo
     ("changes", "message"),
     [
         ({0: "gone.safetensors"}, r"cannot read gone.safetensors: No such file"),
-        ({2: "net.py:make_other"}, r"student.safetensors does not hold this network's weights"),
+        ({2: "net.py:make_other"}, r"student.safetensors do not fit the network"),
         ({2: "net.py:size"}, r"expected net.py:size to be callable"),
         ({2: "net.py:gone"}, r"net.py has no 'gone'"),
         ({2: "net.py:torch.zeros"}, r"net.py:torch.zeros fails: TypeError"),
@@ -148,9 +154,9 @@ def test_what_is_wrong_ends_in_one_line(folder, attar_export, changes, message):
     [
         (
             ("--format", "safetensors", "--calibration", "train.npz"),
-            "expected --format int8 beside",
+            "--calibration is only used by --format int8",
         ),
-        (("--data", "mnist", "--classes", "10"), "expected no --classes beside --data mnist"),
+        (("--data", "mnist", "--classes", "10"), "--classes 10 cannot be used with --data mnist"),
     ],
 )
 def test_an_option_that_is_of_no_use_is_refused(folder, attar_export, options, message):

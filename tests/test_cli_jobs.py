@@ -34,7 +34,7 @@ def test_init_writes_a_job_that_is_right_and_no_file_twice(attar):
     written = Path("job.toml").read_bytes()
     code, out, err = attar("init")
     assert (code, out) == (2, "")
-    assert err == "attar: error: job.toml is there already; give another path, or remove it\n"
+    assert err == "attar: error: job.toml exists already; pass another path or remove it\n"
     assert Path("job.toml").read_bytes() == written
 
 
@@ -64,7 +64,7 @@ def test_a_job_is_planned_and_run(attar, tmp_path):
     JobFolder(tmp_path)
     code, out, err = attar("plan", "job.toml")
     assert (code, err) == (0, "")
-    for text in ("40 examples of 3 classes", "dense (chosen)", "240 B", "6 updates", "memory at"):
+    for text in ("40 examples of 3 classes", "dense (chosen)", "240 B", "6 updates", "peak memory"):
         assert text in out
     assert not Path("job").exists()
     code, out, err = attar("run", "job.toml", "--log", "tensorboard")
@@ -142,7 +142,9 @@ def test_an_option_that_a_step_cannot_use_is_refused(attar, tmp_path):
     JobFolder(tmp_path)
     code, out, err = attar("label", "job.toml", "--log", "tensorboard")
     assert (code, out) == (2, "")
-    assert err == "attar: error: expected no --log with label, which trains nothing\n"
+    assert (
+        err == "attar: error: --log has no effect with label, which trains nothing; leave it out\n"
+    )
     for option in ("--on", "--out"):
         code, out, err = attar("compare", "job.toml", option, "x")
         assert (code, out) == (2, "")
@@ -157,12 +159,12 @@ def test_an_option_that_a_step_cannot_use_is_refused(attar, tmp_path):
             (name, "runs the Python code")
             for name in ("run", "plan", "train", "compare", "explore")
         ),
-        ("init", "runs as it is"),
+        ("init", "runs unchanged"),
         ("plan", "writes nothing"),
-        ("run", "train what must be trained, label, distill, compare"),
+        ("run", "train the teachers, label, distill, compare"),
         ("train", "[teacher.train]"),
-        ("label", "keep its soft targets"),
-        ("distill", "Needs no teacher"),
+        ("label", "store its soft targets"),
+        ("distill", "needs no teacher"),
         ("compare", "on the test set"),
     ],
 )

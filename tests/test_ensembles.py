@@ -140,14 +140,14 @@ def test_a_file_that_is_no_such_ensemble_is_refused(ensemble, tmp_path):
     with pytest.raises(FolderError, match="cannot read"):
         load_ensemble(path, make)
     save_ensemble(path, ensemble)
-    with pytest.raises(FolderError, match="holds no ensemble of such networks"):
+    with pytest.raises(FolderError, match="is not an ensemble of such networks"):
         load_ensemble(path, lambda generator: mlp(36, [8], CLASSES, generator=generator))
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(FolderError, match=r"ensemble\.safetensors"):
         load_ensemble(path, make)
     for metadata in (None, {"ensemble": "[]"}, {"ensemble": '{"format": "other"}'}):
         path.write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, metadata=metadata))
-        with pytest.raises(FolderError, match=r"is no ensemble .* expected a file of"):
+        with pytest.raises(FolderError, match=r"is not an ensemble .* pass a file written by"):
             load_ensemble(path, make)
     write_tensors(path, {}, kind="ensemble", version=9, members=1, mean="arithmetic")
     with pytest.raises(FolderError, match="format 9 of ensemble, this release reads up to 2"):
@@ -161,7 +161,7 @@ def test_a_header_that_makes_no_sense_is_refused(tmp_path, members, mean):
     write_tensors(
         path, {"0.x": torch.ones(1)}, kind="ensemble", version=2, members=members, mean=mean
     )
-    with pytest.raises(FolderError, match="is no ensemble"):
+    with pytest.raises(FolderError, match="is not an ensemble"):
         load_ensemble(path, make)
 
 

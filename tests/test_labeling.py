@@ -124,7 +124,7 @@ def test_scores_that_were_stored_elsewhere_are_kept_as_well(tmp_path):
     store = label(scores, make_set(), tmp_path / "store", **SMALL)
     expected = (scores - scores.amax(dim=1, keepdim=True)).half().float()
     assert torch.equal(store.batch(ALL).logits, expected)
-    with pytest.raises(DataError, match=r"view 0 alone for stored scores, .*got views \[0, 1\]"):
+    with pytest.raises(DataError, match=r"only view 0 for stored scores, .*got views \[0, 1\]"):
         label(scores, make_jittered(), tmp_path / "views", views=(0, 1))
 
 
@@ -299,7 +299,7 @@ def test_an_error_of_the_teacher_arrives_and_finished_shards_stay(tmp_path, work
     data = make_set()
     network = Counting(fail_at=data.batch(torch.tensor([13])).inputs[0])
     threads, torch_threads = threading.active_count(), torch.get_num_threads()
-    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; look"
+    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; check"
     with pytest.raises(DataError, match=expected):
         label(network, data, tmp_path, workers=workers, **SMALL)
     assert threading.active_count() == threads
@@ -350,8 +350,8 @@ def test_a_batch_that_is_too_large_is_told_from_an_example_that_is_wrong(tmp_pat
             return torch.zeros(len(inputs), CLASSES)
 
     expected = (
-        r"the teacher fails on examples 0 to 2, on none of them alone, view 0: MemoryError: "
-        r"no room for two; try a smaller batch_size"
+        r"fails on the batch of examples 0 to 2, view 0, but on no single one of them: "
+        r"MemoryError: no room for two; try a smaller batch_size"
     )
     with pytest.raises(DataError, match=expected):
         label(Narrow(), make_set(), tmp_path, workers=1, **SMALL)
@@ -362,8 +362,8 @@ def test_a_teacher_that_fails_on_every_example_is_not_blamed_on_one(tmp_path):
     data = TransferSet(torch.randn(600, 4), classes=2)
     expected = (
         r"the teacher fails on every example \(first error: RuntimeError: .*1x4 and 5x2.*; 8 t"
-        r"ried, view 0\); does it take inputs .* \['batch', 4\] torch.float32\? If it needs other "
-        r"inputs than the student, compute its logits from those, and store them with attar.label"
+        r"ried, view 0\); does it accept .* \['batch', 4\] torch.float32\? If it needs other "
+        r"inputs than the student, compute its logits from them and pass these: attar.label"
     )
     with pytest.raises(DataError, match=expected):
         label(nn.Linear(5, 2), data, tmp_path, workers=1)
@@ -377,7 +377,7 @@ def test_a_batch_on_which_all_fails_is_told_from_a_set_on_which_all_fails(tmp_pa
             return inputs
 
     data = TransferSet(torch.arange(600.0)[:, None].expand(600, 2), classes=2)
-    with pytest.raises(DataError, match=r"fails on example 0, view 0: RuntimeError: too small; lo"):
+    with pytest.raises(DataError, match=r"fails on example 0, view 0: RuntimeError: too small; ch"):
         label(Half(), data, tmp_path, workers=1)
 
 
@@ -417,9 +417,9 @@ def test_views_of_a_set_without_views_are_refused_before_the_folder_is_claimed(t
 def test_a_teacher_of_one_class_is_refused_as_its_softmax_is_always_1(tmp_path):
     # A regressor, wrapped as the errors advised, left a store of zeros without a word.
     data = TransferSet(torch.randn(50, 3), classes=1)
-    with pytest.raises(AttarError, match=r"two classes or more, got 1; .* attar.TrainingRun"):
+    with pytest.raises(AttarError, match=r"at least two classes, got 1; .* attar.TrainingRun"):
         as_teacher(lambda inputs: inputs.sum(1, keepdim=True), classes=1, version="1")
-    with pytest.raises(AttarError, match=r"two classes or more, got 1; .* attar.TrainingRun"):
+    with pytest.raises(AttarError, match=r"at least two classes, got 1; .* attar.TrainingRun"):
         label(nn.Linear(3, 1), data, tmp_path / "store")
     assert not (tmp_path / "store").exists()
 
@@ -437,7 +437,9 @@ class Several:
 
 
 def test_members_that_cannot_be_asked_alone_are_refused(tmp_path):
-    with pytest.raises(AttarError, match=r"expected an Ensemble, .* got Several of 2 members"):
+    with pytest.raises(
+        AttarError, match=r"expected an Ensemble or a list of teachers, got Several of 2 members"
+    ):
         label(Several(), make_set(), tmp_path / "store")
 
 

@@ -95,7 +95,7 @@ def test_a_network_of_more_than_tensors_is_refused(path):
         def get_extra_state(self):
             return {"count": 1}
 
-    with pytest.raises(AttarError, match=r"tensors alone in the state of Counted, got _extra_stat"):
+    with pytest.raises(AttarError, match=r"only tensors in the state of Counted, got _extra_stat"):
         save_weights(path, Counted(2, 2))
 
 
@@ -190,14 +190,16 @@ def test_two_sets_of_weights_are_not_chosen_between(tmp_path):
 
 def test_weights_of_another_network_say_what_differs(path):
     save_weights(path, make(units=7))
-    expect_refused(path, r"weights \(7 of another shape: 0\.weight \[7, 4\], the network's is \[")
+    expect_refused(path, r"network \(7 of another shape: 0\.weight \[7, 4\], in the network \[")
     torch.save(checkpoint(model=nn.Linear(4, 3).state_dict()), path)
-    expect_refused(path, r"weights in model \(9 missing: 0\.weight, .*\.; 2 unexpected: weigh")
+    expect_refused(
+        path, r"in model do not fit the network \(9 missing: 0\.weight, .*\.; 2 unexpected: weigh"
+    )
 
 
 def test_a_checkpoint_without_weights_lists_its_keys(tmp_path):
     torch.save(checkpoint(), tmp_path / "w.pth")
-    expect_refused(tmp_path / "w.pth", "got the keys epoch, best, optimizer; save them alone")
+    expect_refused(tmp_path / "w.pth", "got the keys epoch, best, optimizer; save only the weights")
     torch.save(torch.ones(3), tmp_path / "w.pth")
     expect_refused(tmp_path / "w.pth", "a mapping of names to tensors, got <class 'torch.Tensor'>")
 
@@ -225,14 +227,14 @@ class Trap:
 def test_python_objects_are_refused_and_not_made(tmp_path, name, dump):
     with (tmp_path / name).open("wb") as file:
         dump({"network": Trap(tmp_path / "sprung"), **make().state_dict()}, file)
-    expect_refused(tmp_path / name, r"objects beside tensors \((a pickle|posix\.mkdir)")
+    expect_refused(tmp_path / name, r"objects other than tensors \((a pickle|posix\.mkdir)")
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_pickled_network_says_how_its_weights_are_saved(tmp_path):
     torch.save(make(), tmp_path / "w.pth")
     expect_refused(
-        tmp_path / "w.pth", r"holds Python objects .* torch.save\(network.state_dict\(\)"
+        tmp_path / "w.pth", r"contains Python objects .* torch.save\(network.state_dict\(\)"
     )
 
 

@@ -1,4 +1,4 @@
-"""The logits in a model's answer, whatever form the answer has."""
+"""Find the logits in the output of a model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,19 +8,19 @@ from attar.errors import DataError
 
 
 def find_logits(answer: object, name: str) -> Tensor:
-    """Return the logits in what a model answers.
+    """Return the logits in the output of a model.
 
-    A tensor is the logits. An object with an attribute `logits` (`transformers`, torchvision's
-    named tuples) has them there, a mapping under the key `logits`, or as its only tensor. Of a
-    tuple or a list they are the first item, unless another item is a tensor of the same shape: two
-    heads, for example, of which only the owner knows what the answer is.
+    They are the output itself if it is a tensor; its attribute `logits` (`transformers`,
+    torchvision's named tuples); the value of the key `logits` of a mapping, or its only tensor; or
+    the first item of a tuple or list. If another item of the tuple has the same shape, as with two
+    heads, the output is ambiguous and refused.
 
     Args:
-        answer: What the model returned.
-        name: The model's name in errors, such as "the student MyNet".
+        answer: Output of the model.
+        name: Name of the model in errors, such as "the student MyNet".
 
     Raises:
-        DataError: If there are no logits in it, or more than one candidate.
+        DataError: If the output has no logits, or more than one candidate.
 
     Example:
         >>> import torch
@@ -38,7 +38,7 @@ def find_logits(answer: object, name: str) -> Tensor:
         return _of_sequence(answer, name)
     raise DataError(
         f"expected a tensor [batch, classes] from {name}, got {type(answer).__name__}; "
-        "return the logits from its forward, or wrap it in a module that does"
+        "return the logits from its forward method, or wrap it in a module that does"
     )
 
 
@@ -49,7 +49,7 @@ def _of_mapping(answer: Mapping[object, object], name: str) -> Tensor:
     if len(tensors) == 1:
         return next(iter(tensors.values()))
     raise DataError(
-        f"expected a key 'logits' in the answer of {name}, got a mapping of {list(answer)}; "
+        f"expected a key 'logits' in the output of {name}, got the keys {list(answer)}; "
         "wrap it in a module that returns the logits"
     )
 
@@ -62,12 +62,12 @@ def _of_sequence(answer: Sequence[object], name: str) -> Tensor:
     )
     if not isinstance(first, Tensor):
         raise DataError(
-            f"expected the logits as the first item in the answer of {name}, got ({told}); "
+            f"expected the logits as the first item of the output of {name}, got ({told}); "
             "wrap it in a module that returns the logits"
         )
     if any(isinstance(each, Tensor) and each.shape == first.shape for each in answer[1:]):
         raise DataError(
-            f"expected one tensor of logits from {name}, got several of one shape ({told}); wrap "
-            "it in a module that returns the logits to be used, such as the mean of both heads"
+            f"expected one tensor of logits from {name}, got several of the same shape ({told}); "
+            "wrap it in a module that returns the logits to use, such as the mean of both heads"
         )
     return first

@@ -1,4 +1,4 @@
-"""`attar.distill`: train students from kept soft targets, without the teacher."""
+"""`attar.distill`: train students from stored soft targets, without the teacher."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ from attar.training import (
 )
 from attar.urls import Place
 
-ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, their examples
+ChangeFn = Callable[[SoftTargetBatch, Tensor], SoftTargetBatch]  # soft targets, indices
 
 
 def distill(
@@ -56,46 +56,45 @@ def distill(
     on_choice: Callable[[TemperatureChoice], None] | None = None,
     share: Share | None = None,
 ) -> nn.Module:
-    """Train a student on the soft targets of a store, and on hard targets where there are some.
+    """Train a student on the soft targets of a store, and on the hard targets of labeled examples.
 
     Args:
         student: Maps inputs `[batch, ...]` to logits `[batch, classes]`; trained in place.
         transfer_set: The examples that were labeled.
         targets: A finished store, or its folder or URL.
-        temperature: T > 0 of the soft targets; at least 1 for a sparse store. "auto" or an
-            `attar.TemperatureSearch` trains copies of the student first, one for each of several,
-            all together; the one with the fewest errors on held-out examples tells T, and the
-            student is then trained on all examples.
+        temperature: Temperature T > 0 of the soft targets; at least 1 for a sparse store. "auto" or
+            an `attar.TemperatureSearch` first trains copies of the student together, one per
+            temperature, and chooses the temperature with the fewest errors on held-out examples.
+            The student is then trained on all examples.
         soft_weight: Factor of T² times the soft cross-entropy.
-        hard_weight: Factor of the cross-entropy with the hard targets; an example of hard target
-            -1 has the soft term alone.
-        epochs: Passes over the transfer set. Each shows one of the views that were labeled, in
-            the order in which the store has them, over and over.
+        hard_weight: Factor of the cross-entropy with the hard targets; examples with hard target
+            -1 have only the soft term.
+        epochs: Passes over the transfer set. Each pass shows one of the labeled views, in the order
+            of the store, in turn.
         batch_size: Examples in a batch.
-        learning_rate: At its highest; it climbs for a tenth of the epochs, but no longer than one,
-            then falls as a cosine.
+        learning_rate: Peak learning rate. It rises for a tenth of the epochs, for one epoch at
+            most, then decays as a cosine.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
-        seed: Of the order of examples and of dropout.
-        mean: Of an ensemble's members: of their probabilities, or of their logits.
-        member_weights: Weights of the members in that mean; equal by default.
-        checkpoint: File to go on from, and to write the state to periodically and at the end. It
-            belongs to this student, with the weights that it has when it is given, and to these
-            arguments.
-        progress: Called after every step, of the search for a temperature as well;
-            `attar.ProgressBar()` shows how far it is, `attar.TensorBoardLog(folder)` writes event
-            files.
-        on_choice: Called with what "auto" chose, and the curve behind it, before the student is
-            trained. With a checkpoint it is also kept beside it, as `<checkpoint>.choice.json`.
-        share: What this process does of each batch, if several train the student; see
+        seed: Random seed of the order of examples and of dropout.
+        mean: Mean of an ensemble's members: `arithmetic`, of their probabilities, or `geometric`,
+            of their logits.
+        member_weights: Weights of the members; equal by default.
+        checkpoint: File to resume from, written periodically and at the end. It is valid for this
+            student, with its weights at the time of the call, and for these arguments.
+        progress: Called after every step, including those of the temperature search;
+            `attar.ProgressBar()` shows it, `attar.TensorBoardLog(folder)` writes event files.
+        on_choice: Called with the result of "auto" and its error curve, before the student is
+            trained. With a checkpoint, the result is also written to `<checkpoint>.choice.json`.
+        share: The part of each batch for this process, if several processes train the student; see
             `attar.cluster.distill`.
 
     Returns:
-        The student, in evaluation mode: ready to be used.
+        The student, in evaluation mode.
 
     Raises:
         StoreError: If the store is unfinished, damaged, or made for other data, classes or views.
-        FolderError: If the checkpoint is damaged, or of another run: another student, other data,
-            store, settings, temperature or weights. The student is then unchanged.
+        FolderError: If the checkpoint is damaged or belongs to another run: another student, other
+            data, store, settings, temperature or weights. The student is then unchanged.
         AttarError: If an argument is out of range.
         DivergedError: If a loss or a gradient is not finite.
 
@@ -170,15 +169,15 @@ def find_temperature(
     """Choose the temperature of a distillation; the arguments are those of `distill`.
 
     Raises:
-        AttarError: If the search is no search, or the set is streamed.
+        AttarError: If `search` is not valid, or the set is streamed.
     """
     if isinstance(search, str) and search != "auto":
         expected = 'a temperature > 0, "auto" or an attar.TemperatureSearch'
         raise AttarError(f"expected {expected}, got {search!r}")
     if not isinstance(transfer_set, TransferSet):
         raise AttarError(
-            f"expected a temperature for a streamed set, got {search}; search on a TransferSet of "
-            "some of its examples, and give what that chose"
+            f"expected a number as temperature of a streamed set, got {search}; search on a "
+            "TransferSet of some of its examples, and pass the result"
         )
     with reporting(progress) as report:
         return choose_temperature(
@@ -206,9 +205,9 @@ def soft_target_loss(
     member_weights: Sequence[float] | None = None,
     change: ChangeFn | None = None,
 ) -> LossFn:
-    """Make the loss of a student that learns from a store, for `attar.training`.
+    """Return the loss of a student that is trained on a store, for `attar.training`.
 
-    Its arguments are those of `distill`; `change` alters the soft targets before they are used.
+    The arguments are those of `distill`; `change` modifies the soft targets before they are used.
     """
     shares = _shares(store, member_weights)
     store.check_mean(mean)
@@ -233,8 +232,8 @@ def soft_target_loss(
                 mean_logits(soft.logits, mean=mean, temperature=temperature, shares=shares)
             )
         elif len(shares) > 1 and isinstance(soft, SparseTargets):
-            # Members have different classes. The cross-entropy is linear in the soft targets: that
-            # with the members' mean is the mean of those with each.
+            # The members store different classes. The cross-entropy is linear in the soft targets,
+            # so the loss for the members' mean is the mean of the losses for each member.
             losses = [
                 share * loss_of(logits, soft.member(place), hard_targets)
                 for place, share in enumerate(shares)
@@ -259,5 +258,5 @@ def check_fits(store: SoftTargets, transfer_set: ExampleSet) -> None:
         if view.number and view.maker != maker:
             raise StoreError(
                 f"{store.folder} was made for views of {view.maker}, got a transfer set with "
-                f"views of {maker}; give it the views that were labeled"
+                f"views of {maker}; use the views that were labeled"
             )

@@ -1,4 +1,4 @@
-"""`attar.train`: one network, or an ensemble whose members are trained together."""
+"""`attar.train`: train one network, or an ensemble whose members are trained together."""
 
 import copy
 import json
@@ -39,36 +39,34 @@ def train(
     checkpoint: Path | str | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> nn.Module:
-    """Train a network on hard targets; or several at once, which make an ensemble.
+    """Train a network, or an ensemble of networks, on hard targets.
 
-    An ensemble's members start from weights of their own and, where they have dropout, draw masks
-    of their own; batches come to all of them in one order. If the set has views, each epoch shows
-    another one.
+    The members of an ensemble have different initial weights and dropout masks, and see the same
+    batches in the same order. If the set has views, each epoch shows a different one.
 
     Args:
-        network: To be trained in place; or a function that makes one, untrained, from a
-            `torch.Generator`, which an ensemble needs. Its members have to fit into a
-            `attar.Cohort`.
-        transfer_set: Examples with hard targets; those of hard target -1 are left out.
-        epochs: Passes over them.
-        members: How many networks.
-        mean: Of the members' probabilities, in the ensemble's answers.
+        network: Network to train in place; or, required for an ensemble, a function that makes an
+            untrained network from a `torch.Generator`. The members must fit into an `attar.Cohort`.
+        transfer_set: Examples with hard targets; examples with hard target -1 are left out.
+        epochs: Passes over the examples.
+        members: Number of networks.
+        mean: Mean of the members in the ensemble's predictions.
         batch_size: Examples in a batch.
-        learning_rate: At its highest; it climbs for a tenth of the epochs, but no longer than one,
-            then falls as a cosine.
+        learning_rate: Peak learning rate. It rises for a tenth of the epochs, for one epoch at
+            most, then decays as a cosine.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
-        seed: Of the weights that the function draws, of the order of examples and of dropout.
-        checkpoint: File to go on from, and to write the state to periodically and at the end.
-        progress: Called after every step; a loss is the sum of the members' losses.
-            `attar.ProgressBar()` shows how far it is.
+        seed: Random seed of the weights that the function draws, the order of examples and dropout.
+        checkpoint: File to resume from, written periodically and at the end.
+        progress: Called after every step, with the sum of the members' losses.
+            `attar.ProgressBar()` shows it.
 
     Returns:
-        In evaluation mode: the network, or with `members` above 1 an `EnsembleNetwork`.
+        The network, or an `EnsembleNetwork` if `members` is above 1; in evaluation mode.
 
     Raises:
         AttarError: If an argument is out of range, or the networks cannot be trained together.
         DataError: If no example has a hard target.
-        FolderError: If the checkpoint is damaged, or of another run.
+        FolderError: If the checkpoint is damaged or belongs to another run.
         DivergedError: If a loss or a gradient is not finite.
     """
     check_positive(members=members)
@@ -104,7 +102,7 @@ def save_ensemble(path: Path | str, ensemble: EnsembleNetwork) -> None:
     """Write an ensemble to one `safetensors` file with a checksum; docs/format.md specifies it.
 
     Raises:
-        FolderError: If the file cannot be written; what it held before is then unharmed.
+        FolderError: If the file cannot be written; an earlier file is then unchanged.
     """
     tensors = {
         f"{place}.{name}": tensor
@@ -116,17 +114,17 @@ def save_ensemble(path: Path | str, ensemble: EnsembleNetwork) -> None:
 
 
 def load_ensemble(path: Path | str, make_network: MakeNetwork) -> EnsembleNetwork:
-    """Read an ensemble that `save_ensemble` wrote. Nothing in the file is run.
+    """Read an ensemble written by `save_ensemble`. No code from the file is run.
 
     Args:
-        path: The file; one of format 1, which has no checksum, is read as well.
-        make_network: Makes a network of the members' architecture, as for `train`.
+        path: The file. Files of format 1, which have no checksum, can be read too.
+        make_network: Function that makes a network of the members' architecture, as for `train`.
 
     Returns:
         The ensemble, in evaluation mode.
 
     Raises:
-        FolderError: If the file is damaged, no ensemble, or of other networks.
+        FolderError: If the file is damaged, is not an ensemble, or has other networks.
     """
     path = Path(path)
     found = read_tensors(path, kind=KIND, version=VERSION, foreign=True)
@@ -135,7 +133,7 @@ def load_ensemble(path: Path | str, make_network: MakeNetwork) -> EnsembleNetwor
     for name, tensor in found.tensors.items():
         whose, _, rest = name.partition(".")
         if not whose.isdecimal() or int(whose) not in members:
-            raise FolderError(f"{path} is damaged: {len(members)} members, and a tensor {name}")
+            raise FolderError(f"{path} is damaged: {len(members)} members, but a tensor {name}")
         members[int(whose)][rest] = tensor
     first = _make(make_network, 0)
     networks = [copy.deepcopy(first) for _ in members]
@@ -144,7 +142,7 @@ def load_ensemble(path: Path | str, make_network: MakeNetwork) -> EnsembleNetwor
             network.load_state_dict(members[place])
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise FolderError(f"{path} holds no ensemble of such networks ({reason})") from error
+        raise FolderError(f"{path} is not an ensemble of such networks ({reason})") from error
     return EnsembleNetwork(networks, mean=header["mean"]).eval()
 
 
@@ -162,13 +160,13 @@ def _check_header(
         if mean not in get_args(Mean):
             raise ValueError(f"mean: {mean}")
     except (KeyError, TypeError, ValueError) as error:
-        found = f"{path} is no ensemble ({type(error).__name__}: {error})"
-        raise FolderError(f"{found}; expected a file of attar.save_ensemble") from error
+        found = f"{path} is not an ensemble ({type(error).__name__}: {error})"
+        raise FolderError(f"{found}; pass a file written by attar.save_ensemble") from error
     return {"members": members, "mean": mean}
 
 
 def _make(make_network: MakeNetwork, seed: int) -> nn.Module:
-    """Make a network; one that asks torch's default generator gets weights of its own, too."""
+    """Make a network; also seeds torch's default generator, in case the function uses it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make_network(torch.Generator().manual_seed(seed))

@@ -1,14 +1,14 @@
-"""The errors that attar raises at its public doors.
+"""The errors and warnings of attar's public functions.
 
-Each says what was expected, what came, and what to try. All of them are also `ValueError`s, so that
-a caller who does not care which one it is may catch that.
+A message states the expected and the actual value, and what to try. All errors are also
+`ValueError`s.
 """
 
 from torch import Tensor
 
 
 class AttarError(ValueError):
-    """Anything that the caller can mend: wrong arguments, damaged files, a full disk."""
+    """An error that the caller can fix: wrong arguments, damaged files, a full disk."""
 
 
 class ShapeError(AttarError):
@@ -24,11 +24,11 @@ class DivergedError(AttarError):
 
 
 class FolderError(AttarError):
-    """A folder or a file that cannot be used for what it was given for."""
+    """A folder or file that cannot be used."""
 
 
 class UrlError(FolderError, OSError):
-    """What is at a URL, and cannot be used."""
+    """A file or folder at a URL that cannot be used."""
 
 
 class ObjectError(AttarError):
@@ -36,11 +36,11 @@ class ObjectError(AttarError):
 
 
 class JobError(AttarError):
-    """A job file that is wrong, or a step of it that cannot be done yet."""
+    """An invalid job file, or a step that cannot be run yet."""
 
 
 class ExportError(AttarError):
-    """A network that cannot be exported, or whose exported form gives other logits."""
+    """A network that cannot be exported, or whose exported file gives different logits."""
 
 
 class MissingExtraError(AttarError):
@@ -52,37 +52,37 @@ class StoreError(FolderError):
 
 
 class TeacherWarning(UserWarning):
-    """A teacher that is right too seldom on the labeled examples of a transfer set."""
+    """A teacher whose accuracy on the labeled examples is too low."""
 
 
 class StoreWarning(UserWarning):
-    """Shards of a store that were lost or damaged, and are written again."""
+    """Shards of a store that are missing or damaged, and are written again."""
 
 
 def check_same_shape(**tensors: Tensor) -> None:
-    """Raise `ShapeError` unless all tensors, given by name, have one shape."""
+    """Raise `ShapeError` unless all tensors have the same shape."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     if len({tuple(shape) for shape in shapes.values()}) > 1:
         got = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ShapeError(f"expected one shape, got {got}; do both use one class list?")
+        raise ShapeError(f"expected one shape, got {got}; do both use the same class list?")
 
 
 def check_positive(**numbers: float) -> None:
-    """Raise `AttarError` unless all numbers, given by name, are finite and above zero."""
+    """Raise `AttarError` unless all numbers are finite and above zero."""
     for name, number in numbers.items():
         if not 0 < number < float("inf"):
             raise AttarError(f"expected {name} > 0 and finite, got {number}")
 
 
 def check_not_negative(**numbers: float) -> None:
-    """Raise `AttarError` unless all numbers, given by name, are finite and zero or more."""
+    """Raise `AttarError` unless all numbers are finite and not negative."""
     for name, number in numbers.items():
         if not 0 <= number < float("inf"):
             raise AttarError(f"expected {name} >= 0 and finite, got {number}")
 
 
 def file_error(action: str, path: object, error: OSError) -> FolderError:
-    """Put an `OSError` into one line: what was tried, on which path, and why it failed."""
-    if isinstance(error, FolderError):  # it says so already
+    """Return an `OSError` as a one-line error with action, path and reason."""
+    if isinstance(error, FolderError):  # already in this form
         return error
     return FolderError(f"cannot {action} {path}: {error.strerror or error}")

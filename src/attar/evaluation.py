@@ -1,4 +1,4 @@
-"""Measuring a network on a labelled set."""
+"""Measure a network on a labeled set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How well a network does on a labelled set."""
+    """Errors, accuracy and NLL of a network on a labeled set."""
 
     examples: int
     errors: int
@@ -38,15 +38,15 @@ def compute_logits(
     view: int = 0,
     precision: Precision = "float32",
 ) -> Float[Tensor, "*members examples classes"]:
-    """Run the network, in evaluation mode, over the examples of a set, in their order.
+    """Return the logits of a network, in evaluation mode, for all examples of a set, in order.
 
     Args:
-        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or to an answer in which
-            `attar.answers.find_logits` finds them, or a cohort to `[members, batch, classes]`; all
-            its layers are left in their modes.
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or to an output in which
+            `attar.answers.find_logits` finds them; a cohort to `[members, batch, classes]`. The
+            modes of its layers are not changed.
         transfer_set: The examples.
-        view: Which view of them; 0 is the plain one.
-        precision: Of the products; logits are at least float32 in any case.
+        view: Number of the view; 0 is the plain example.
+        precision: Precision of matrix products; logits are at least float32.
 
     Returns:
         Logits, shape `[examples, classes]`, or `[members, examples, classes]`.
@@ -62,14 +62,14 @@ def map_logits(
     view: int = 0,
     precision: Precision = "float32",
 ) -> list[T]:
-    """Apply a function to logits a batch at a time, so that those of all examples need not exist.
+    """Apply a function to the logits of each batch, without storing the logits of all examples.
 
     Args:
         network: As for `compute_logits`.
         transfer_set: The examples.
         function: Logits `[*members, batch, classes]` and indices `[batch]` -> anything.
-        view: Which view of the examples; 0 is the plain one.
-        precision: Of the products.
+        view: Number of the view; 0 is the plain example.
+        precision: Precision of matrix products.
     """
     results = []
     first, name = next(network.parameters(), None), f"the network {type(network).__name__}"
@@ -87,10 +87,10 @@ def map_logits(
 def evaluate(
     network: nn.Module, test_set: ExampleSet, *, precision: Precision = "float32"
 ) -> Evaluation:
-    """Measure the network on the plain examples of a labelled set.
+    """Measure the network on the plain examples of a labeled set.
 
     Raises:
-        DataError: If an example has no hard target, or one of a class that the network lacks.
+        DataError: If an example has no hard target, or its class is not in the network.
     """
     check_labeled(test_set)
     hard_targets = test_set.hard_targets.cpu()
@@ -107,7 +107,7 @@ def evaluate_members(
     """Measure each member of a cohort, as `evaluate` does.
 
     Raises:
-        DataError: If an example has no hard target, or one of a class that the members lack.
+        DataError: If an example has no hard target, or its class is not in the network.
     """
     check_labeled(test_set)
     hard_targets = test_set.hard_targets.cpu()
@@ -125,20 +125,22 @@ def measure_logits(
     """Measure logits against the true classes.
 
     Raises:
-        DataError: If there is a hard target of a class that the logits lack.
-        ShapeError: If the logits are those of several networks.
+        DataError: If a hard target is out of range of the logits.
+        ShapeError: If the logits are from several networks.
     """
     return _summarise(_errors_and_nll(logits, hard_targets))
 
 
 def _errors_and_nll(logits: Tensor, hard_targets: Tensor) -> Tensor:
-    """Return for each example whether it is an error, and -log q of its class, `[examples, 2]`."""
+    """Return error (0 or 1) and -log q of the true class per example, `[examples, 2]`."""
     if logits.ndim != 2:
         found = f"expected logits [examples, classes], got {list(logits.shape)}"
         raise ShapeError(f"{found}; try attar.evaluate_members for a cohort")
     classes, largest = logits.shape[1], int(hard_targets.max())
     if largest >= classes:
-        raise DataError(f"expected hard targets in 0..{classes - 1}, as logits go, got {largest}")
+        raise DataError(
+            f"expected hard targets in 0..{classes - 1}, the range of the logits, got {largest}"
+        )
     nll = negative_log_likelihood(logits, hard_targets)
     return torch.stack([is_error(logits, hard_targets).double(), nll], dim=1)
 
@@ -158,4 +160,6 @@ def check_labeled(test_set: ExampleSet) -> None:
     hard_targets = test_set.hard_targets
     if (hard_targets < 0).any():
         first = int((hard_targets < 0).nonzero()[0])
-        raise DataError(f"expected a hard target for every test example, example {first} has none")
+        raise DataError(
+            f"expected a hard target for every test example, but example {first} has none"
+        )

@@ -30,8 +30,8 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError(
-                f"expected tensorboard to write event files, got none of {error.name}; "
-                "try pip install 'attar[tensorboard]'"
+                f"{error.name} is not installed, which is needed to write event files; "
+                "run `pip install 'attar[tensorboard]'`"
             ) from error
         self._make_writer: Any = SummaryWriter
         self._writers: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""Atomic writing of files, and locks of folders."""
 
 import contextlib
 import glob
@@ -15,14 +15,14 @@ from attar.errors import FolderError, file_error
 from attar.urls import Place, UrlPath
 
 AnyPlace = TypeVar("AnyPlace", Path, UrlPath, Place)
-PARTIAL = ".*.partial"  # names of temporary files; one that is left is of a process that was killed
+PARTIAL = ".*.partial"  # names of temporary files; killed processes leave them behind
 
 
 def write_atomically(path: Place, content: bytes) -> None:
-    """Write `content` to `path`, so that `path` holds all of it or what it held before.
+    """Write `content` to `path`; on failure, `path` is unchanged.
 
-    The bytes go to a temporary file beside it, are synced to the disk, and the file is renamed.
-    A temporary file that could not be finished is removed.
+    The bytes are written to a temporary file beside it and synced to disk, then the file is
+    renamed. An unfinished temporary file is removed.
 
     Raises:
         FolderError: If the folder cannot be written, or the disk is full.
@@ -36,13 +36,13 @@ def write_atomically(path: Place, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the body a temporary file to write, which then replaces `path`, synced to the disk.
+    """Yield a temporary file to write, which then replaces `path`, synced to disk.
 
     Raises:
-        FolderError: If the body or the renaming raises an `OSError`. In that case, and after any
-            other error, `path` is as it was and the temporary file is removed.
+        FolderError: If the body or the renaming raises an `OSError`. After any error, `path` is
+            unchanged and the temporary file is removed.
     """
-    # No two have one name: on a disk that machines share they may have one process id.
+    # Unique names: on a shared disk, two machines may use the same process id.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         yield temporary
@@ -52,18 +52,18 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise file_error("write", path, error) from error
     finally:
-        with contextlib.suppress(OSError):  # not there, or its folder is none
+        with contextlib.suppress(OSError):  # missing, or its folder is missing
             temporary.unlink()
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what processes left that were killed while they wrote this file."""
+    """Remove temporary files of killed processes that were writing this file."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         partial.unlink(missing_ok=True)
 
 
 def make_folder(path: AnyPlace) -> AnyPlace:
-    """Make the folder and those above it, if they are not there; raise `FolderError` if barred."""
+    """Make the folder and its parents if missing; raise `FolderError` on failure."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,10 +73,10 @@ def make_folder(path: AnyPlace) -> AnyPlace:
 
 @contextlib.contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Make the folder, and keep other processes from holding it during the body.
+    """Make the folder and lock it against other processes during the body.
 
     Raises:
-        FolderError: If it cannot be written, or is in use.
+        FolderError: If the folder cannot be written, or is in use.
     """
     lock = FileLock(make_folder(folder) / ".lock")
     try:
@@ -92,7 +92,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
 
 
 def write_size(size_bytes: float) -> str:
-    """Write a number of bytes for people.
+    """Format a number of bytes.
 
     Example:
         >>> write_size(400), write_size(12_345), write_size(7_000_000_000)

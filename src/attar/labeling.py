@@ -1,4 +1,4 @@
-"""`attar.label`: run a teacher once over a transfer set, and keep its soft targets."""
+"""`attar.label`: run a teacher over a transfer set once and store its soft targets."""
 
 import os
 import threading
@@ -47,25 +47,25 @@ from attar.teachers import Ensemble, Teacher, as_teacher
 from attar.teachers.networks import hash_members
 from attar.urls import Place, as_place
 
-_OTHERS_TRIED = 8  # examples, once the teacher has failed on one
+_OTHERS_TRIED = 8  # further examples to try after the teacher has failed on one
 
 
 @dataclass(frozen=True, slots=True)
 class LabelingProgress:
-    """How far the labeling is."""
+    """Progress of labeling."""
 
-    rows: int  # logits `[classes]` that are stored: one an example, view and member
+    rows: int  # stored rows of logits `[classes]`: one per example, view and member
     total_rows: int
-    rows_per_second: float  # by this run
-    seconds_left: float | None  # None before this run has stored any
+    rows_per_second: float  # of this run
+    seconds_left: float | None  # None before this run has stored a row
 
     @property
     def fraction(self) -> float:
-        """Of all rows."""
+        """Fraction of all rows."""
         return self.rows / self.total_rows
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return one line of progress."""
         speed = f" · {self.rows_per_second:,.0f} rows/s" if self.rows_per_second else ""
         return f"labeling · {self.rows:,} of {self.total_rows:,} rows{speed}"
 
@@ -83,64 +83,64 @@ def label(
     expected_accuracy: float | None = None,
     progress: Callable[[LabelingProgress], None] | None = None,
 ) -> SoftTargets:
-    """Run a teacher over every example of a transfer set, and keep its logits in a folder.
+    """Run a teacher over every example of a transfer set and store its logits in a folder.
 
-    What the folder holds already is not labeled again: a run that was killed goes on with the
-    shards that are missing. Shards are compared with their checksums first; damaged ones, and lost
-    ones of a finished store, are labeled again. Each worker computes a shard of its own, with
-    products on one thread, so the bytes do not depend on how many there are, and goes on to the
-    next while that is written. An error of one stops the others at their next batch; the finished
-    shards stay.
+    An interrupted run resumes with the missing shards. Existing shards are first compared with
+    their checksums; damaged shards, and missing shards of a finished store, are labeled again. Each
+    worker computes a whole shard, with products on one thread, so the bytes do not depend on the
+    number of workers. It computes the next shard while the last one is written. If one worker
+    fails, the others stop at their next batch; finished shards are kept.
 
-    The bytes do hang, in the last bit of a few logits, on `batch_size`, as a processor rounds the
-    products of batches of other sizes differently. A store may be continued with another.
+    The last bit of a few logits depends on `batch_size`, because processors round the products of
+    batches of different sizes differently. A store may be resumed with another `batch_size`.
 
-    Each example has exactly one true class: soft targets are a softmax over the classes. Teachers
-    for several labels at once (sigmoid outputs), for regression and for embeddings are not
-    supported yet. attar cannot recognize sigmoid outputs; it treats them as the logits of one
-    class among several. For such tasks train with `TrainingRun` and a loss of your own.
+    Each example has exactly one true class: soft targets are a softmax over the classes.
+    Multi-label teachers (sigmoid outputs), regressors and embedding models are not supported yet.
+    attar cannot recognize sigmoid outputs and would treat them as logits of one class among
+    several. For such tasks, use `TrainingRun` with a custom loss.
 
-    If the transfer set has hard targets, the result's `teacher_quality` says how often the teacher
-    is right on them. A teacher that looks wrong is warned about, once and as early as possible.
+    If the transfer set has hard targets, the result's `teacher_quality` contains the teacher's
+    accuracy on them. If the teacher looks wrong, one warning is issued, as early as possible.
 
     Args:
-        teacher: Anything that `attar.as_teacher` makes a teacher of. Where more has to be said of
-            it (the version of a function, probabilities instead of logits, a padding token, an
-            image processor), call that yourself, and give what it returns. Several threads ask the
-            teacher at once; if it can't bear that, say `workers=1`.
+        teacher: Any source that `attar.as_teacher` accepts. To set options (the version of a
+            function, probabilities instead of logits, a padding token, an image processor), call
+            `attar.as_teacher` and pass the result. Several threads call the teacher at once; pass
+            `workers=1` if it is not thread-safe.
         transfer_set: The examples.
-        folder: Of the store, or its URL, such as `s3://bucket/store`; new, empty, or with a store
-            of the same teacher, data and encoding. As long as no shard of a store is finished,
-            another may take its place.
+        folder: Folder of the store, or its URL, such as `s3://bucket/store`; new, empty, or with a
+            store of the same teacher, data and encoding. A store without a finished shard may be
+            replaced by another one.
         encoding: `Dense()` (the default) or `Sparse(k=...)`.
-        views: Numbers of the views to label; 0 is the plain example. A student then sees these in
-            turn, an epoch each.
-        batch_size: Examples that the teacher sees at once.
-        workers: How many compute at once; by default one for each core.
+        views: Numbers of the views to label; 0 is the plain example. A student sees one of them per
+            epoch, in turn.
+        batch_size: Examples in a batch of the teacher.
+        workers: Number of worker threads; by default one per core.
         shard_examples: Examples in a shard, the unit of resuming; by default
             32 MiB, or an eighth of the examples.
-        expected_accuracy: Accuracy that the teacher is known to have, a fraction such as 0.8. A
-            warning is given if it is clearly lower on the labeled examples.
-        progress: Called at the start and whenever a shard is stored, by the calling thread;
+        expected_accuracy: Known accuracy of the teacher, a fraction such as 0.8. A warning is
+            issued if the accuracy on the labeled examples is clearly lower.
+        progress: Called at the start and after each stored shard, in the calling thread;
             `attar.ProgressBar()` shows it.
 
     Returns:
         The finished store.
 
     Warns:
-        TeacherWarning: If the teacher is not significantly more often right than always answering
-            the most frequent class, or is far below `expected_accuracy`. At least 50 examples need
-            a hard target. If the first shards show it, the warning comes while labeling.
-        StoreWarning: If shards are damaged, or a finished store has lost some.
+        TeacherWarning: If the teacher's accuracy is not significantly higher than that of always
+            predicting the most frequent class, or is far below `expected_accuracy`. This needs at
+            least 50 examples with a hard target. If the first shards show it, the warning is issued
+            during labeling.
+        StoreWarning: If shards are damaged, or missing from a finished store.
 
     Raises:
-        DataError: If the teacher fails on an example, or a logit is not finite; it names the
-            example. If views are asked for that the set or the teacher cannot give. If there is
-            only one class.
-        ShapeError: If the teacher's classes are not the transfer set's.
-        StoreError: If the folder holds another store, or a lost shard of a finished store comes out
-            differently.
-        FolderError: If it cannot be written, or the disk is full.
+        DataError: If the teacher fails on an example, or a logit is not finite; the message names
+            the example. If the set or the teacher does not have the views. If there is only one
+            class.
+        ShapeError: If the teacher's classes differ from the transfer set's.
+        StoreError: If the folder has another store, or the new logits of a missing shard of a
+            finished store differ from the old ones.
+        FolderError: If the folder cannot be written, or the disk is full.
     """
     check_positive(batch_size=float(batch_size))
     count = os.cpu_count() or 1 if workers is None else workers
@@ -175,23 +175,22 @@ def make_plan(
     views: Sequence[int],
     shard_examples: int,
 ) -> StorePlan:
-    """Say what the store of this teacher's logits is going to be."""
+    """Return the plan of the store of a teacher's logits."""
     if transfer_set.classes == 1:
         raise DataError(
-            "expected two classes or more, got one: a softmax over one class is always 1, so its "
-            "soft targets say nothing. For two classes and one output, give the logits [0, output] "
-            "of both classes. Regression is not supported; train with attar.TrainingRun and a loss "
-            "of your own"
+            "expected at least two classes, got one: a softmax over one class is always 1. For two "
+            "classes and one output, return the logits [0, output] of both classes. Regression is "
+            "not supported; use attar.TrainingRun with a custom loss"
         )
     seen = transfer_set.views
     if any(views) and not teacher.reads_inputs:
         raise DataError(
-            "expected view 0 alone for stored scores, which know the plain examples only, "
+            "expected only view 0 for stored scores, which cover only the plain examples, "
             f"got views {list(views)}"
         )
     if any(views) and seen is None:
         raise DataError(
-            f"expected view 0 alone for a set without views, got views {list(views)}; "
+            f"expected only view 0 for a set without views, got views {list(views)}; "
             "try with_views(Jitter(...))"
         )
     members = tuple(member.fingerprint() for member in members_of(teacher))
@@ -217,7 +216,7 @@ def write_shards(
     batch_size: int,
     workers: int,
 ) -> Iterator[ShardEntry]:
-    """Write the shards that a store lacks, and yield each as it is stored; see `label`."""
+    """Write the missing shards of a store, and yield each after it is stored; see `label`."""
     members = members_of(teacher) or (teacher,)
     stopped, computing = threading.Event(), threading.Semaphore(workers)
 
@@ -232,7 +231,7 @@ def write_shards(
             with computing:
                 packed = pack_shard(writer, asked, transfer_set, shard, batch_size, check_stopped)
             return writer.store(packed)  # while the next shard is computed
-        except CancelledError:  # another has failed, and tells why
+        except CancelledError:  # another worker has failed and raises its error
             return None
         except BaseException:
             stopped.set()
@@ -245,7 +244,7 @@ def write_shards(
         try:
             for shard in missing:
                 pending.add(pool.submit(write, shard))
-                if len(pending) > 2 * workers:  # one waits, so that no thread does
+                if len(pending) > 2 * workers:  # queue one more, so that no thread waits
                     done, pending = wait(pending, return_when=FIRST_COMPLETED)
                     yield from filter(None, (future.result() for future in done))
             while pending:
@@ -258,14 +257,14 @@ def write_shards(
 
 
 def members_of(teacher: Teacher) -> tuple[Teacher, ...]:
-    """Return an ensemble's members; none of a single teacher."""
+    """Return the members of an ensemble; empty for a single teacher."""
     if isinstance(teacher, Ensemble):
         return teacher.teachers
     if teacher.members is not None:
         kind = type(teacher).__name__
         raise AttarError(
-            f"expected an Ensemble, or a list of teachers, got {kind} of {teacher.members} members;"
-            " each member has to be asked alone"
+            f"expected an Ensemble or a list of teachers, got {kind} of {teacher.members} members; "
+            "each member must be a separate teacher"
         )
     return ()
 
@@ -278,9 +277,10 @@ def pack_shard(
     batch_size: int,
     check_stopped: Callable[[], None] = lambda: None,
 ) -> PackedShard:
-    """Ask a teacher, or a member of one, about a shard's examples, and count its right answers.
+    """Run a teacher, or a member of one, on a shard's examples, and count its right answers.
 
-    Batches start at the shard's first example. `check_stopped` is called before each and may raise.
+    Batches start at the shard's first example. `check_stopped` is called before each batch and may
+    raise.
     """
     tally = AnswerTally(writer.plan.classes)
     is_counted = shard.view == counted_view(writer.plan)
@@ -290,7 +290,7 @@ def pack_shard(
             check_stopped()
             logits, hard_targets = ask(teacher, transfer_set, indices, shard.view)
             yield logits
-            if is_counted:  # only now: the writer has checked them meanwhile
+            if is_counted:  # after the writer has checked the logits
                 tally.add(logits, hard_targets)
 
     packed = writer.pack(shard, answer())
@@ -302,14 +302,14 @@ def pack_shard(
 def ask(
     teacher: Teacher, transfer_set: ExampleSet, indices: Tensor, view: int
 ) -> tuple[Tensor, Tensor]:
-    """Ask a teacher about some examples; if it fails, find out on which of them.
+    """Run a teacher on some examples; if it fails, find the example that causes it.
 
     Returns:
         Logits `[batch, classes]`, and the examples' hard targets `[batch]`.
 
     Raises:
-        DataError: If the teacher raises an error that is none of attar's; it names the example, or
-            says that the teacher fails on every one.
+        DataError: If the teacher raises an error other than attar's. The message names the
+            example, or states that the teacher fails on every example.
     """
     try:
         batch = transfer_set.batch(indices, view)
@@ -334,9 +334,10 @@ def _explain_failure(
     found, cause = next(failing, (None, error))
     reason = " ".join(f"{type(cause).__name__}: {cause}".split())
     if found is None:
-        which = f"examples {int(indices[0])} to {int(indices[-1])}, on none of them alone"
+        which = f"the batch of examples {int(indices[0])} to {int(indices[-1])}"
         return DataError(
-            f"the teacher fails on {which}, view {view}: {reason}; try a smaller batch_size"
+            f"the teacher fails on {which}, view {view}, but on no single one of them: {reason}; "
+            "try a smaller batch_size"
         )
     spread = torch.linspace(0, len(transfer_set) - 1, _OTHERS_TRIED).long().unique().tolist()
     others = [index for index in spread if index != found]
@@ -344,19 +345,19 @@ def _explain_failure(
         inputs = transfer_set.batch(torch.tensor([found]), view).inputs
         return DataError(
             f"the teacher fails on every example (first error: {reason}; {1 + len(others)} tried, "
-            f"view {view}); does it take inputs of the shape and type that the transfer set has, "
+            f"view {view}); does it accept the shape and type of the transfer set's inputs, "
             f"{['batch', *inputs.shape[1:]]} {inputs.dtype}? If it needs other inputs than the "
-            "student, compute its logits from those, and store them with "
+            "student, compute its logits from them and pass these: "
             "attar.label(logits, transfer_set, ...)"
         )
     return DataError(
-        f"the teacher fails on example {found}, view {view}: {reason}; look at it, or leave it out"
+        f"the teacher fails on example {found}, view {view}: {reason}; check or remove the example"
     )
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Give torch's number of threads back after the body, whose workers set it."""
+    """Restore torch's number of threads after the body, whose workers set it."""
     before = torch.get_num_threads()
     keep_freed_memory()
     try:
@@ -366,19 +367,19 @@ def _one_thread_each() -> Iterator[None]:
 
 
 class TeacherWatch:
-    """Warns, once, of a teacher that looks wrong."""
+    """Warns once if a teacher looks wrong."""
 
     def __init__(
         self, plan: StorePlan, transfer_set: ExampleSet, expected_accuracy: float | None
     ) -> None:
-        """Begin with no shard."""
+        """Start without any shard."""
         self.classes, self.expected_accuracy = plan.classes, expected_accuracy
         self.hard_targets: Tensor | None = getattr(transfer_set, "hard_targets", None)
         self.counts: list[list[AnswerCounts]] = [[] for _ in range(plan.member_count)]
         self.has_warned = False
 
     def add(self, shard: Shard, answers: AnswerCounts | None) -> None:
-        """Judge a shard's member by its shards so far."""
+        """Check the member of a shard on its shards so far."""
         if answers is None or self.has_warned:
             return
         counts = self.counts[shard.member]
@@ -389,18 +390,18 @@ class TeacherWatch:
             self._warn(find_doubt(quality, self.expected_accuracy, is_early=True))
 
     def finish(self, targets: SoftTargets) -> None:
-        """Judge by the whole store, unless a warning was given before."""
+        """Check the whole store, unless a warning was issued before."""
         if not self.has_warned:
             self._warn(find_store_doubt(targets.teacher_quality, self.expected_accuracy))
 
     def _warn(self, doubt: str | None) -> None:
         if doubt is not None:
             self.has_warned = True
-            warnings.warn(doubt, TeacherWarning, stacklevel=4)  # where `label` was called
+            warnings.warn(doubt, TeacherWarning, stacklevel=4)  # the caller of `label`
 
 
 class LabelingMeter:
-    """Counts stored rows, and from that tells when the labeling will end."""
+    """Counts stored rows and estimates the remaining time."""
 
     def __init__(self, plan: StorePlan, missing: Sequence[Shard]) -> None:
         """Start the clock."""
@@ -414,11 +415,11 @@ class LabelingMeter:
         return self.done == self.total
 
     def add(self, shard: Shard) -> None:
-        """Count a shard that was stored."""
+        """Count a stored shard."""
         self.done += shard.stop - shard.start
 
     def now(self) -> LabelingProgress:
-        """Tell how far it is."""
+        """Return the current progress."""
         here, seconds = self.done - self.before, time.monotonic() - self.started
         speed = here / seconds if here else 0.0
         left = (self.total - self.done) / speed if speed else None

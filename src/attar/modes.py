@@ -1,4 +1,4 @@
-"""Evaluation mode for a while, and training mode that leaves frozen layers alone."""
+"""Temporary evaluation mode, and training mode that keeps layers frozen."""
 
 import threading
 import warnings
@@ -13,10 +13,9 @@ _held: dict[nn.Module, tuple[int, bool]] = {}  # layer -> holders, its mode befo
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Hold a network in evaluation mode for the body; all its layers get their modes back.
+    """Put a network into evaluation mode for the body; then restore the modes of all layers.
 
-    Several threads may hold the same network, or networks that share layers: the last to leave a
-    layer gives it its mode back.
+    Thread-safe: if several threads use the same layers, the last one restores their modes.
     """
     with _lock:
         layers = list(network.modules())
@@ -38,9 +37,9 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 
 def frozen_layers(network: nn.Module) -> tuple[nn.Module, ...]:
-    """Return the layers that were put into evaluation mode in a network that is in training mode.
+    """Return the layers in evaluation mode of a network in training mode.
 
-    A network that is in evaluation mode as a whole, as `from_pretrained` returns it, has none.
+    A network that is in evaluation mode as a whole, as returned by `from_pretrained`, has none.
     """
     frozen = tuple(layer for layer in network.modules() if not layer.training)
     return () if len(frozen) == len(list(network.modules())) else frozen
@@ -72,7 +71,7 @@ def warn_of_frozen(network: nn.Module) -> None:
 
 
 def train_except(network: nn.Module, frozen: Iterable[nn.Module]) -> None:
-    """Put a network into training mode, but for its frozen layers."""
+    """Put a network into training mode, except its frozen layers."""
     network.train()
     for layer in frozen:
         layer.training = False

@@ -1,4 +1,4 @@
-"""Python objects that the user names as `file.py:name` or `package.module:name`."""
+"""Load Python objects named as `file.py:name` or `package.module:name`."""
 
 import hashlib
 import importlib
@@ -23,17 +23,17 @@ _modules: dict[tuple[str, str, str], ModuleType] = {}  # by name, path and check
 
 
 def load_object(spec: str, folder: Path) -> object:
-    """Load the object that `spec` names, by running the file or importing the module it is in.
+    """Load the object that `spec` names by running its file or importing its module.
 
-    A file runs once for each content it has; what it imports may lie in `folder` or beside it.
+    A file is run once per content. It can import modules from `folder` and from its own folder.
 
     Args:
         spec: `file.py:name` or `package.module:name`; the name may be dotted, as in `Class.method`.
-        folder: What the file's path is relative to, and where modules are looked for first.
+        folder: Base of the file's path, and the first folder searched for modules.
 
     Raises:
-        ObjectError: If `spec` has another form, there is no such file, module or name, or
-            the code fails; the text then has the line of the user's code.
+        ObjectError: If `spec` has another form, there is no such file, module or name, or the code
+            fails; the message then contains the line of the user's code.
     """
     place, _, name = spec.rpartition(":")
     if not place or not name.replace(".", "").isidentifier():
@@ -57,7 +57,7 @@ def load_object(spec: str, folder: Path) -> object:
 
 
 def load_callable(spec: str, folder: Path) -> Callable[..., object]:
-    """Load what `spec` names as `load_object` does, and insist that it can be called.
+    """Load a callable object, as `load_object` does.
 
     Raises:
         ObjectError: As `load_object`, or if it is not callable.
@@ -71,10 +71,10 @@ def load_callable(spec: str, folder: Path) -> Callable[..., object]:
 
 
 def make_object(spec: str, folder: Path, kind: type[T]) -> T:
-    """Call what `spec` names, without arguments, and return the object of type `kind` it makes.
+    """Call a named object without arguments, and return its result, which must be a `kind`.
 
     Raises:
-        ObjectError: As `load_callable`, or if the call fails or makes something else.
+        ObjectError: As `load_callable`, or if the call fails or returns another type.
     """
     make = load_callable(spec, folder)
     with _importing_from(folder), _explaining(f"{spec} fails"):
@@ -91,8 +91,8 @@ def _run_file(file: Path, folder: Path) -> ModuleType:
     except OSError as error:
         raise ObjectError(str(file_error("read", file, error))) from error
     path = str(file.resolve())
-    # Fingerprints of models and views contain the module's name. It must not depend on where the
-    # folder is, nor on lines of the file that the model does not use.
+    # Fingerprints of models and views contain the module's name, so it must not depend on the
+    # location of the folder, nor on lines of the file that the model does not use.
     is_below = file.is_relative_to(folder)
     place = file.relative_to(folder).with_suffix("") if is_below else Path(file.stem)
     name = "_attar_" + re.sub(r"\W", "_", str(place))
@@ -125,8 +125,8 @@ def _import_module(place: str, folder: Path) -> ModuleType:
         except ObjectError as error:
             missing = error.__cause__
             if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, place):
-                found = f"there is no module {missing.name!r} in {folder} or among the installed"
-                raise ObjectError(f"{found}; a file is named as file.py:name") from error
+                found = f"no module {missing.name!r} in {folder} or among installed packages"
+                raise ObjectError(f"{found}; for a file, write file.py:name") from error
             raise
 
 
@@ -136,7 +136,7 @@ def _is_part(name: str | None, place: str) -> bool:
 
 @contextmanager
 def _importing_from(*folders: Path) -> Iterator[None]:
-    """Look for modules in these folders first, and forget the folders afterwards."""
+    """Search these folders first for modules during the body."""
     paths = [str(folder.resolve()) for folder in folders]
     sys.path[:0] = paths
     try:
@@ -149,7 +149,7 @@ def _importing_from(*folders: Path) -> Iterator[None]:
 
 @contextmanager
 def _explaining(what: str) -> Iterator[None]:
-    """Turn an error of the user's code into one line: what failed, how, and in which line."""
+    """Convert an error of the user's code to one line, with its file and line."""
     try:
         yield
     except ObjectError:
@@ -165,9 +165,9 @@ def describe_error(error: BaseException) -> str:
 
 
 def add_users_line(message: str, error: BaseException) -> str:
-    """Append the file and line of the user's code at which an error began, if it is in none yet.
+    """Append the file and line of the user's code that raised an error, if not yet there.
 
-    An error of attar that was raised `from` an error of the user's code has the line of the latter.
+    For an attar error raised `from` an error of the user's code, this is the line of the latter.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -184,7 +184,7 @@ def users_line(error: BaseException) -> str | None:
     The user's code is everything outside attar, the standard library and installed packages.
     """
     if isinstance(error, SyntaxError):
-        return None  # its text has the line
+        return None  # its message contains the line
     lines = [
         f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""What makes training quick on a CPU and is not the loop: number formats and memory."""
+"""Number formats and memory settings for fast training on a CPU."""
 
 import ctypes
 import os
@@ -13,14 +13,14 @@ from torch import nn
 from attar.errors import AttarError
 
 Precision = Literal["auto", "float32", "bfloat16"]
-VARIABLE = "ATTAR_PRECISION"  # environment variable: what "auto" means
+VARIABLE = "ATTAR_PRECISION"  # environment variable: the precision of "auto"
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 @cache
 def cpu_multiplies_bfloat16() -> bool:
-    """Tell whether this processor has instructions for bfloat16 matrix products."""
+    """Return whether this processor has instructions for bfloat16 matrix products."""
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     if capabilities:
         names = ("avx512_bf16", "amx_bf16", "amx_tile", "arm_bf16", "bf16")
@@ -32,20 +32,20 @@ def cpu_multiplies_bfloat16() -> bool:
 
 
 def resolve_precision(network: nn.Module, precision: Precision) -> Precision:
-    """Return what a precision means for a network: `float32` or `bfloat16`."""
+    """Return the precision of a network, `float32` or `bfloat16`, resolving `auto`."""
     first = next(network.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     return auto_precision(device) if precision == "auto" else precision
 
 
 def auto_precision(device: torch.device) -> Precision:
-    """Return what `auto` means on a device.
+    """Return the precision that `auto` selects on a device.
 
-    That is what the environment variable `ATTAR_PRECISION` says, if it is set; else bfloat16 where
-    the device multiplies it quickly, and float32 elsewhere.
+    This is the value of the environment variable `ATTAR_PRECISION`, if set; else bfloat16 if the
+    device has fast bfloat16 products, and float32 otherwise.
 
     Raises:
-        AttarError: If the variable says something else.
+        AttarError: If the variable has another value.
     """
     wanted = os.environ.get(VARIABLE, "auto")
     if wanted == "float32":
@@ -62,9 +62,9 @@ def auto_precision(device: torch.device) -> Precision:
 
 
 def autocast(network: nn.Module, precision: Precision) -> AbstractContextManager[object]:
-    """Return the context in which the network's products run.
+    """Return the autocast context for a network's matrix products.
 
-    Weights stay float32, and a network whose weights are not float32 runs as it is. For `auto` see
+    Weights stay float32. Networks with weights of other types run without autocast. For `auto` see
     `resolve_precision`.
     """
     first = next(network.parameters(), None)

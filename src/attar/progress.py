@@ -34,11 +34,10 @@ T = TypeVar("T")
 
 
 class TimeLeft:
-    """Estimates when work will end from how fast it went lately: in the last minute, or quarter.
+    """Estimates the remaining time from the recent speed: of the last minute, or quarter.
 
-    The way to the first report, with all that is loaded and prepared, is left out as soon as there
-    are some seconds without it. No estimate is given before it means something: after 5 seconds, if
-    a five hundredth of the work is done by then, else after 30.
+    Start-up time is ignored once there is enough data. The first estimate is given after 5 seconds
+    if 1/500 of the work is done by then, else after 30 seconds.
     """
 
     def __init__(self, total: float) -> None:

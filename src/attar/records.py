@@ -1,4 +1,4 @@
-"""What a run leaves behind: frozen records, written as JSON."""
+"""Records of runs, written as JSON."""
 
 import json
 import os
@@ -21,18 +21,18 @@ from attar.urls import Place
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where and with which software a result was made."""
+    """The machine and software of a result."""
 
     processor: str
     cores: int
-    threads: int  # that torch uses for one operation
+    threads: int  # of torch, per operation
     memory_gib: float | None
     system: str
     python: str
     torch: str
     attar: str
-    commit: str | None  # of the checkout that attar was run from, "+changes" if it had some
-    precision: str | None = None  # what `auto` means here; None where it was not recorded
+    commit: str | None  # of attar's checkout, with "+changes" if modified
+    precision: str | None = None  # selected by `auto`; None if not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,12 @@ class ResultRow:
 
     name: str
     metric: str
-    paper: float | None  # None where the paper has no such number
+    paper: float | None  # None if the paper has no such number
     mean: float
     sd: float | None  # sample standard deviation over seeds; None for a single seed
     seeds: int
-    values: tuple[float, ...] = ()  # one a seed
-    parameters: int | None = None  # of the network, where the row is about one
+    values: tuple[float, ...] = ()  # one per seed
+    parameters: int | None = None  # of the network, if the row is about one
 
     @classmethod
     def over_seeds(
@@ -58,7 +58,7 @@ class ResultRow:
         paper: float | None,
         parameters: int | None = None,
     ) -> "ResultRow":
-        """Summarise one value a seed."""
+        """Summarize one value per seed."""
         return cls(
             name=name,
             metric=metric,
@@ -73,14 +73,14 @@ class ResultRow:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentResult:
-    """An experiment's closing table, with all that is needed to make it again."""
+    """The result table of an experiment, with everything needed to repeat it."""
 
     experiment: str
     command: str
     rows: tuple[ResultRow, ...]
     config: dict[str, Any]
     machine: Machine
-    wall_seconds: float  # of the training steps alone, over all the runs that it took
+    wall_seconds: float  # of training steps only, over all resumed runs
     details: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -88,10 +88,10 @@ class ExperimentResult:
         """Read a result file, and check it if it has a checksum.
 
         Raises:
-            FolderError: If it cannot be read, is damaged or is no result file.
+            FolderError: If it cannot be read, is damaged, or is not a result file.
         """
         content = read_json(path)
-        if "checksum" in content:  # of earlier releases none has
+        if "checksum" in content:  # files of earlier releases have none
             content = read_sealed_json(path)
         try:
             rows = tuple(
@@ -101,22 +101,22 @@ class ExperimentResult:
                 raise TypeError("it has no rows")
             return cls(**content | {"rows": rows, "machine": Machine(**content["machine"])})
         except (KeyError, TypeError) as error:
-            raise FolderError(f"{path} is no result file of this release ({error})") from error
+            raise FolderError(f"{path} is not a result file of this release ({error})") from error
 
     def write(self, path: Path) -> None:
         """Write the result as JSON with a checksum.
 
         Raises:
-            FolderError: If the file cannot be written; what it held before is then unharmed.
+            FolderError: If the file cannot be written; an earlier file is then unchanged.
         """
         write_sealed_json(path, asdict(self))
 
 
 def write_json(path: Place, record: Any) -> None:  # noqa: ANN401  (a record or what JSON can hold)
-    """Write a record, or anything that JSON can hold, to a file that people can read.
+    """Write a record or JSON values to an indented JSON file.
 
     Raises:
-        FolderError: If the file cannot be written; what it held before is then unharmed.
+        FolderError: If the file cannot be written; an earlier file is then unchanged.
     """
     content = asdict(record) if hasattr(record, "__dataclass_fields__") else record
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
@@ -127,7 +127,7 @@ def read_json(path: Place) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        FolderError: If the file cannot be read or holds none.
+        FolderError: If the file cannot be read or is not a JSON object.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -141,16 +141,16 @@ def read_json(path: Place) -> dict[str, Any]:
 
 
 def write_sealed_json(path: Place, content: dict[str, Any]) -> None:
-    """Write a JSON object together with a checksum of it, under the key `checksum`.
+    """Write a JSON object with its checksum, under the key `checksum`.
 
     Raises:
-        FolderError: If the file cannot be written; what it held before is then unharmed.
+        FolderError: If the file cannot be written; an earlier file is then unchanged.
     """
     write_json(path, seal(content))
 
 
 def read_sealed_json(path: Place) -> dict[str, Any]:
-    """Read what `write_sealed_json` wrote, without its checksum.
+    """Read a file written by `write_sealed_json`, without its checksum.
 
     Raises:
         FolderError: If the file cannot be read, or does not match its checksum.
@@ -167,7 +167,7 @@ def unseal(content: dict[str, Any], path: Place) -> dict[str, Any]:
     """Return content without its checksum.
 
     Raises:
-        FolderError: If the content, which was read from `path`, does not match it.
+        FolderError: If the content, read from `path`, does not match it.
     """
     rest = {name: value for name, value in content.items() if name != "checksum"}
     if content.get("checksum") != _checksum(rest):
@@ -181,7 +181,7 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def this_machine() -> Machine:
-    """Describe the machine and the software that run this."""
+    """Describe the current machine and software."""
     return Machine(
         processor=_processor(),
         cores=os.cpu_count() or 1,
@@ -209,7 +209,7 @@ def _memory_gib() -> float | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that this file lies in, if it lies in one of attar's."""
+    """Return the commit of attar's checkout, if attar runs from one."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,9 +1,9 @@
-"""Files of named tensors that notice damage: `safetensors` with a checksum.
+"""Files of named tensors: `safetensors` with a checksum.
 
-A file that attar writes has two entries in its metadata: `attar`, a JSON object of `kind`,
-`version` and whatever else describes the content, and `sha256`, a checksum of that text and of each
-tensor's name, type, shape and bytes, in the order of the names. A file with one of the two entries
-and not the other is damaged. docs/format.md specifies this.
+Files written by attar have two entries in their metadata: `attar`, a JSON object with `kind`,
+`version` and further descriptions of the content, and `sha256`, a checksum of that text and of each
+tensor's name, type, shape and bytes, in the order of the names. A file with only one of the two
+entries is damaged. docs/format.md specifies the format.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ class TensorFile:
     """The content of a file, checked."""
 
     tensors: dict[str, Tensor]
-    header: dict[str, Any] | None  # None of a file that attar did not write
-    metadata: dict[str, str]  # as it stands in the file
+    header: dict[str, Any] | None  # None for files of other programs
+    metadata: dict[str, str]  # as in the file
 
 
 def write_tensors(
@@ -42,13 +42,13 @@ def write_tensors(
 
     Args:
         path: The file.
-        tensors: By name; may share memory, which is then stored once for each name.
-        kind: What the file is, such as "weights".
-        version: Of that kind's format.
-        header: More that describes the content; what JSON can hold.
+        tensors: Tensors by name; shared memory is stored once per name.
+        kind: Kind of the file, such as "weights".
+        version: Format version of that kind.
+        header: Further description of the content; JSON values.
 
     Raises:
-        FolderError: If the file cannot be written; what it held before is then unharmed.
+        FolderError: If the file cannot be written; an earlier file is then unchanged.
     """
     plain = _separate(tensors)
     text = json.dumps({"kind": kind, "version": version, **header})
@@ -62,12 +62,12 @@ def write_tensors(
 
 
 def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) -> TensorFile:
-    """Read a file that `write_tensors` wrote, and check it.
+    """Read and check a file written by `write_tensors`.
 
     Args:
         path: The file.
-        kind: What it has to be.
-        version: The newest version of that kind that this release reads.
+        kind: The expected kind.
+        version: The newest supported version of that kind.
         foreign: Accept `safetensors` files of other programs too, which have no checksum.
 
     Raises:
@@ -81,27 +81,27 @@ def read_tensors(path: Path, *, kind: str, version: int, foreign: bool = False) 
         raise file_error("read", path, error) from error
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise FolderError(f"{path} is damaged or no safetensors file ({reason})") from error
+        raise FolderError(f"{path} is damaged or is not a safetensors file ({reason})") from error
     if _HEADER not in metadata and _CHECKSUM not in metadata:
         if foreign:
             return TensorFile(tensors, None, metadata)
-        raise FolderError(f"{path} is not a file of attar's {kind}: it has no header and checksum")
+        raise FolderError(f"{path} is not an attar {kind} file: it has no header and checksum")
     text = metadata.get(_HEADER, "")
     if metadata.get(_CHECKSUM) != _checksum(tensors, text):
         raise FolderError(f"{path} is damaged: its checksum does not match its content")
     header: dict[str, Any] = json.loads(text)
     if header["kind"] != kind:
-        raise FolderError(f"expected {path} to hold {kind}, got {header['kind']}")
+        raise FolderError(f"expected {path} to contain {kind}, got {header['kind']}")
     if header["version"] > version:
         raise FolderError(
-            f"{path} has format {header['version']} of {kind}, this release reads up to {version}; "
-            "install a newer attar"
+            f"{path} has format {header['version']} of {kind}, but this release reads up to "
+            f"{version}; install a newer attar"
         )
     return TensorFile(tensors, header, metadata)
 
 
 def _system_error(error: safetensors.SafetensorError) -> OSError:
-    """Return the error of the system that one of `safetensors` tells of in its text."""
+    """Return the system error that is named in the text of a `safetensors` error."""
     found = re.search(r"\(os error (\d+)\)", str(error))
     if found is None:
         return OSError(str(error))
@@ -109,7 +109,7 @@ def _system_error(error: safetensors.SafetensorError) -> OSError:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors on the CPU, contiguous; those that share memory with another as copies."""
+    """Return contiguous CPU tensors; tensors that share memory are copied."""
     plain: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():
@@ -122,7 +122,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _sort_metadata(path: Path) -> None:
-    """Put the metadata in the order of its keys: `safetensors` writes them in any order."""
+    """Sort the metadata by key, because `safetensors` writes it in any order."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))

@@ -1,4 +1,4 @@
-"""Files at a URL, such as `s3://bucket/folder`, by way of pyarrow, as stores need them."""
+"""Files at a URL, such as `s3://bucket/folder`, accessed with pyarrow or fsspec."""
 
 import fnmatch
 from collections.abc import Callable, Iterable, Iterator
@@ -17,26 +17,25 @@ from attar.errors import UrlError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_AT_ONCE = 32  # requests: each waits for the network
+_AT_ONCE = 32  # parallel requests
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `UrlPath.stat` tells."""
+    """The result of `UrlPath.stat`."""
 
     st_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class UrlPath:
-    """A file or a folder at a URL, with those methods of `pathlib.Path` that stores need.
+    """A file or folder at a URL, with the methods of `pathlib.Path` that stores need.
 
-    pyarrow reaches what it knows, and by way of fsspec whatever that knows. Files are written whole
-    where the storage does that, as object stores do. A file that is not there is a
-    `FileNotFoundError`, as on a disk.
+    Supports the file systems of pyarrow and fsspec. Writes are atomic if the storage supports this,
+    as object stores do. A missing file raises `FileNotFoundError`.
 
     Raises:
-        UrlError: By all methods, if the URL, or what is there, cannot be used.
+        UrlError: From all methods, if the URL, or the file there, cannot be used.
 
     Example:
         >>> folder = UrlPath("memory://example")
@@ -46,40 +45,40 @@ class UrlPath:
     """
 
     url: str
-    inside: str = ""  # where in the folder at the URL
+    inside: str = ""  # path below the URL
 
     def __truediv__(self, name: str) -> "UrlPath":
         return UrlPath(self.url, f"{self.inside}/{name}")
 
     def __str__(self) -> str:
-        """Show it without options, which may hold keys."""
+        """Return the URL without options, which may contain keys."""
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{host}{parts.path.rstrip('/')}{self.inside}"
 
     @property
     def name(self) -> str:
-        """Its last part."""
+        """Last part of the path."""
         return str(self).rpartition("/")[2]
 
     def absolute(self) -> "UrlPath":
-        """Return itself."""
+        """Return the path unchanged."""
         return self
 
     def mkdir(self, *, parents: bool = True, exist_ok: bool = True) -> None:
-        """Make the folder and those above it, where the storage has such."""
+        """Make the folder and its parents, if the storage has folders."""
         assert parents
         assert exist_ok
         with self._doing("make the folder") as (files, path):
             files.create_dir(path, recursive=True)
 
     def exists(self) -> bool:
-        """Tell whether there is a file or a folder."""
+        """Return whether there is a file or folder."""
         with self._doing("find") as (files, path):
             return bool(files.get_file_info(path).type != pyarrow.fs.FileType.NotFound)
 
     def stat(self) -> Status:
-        """Tell how large the file is."""
+        """Return the size of the file."""
         with self._doing("find") as (files, path):
             found = files.get_file_info(path)
         if found.type != pyarrow.fs.FileType.File:
@@ -87,14 +86,14 @@ class UrlPath:
         return Status(found.size)
 
     def iterdir(self) -> Iterator["UrlPath"]:
-        """Yield what is in the folder; nothing if it is none."""
+        """Yield the content of the folder; empty if it does not exist."""
         with self._doing("list") as (files, path):
             selector = pyarrow.fs.FileSelector(path, allow_not_found=True)
             found = [each.base_name for each in files.get_file_info(selector)]
         return (self / name for name in sorted(found))
 
     def glob(self, pattern: str) -> Iterator["UrlPath"]:
-        """Yield what is in the folder and fits the pattern."""
+        """Yield the content of the folder that matches the pattern."""
         return (each for each in self.iterdir() if fnmatch.fnmatchcase(each.name, pattern))
 
     def read_bytes(self) -> bytes:

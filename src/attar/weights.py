@@ -1,7 +1,7 @@
-"""Weights of networks in files: attar's own, other `safetensors`, and checkpoints of torch.
+"""Files with the weights of networks: attar's `safetensors`, other ones, and torch checkpoints.
 
-Of a torch checkpoint (`.pt`, `.pth`, `.pth.tar`, `.ckpt`, `.bin`) only tensors and plain values are
-read, with `weights_only=True`; a file that needs more is refused.
+Torch checkpoints (`.pt`, `.pth`, `.pth.tar`, `.ckpt`, `.bin`) are read with `weights_only=True`.
+Files with objects other than tensors and plain values are refused.
 """
 
 import pickle
@@ -17,39 +17,39 @@ from attar.tensor_files import read_tensors, write_tensors
 
 KIND, VERSION = "weights", 1
 
-# What wrappers put before every name: DataParallel, torch.compile, a module that holds the network.
+# Prefixes that wrappers add to every name: DataParallel, torch.compile, an enclosing module.
 _PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.")
-_DEEPEST = 3  # how far into a checkpoint its weights are looked for
-_SHOWN = 3  # of the names in an error
+_DEEPEST = 3  # levels of a checkpoint that are searched for weights
+_SHOWN = 3  # names shown in an error
 
 
 def save_weights(path: Path, network: nn.Module) -> None:
     """Write a network's weights to a `safetensors` file with a checksum.
 
     Raises:
-        AttarError: If the network's state holds something else than tensors.
+        AttarError: If the network's state contains anything but tensors.
         FolderError: If the file cannot be written.
     """
     state = network.state_dict()
     other = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if other:
         raise AttarError(
-            f"expected tensors alone in the state of {type(network).__name__}, got "
-            f"{_some(other)}; save the network before it is quantized"
+            f"expected only tensors in the state of {type(network).__name__}, got {_some(other)}; "
+            "save the network before it is quantized"
         )
     write_tensors(path, state, kind=KIND, version=VERSION)
 
 
 def load_weights(path: Path | str, network: nn.Module) -> None:
-    """Put the weights of a file into a network; nothing is changed if they do not fit.
+    """Load the weights of a file into a network. If they do not fit, nothing is changed.
 
-    The file is one of `save_weights`, another `safetensors` file, or a torch checkpoint. In a
-    checkpoint of several parts the weights are the only part that fits the network. Where every
-    name begins with `module.`, `model.`, `_orig_mod.`, `net.` or `network.`, as wrappers have it,
-    and the names fit without it, it is left out.
+    The file is one of `save_weights`, another `safetensors` file, or a torch checkpoint. From a
+    checkpoint with several parts, the only part that fits the network is loaded. If every name
+    starts with `module.`, `model.`, `_orig_mod.`, `net.` or `network.`, as added by wrappers, and
+    the names fit without this prefix, it is removed.
 
     Raises:
-        FolderError: If the file is damaged, holds no weights, or was made for another network.
+        FolderError: If the file is damaged, contains no weights, or was made for another network.
     """
     path = Path(path)
     parts, wanted = _read_parts(path), network.state_dict()
@@ -66,18 +66,18 @@ def load_weights(path: Path | str, network: nn.Module) -> None:
         where = f" in {key}" if key else ""
         lists = [f"{len(names)} {how}: {_some(names)}" for how, names in differences.items()]
         raise FolderError(
-            f"{path} does not hold this network's weights{where} ({'; '.join(lists)}); make the "
-            "network with the settings that it was trained with"
+            f"the weights in {path}{where} do not fit the network ({'; '.join(lists)}); make the "
+            "network with the settings of its training"
         )
     (weights,) = fitting.values()
     network.load_state_dict(weights)
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """Read the weights in a file, by name; see `load_weights` for which files.
+    """Read the weights in a file, by name; see `load_weights` for the kinds of files.
 
     Raises:
-        FolderError: If the file is damaged, or holds no weights, or several parts that may be them.
+        FolderError: If the file is damaged, contains no weights, or several sets of tensors.
     """
     parts = _read_parts(Path(path))
     if len(parts) > 1:
@@ -87,14 +87,14 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
 
 
 def _read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
-    """Return every set of tensors in a file; the key says where it stands, "" for the whole."""
+    """Return every set of tensors in a file by its position, "" for the whole file."""
     try:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
         raise file_error("read", path, error) from error
-    # A safetensors file has 8 bytes of a length, then JSON. Torch writes a zip file, or, before
-    # 1.6, pickles of protocol 2.
+    # A safetensors file starts with 8 bytes of length, then JSON. Torch writes zip files, and wrote
+    # pickles of protocol 2 before 1.6.
     if start[8:] != b"{" and start.startswith((b"PK", b"\x80")):
         if start[:2] in (b"PK", b"\x80\x02"):
             return _read_checkpoint(path)
@@ -105,13 +105,13 @@ def _read_parts(path: Path) -> dict[str, dict[str, Tensor]]:
         tied = {name: kept for name, kept in content.metadata.items() if kept in tensors}
         tensors = {name: tensors[kept] for name, kept in tied.items()} | tensors
     if not tensors:
-        raise FolderError(f"{path} holds no weights: it has no tensors")
+        raise FolderError(f"{path} contains no weights: it has no tensors")
     return {"": tensors}
 
 
 def _read_checkpoint(path: Path) -> dict[str, dict[str, Tensor]]:
     try:
-        with path.open("rb") as file:  # opened here, as torch goes by the name of a path
+        with path.open("rb") as file:  # opened here, because torch looks at the suffix of a path
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise file_error("read", path, error) from error
@@ -127,16 +127,16 @@ def _read_checkpoint(path: Path) -> dict[str, dict[str, Tensor]]:
         keys = f"the keys {_some(content)}" if isinstance(content, Mapping) else type(content)
         raise FolderError(
             f"expected the weights of a network in {path}, a mapping of names to tensors, got "
-            f"{keys}; save them alone with torch.save(network.state_dict(), path)"
+            f"{keys}; save only the weights, with torch.save(network.state_dict(), path)"
         )
     return parts
 
 
 def _no_tensors(path: Path, what: str) -> FolderError:
     return FolderError(
-        f"{path} holds Python objects beside tensors ({what}), which attar does not load; if you "
-        "trust it, load it with torch.load(path, weights_only=False), and save the network's "
-        'weights alone with torch.save(network.state_dict(), "weights.pth")'
+        f"{path} contains Python objects other than tensors ({what}), which attar does not load; "
+        "if you trust the file, load it with torch.load(path, weights_only=False), and save only "
+        'the weights with torch.save(network.state_dict(), "weights.pth")'
     )
 
 
@@ -147,12 +147,12 @@ def _find_parts(content: object, place: str) -> Iterator[tuple[str, dict[str, Te
         yield place.strip("."), {str(name): value for name, value in content.items()}
         return
     for key, value in content.items():
-        if isinstance(key, str):  # not a number, as of a parameter in an optimizer's state
+        if isinstance(key, str):  # not a number, as in an optimizer's state
             yield from _find_parts(value, f"{place}{key}.")
 
 
 def _names(weights: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Yield the weights as they are called, then without what all names begin with."""
+    """Yield the weights under their names, then without common prefixes."""
     named = dict(weights)
     yield named
     while prefix := _common_prefix(named):
@@ -167,7 +167,7 @@ def _common_prefix(names: Mapping[str, Tensor]) -> str | None:
 def _differences(
     weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> dict[str, list[str]]:
-    """List the names that keep weights from fitting a network; empty if they fit."""
+    """List the names in which weights and network differ; empty if they fit."""
     shapes = {
         name: (list(weights[name].shape), list(wanted[name].shape))
         for name, tensor in wanted.items()
@@ -177,7 +177,7 @@ def _differences(
         "missing": [name for name in wanted if name not in weights],
         "unexpected": [name for name in weights if name not in wanted],
         "of another shape": [
-            f"{name} {ours}, the network's is {network}"
+            f"{name} {ours}, in the network {network}"
             for name, (ours, network) in shapes.items()
             if ours != network
         ],
@@ -200,7 +200,7 @@ def _converts(given: Tensor, wanted: Tensor) -> bool:
 def _several(path: Path, keys: list[str], what: str) -> str:
     return (
         f"{path} has several parts that {what}: {', '.join(keys)}; load it with "
-        "torch.load(path, weights_only=True), and save the one that you want alone with torch.save"
+        "torch.load(path, weights_only=True), and save only the one that you want with torch.save"
     )
 
 

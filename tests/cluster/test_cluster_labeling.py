@@ -181,7 +181,7 @@ def test_an_example_that_the_teacher_fails_on_is_named(nodes, tmp_path, seen):
         if (inputs == wrong).flatten(1).all(1).any():
             raise RuntimeError("this example is too much")
 
-    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; look"
+    expected = r"fails on example 13, view 0: RuntimeError: this example is too much; check"
     with pytest.raises(DataError, match=expected):
         cluster.label(
             slow_teacher(seen, then=fail),

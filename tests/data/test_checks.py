@@ -85,11 +85,11 @@ def test_a_target_below_minus_one_needs_no_stated_classes_to_be_wrong():
 
 
 def test_unknown_classes_ask_for_them():
-    with pytest.raises(DataError, match=r"got no hard target; give classes="):
+    with pytest.raises(DataError, match=r"got no hard target; pass classes="):
         TransferSet(torch.zeros(3, 2))
-    with pytest.raises(DataError, match=r"got no hard target; give classes="):
+    with pytest.raises(DataError, match=r"got no hard target; pass classes="):
         TransferSet(torch.zeros(3, 2), torch.full((3,), -1))
-    with pytest.raises(DataError, match=r"got 1000000000000; give classes="):
+    with pytest.raises(DataError, match=r"got 1000000000000; pass classes="):
         TransferSet(torch.zeros(1, 2), torch.tensor([10**12]))
 
 

@@ -165,7 +165,7 @@ def test_a_folder_of_damaged_fonts_is_told(tmp_path):
 
 def test_files_that_are_there_stay_unharmed(fonts, tmp_path):
     (tmp_path / "train.npz").write_text("mine")
-    with pytest.raises(FolderError, match="holds other files"):
+    with pytest.raises(FolderError, match="contains other files"):
         draw_glyphs(fonts, tmp_path, **SMALL)
     assert (tmp_path / "train.npz").read_text() == "mine"
 

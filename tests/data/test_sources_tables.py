@@ -124,7 +124,7 @@ def test_an_attention_mask_must_agree_with_the_padding_token(tmp_path):
 
 def test_padding_inside_a_text_is_an_error(tmp_path):
     path = write_parquet(tmp_path, ids=[[0, 5, 6], [5, 0, 6]], c=[0, 1])
-    with pytest.raises(DataError, match=r"got it between them in row 1; give another padding="):
+    with pytest.raises(DataError, match=r"got it between them in row 1; pass another padding="):
         read_table(path, target="c", padding=0)
 
 
@@ -196,7 +196,7 @@ def test_targets_of_another_type_are_an_error(tmp_path):
     with pytest.raises(DataError, match=r"truth values in column 'c' of .*, got double; turn them"):
         read_table(path, target="c")
     path = write_parquet(tmp_path, a=[1.0, 2.0], c=pa.array([None, None], pa.string()))
-    with pytest.raises(DataError, match=r"expected class names in .* got none; give class_names="):
+    with pytest.raises(DataError, match=r"expected class names in .* got none; pass class_names="):
         read_table(path, target="c")
 
 
@@ -275,15 +275,15 @@ def test_files_without_rows_are_an_error(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"a\.csv is damaged, .*: .*Expected 2 columns, got 3"):
+    with pytest.raises(DataError, match=r"a\.csv is damaged .*: .*Expected 2 columns, got 3"):
         read_table(write_csv(tmp_path, "a,b\n1,2\n1,2,3\n"), target="b")
-    with pytest.raises(DataError, match=r"a\.csv is damaged, or not what it is called"):
+    with pytest.raises(DataError, match=r"a\.csv is damaged or is not a"):
         read_table(write_csv(tmp_path, ""), target="b")
     path = write_parquet(tmp_path, a=[1.0, 2.0], c=[0, 1])
     content = path.read_bytes()
     for damaged in (b"", b"PAR1 nothing of the kind", content[: len(content) // 2]):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=r"a\.parquet is damaged, or not what it is called"):
+        with pytest.raises(DataError, match=r"a\.parquet is damaged or is not a"):
             read_table(path, target="c")
 
 
@@ -344,7 +344,7 @@ def test_arrays_that_do_not_fit_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"Object arrays cannot be loaded"):
         read_arrays(save(inputs=np.array([None]), hard_targets=targets))
     (tmp_path / "a.npz").write_bytes(b"PK\3\4 nothing")
-    with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
+    with pytest.raises(DataError, match=r"a\.npz is damaged or is not a"):
         read_arrays(tmp_path / "a.npz")
 
 
@@ -362,7 +362,7 @@ def test_a_file_may_lack_hard_targets_if_that_is_said(tmp_path):
 def test_a_truncated_file_of_arrays_is_refused(tmp_path, kept):
     np.savez(tmp_path / "a.npz", inputs=np.zeros((2, 2), np.uint8), hard_targets=[0, 1])
     (tmp_path / "a.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:kept])
-    with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
+    with pytest.raises(DataError, match=r"a\.npz is damaged or is not a"):
         read_arrays(tmp_path / "a.npz")
 
 
@@ -373,7 +373,7 @@ def test_a_flipped_byte_of_an_array_is_found(tmp_path, save):
     content = bytearray((tmp_path / "a.npz").read_bytes())
     content[1000] ^= 255
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.npz is damaged, or not what it is called"):
+    with pytest.raises(DataError, match=r"a\.npz is damaged or is not a"):
         read_arrays(tmp_path / "a.npz")
 
 
@@ -506,7 +506,7 @@ def test_arrays_that_claim_more_than_there_is_are_damaged(tmp_path):
 
     for shape in ("(5, 10**15)", "(5, 1000000000000000)", "(1.5,)", "(", "(-1,)"):
         for name in ("a.npz", "a.npy"):
-            with pytest.raises(DataError, match=r"a\.np. is damaged, or not what it is called"):
+            with pytest.raises(DataError, match=r"a\.np. is damaged or is not a"):
                 read_arrays(write(shape, name), target=None, classes=2)
 
 

@@ -333,7 +333,9 @@ def test_what_is_wrong_with_parts_is_told(tmp_path):
         wrong.batch(torch.tensor([7]))
     parts, _ = streamed(data)
     store = label(make_network(), parts, tmp_path)
-    with pytest.raises(AttarError, match="expected a temperature for a streamed set, got auto"):
+    with pytest.raises(
+        AttarError, match="expected a number as temperature of a streamed set, got auto"
+    ):
         distill(
             make_network(), parts, store, temperature="auto", soft_weight=1.0, hard_weight=0.0,
             epochs=1,

@@ -50,7 +50,7 @@ def test_the_command_takes_the_job_file(done, command):
 @pytest.mark.parametrize(
     ("job", "expected"),
     [
-        ("job.toml", r"executes the Python code it names; if you trust it: .*/job\.toml$"),
+        ("job.toml", r"runs the Python code that it names; if you trust it, run: .*/job\.toml$"),
         ("gone.toml", r"attar explore gone\.toml \(no folder above job has gone\.toml\)$"),
         ("job/sub/evil.toml", r"job\.json is damaged: expected the name of a job file"),
         ("../job.toml", r"job\.json is damaged"),
@@ -105,12 +105,12 @@ def test_an_ensemble_is_shown_as_its_mean_and_a_chosen_temperature_as_chosen(fol
 
 def test_what_is_gone_or_not_done_is_told(done):
     done.edit("4.0", "3.0")
-    with pytest.raises(JobError, match=r"distill seed-0 as it was done, got temperature 4.0 -> 3"):
+    with pytest.raises(JobError, match=r"distill seed-0 have changed: temperature 4.0 -> 3"):
         explore_job(read_job(done.path))
 
 
 def test_the_explored_teacher_is_the_one_that_taught(done):
     done.edit("nn.Linear(16, 12), nn.ReLU()", "nn.Linear(16, 12), nn.Tanh()", "networks.py")
     done.run("train")
-    with pytest.raises(JobError, match=r"step label as it was done, got the teacher's code"):
+    with pytest.raises(JobError, match=r"step label have changed: the teacher's code"):
         explore_job(read_job(done.path))

@@ -172,7 +172,7 @@ def test_a_student_that_only_answers_differently_is_compared_again(with_classes)
 def test_the_compared_teacher_is_the_one_that_taught(with_classes):
     with_classes.edit("return self.layers(inputs)", "return -self.layers(inputs)", "networks.py")
     with_classes.run("train")
-    with pytest.raises(JobError, match=r"step label as it was done, got the teacher's code"):
+    with pytest.raises(JobError, match=r"step label have changed: the teacher's code"):
         with_classes.run("compare")
 
 
@@ -213,10 +213,10 @@ def test_a_teacher_of_scores_with_weights_is_not_compared(folder):
         text.replace("temperature = 4.0", "temperature = 4.0\nmember_weights = [3, 1]"), "utf-8"
     )
     told = folder.run()
-    assert "the teacher is not compared: stored scores don't know the test set" in told
+    assert "the teacher is not compared: its stored scores cover only the transfer set" in told
 
 
 def test_weights_that_are_all_zero_are_refused_before_anything_is_done(folder):
     folder.edit("temperature = 4.0", "temperature = 4.0\nmember_weights = [0]")
-    with pytest.raises(JobError, match=r"member_weights: expected weights, not all of them 0"):
+    with pytest.raises(JobError, match=r"member_weights: expected weights that are not all 0"):
         read_job(folder.path)

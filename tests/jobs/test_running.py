@@ -144,7 +144,7 @@ def test_an_earlier_result_is_kept_and_comes_back(done):
     assert list(kept.values()) == list(before.values())
     done.edit("temperature = 2.0", "temperature = 4.0")
     told = done.run()
-    line = "distill seed-0: temperature 2.0 -> 4.0; so it was once before, taken from earlier/"
+    line = "distill seed-0: temperature 2.0 -> 4.0; earlier result restored from earlier/"
     assert line in told
     assert done.contents("distill/**/*.safetensors") == before
 
@@ -174,9 +174,9 @@ def test_a_file_that_is_not_as_it_was_written_is_kept_and_made_again(done):
     path = done.root / "job/distill/seed-0/student.safetensors"
     whole = path.read_bytes()
     path.write_bytes(b"something else")
-    with pytest.raises(JobError, match=r"student\.safetensors is not as it was written; try"):
+    with pytest.raises(JobError, match=r"student\.safetensors is damaged or was changed; run"):
         done.run("compare")
-    assert "distill seed-0 again: student.safetensors is not as it was written" in done.run()
+    assert "distill seed-0 again: student.safetensors is damaged or was changed" in done.run()
     assert path.read_bytes() == whole
     assert b"something else" in done.contents("earlier/**/*.safetensors").values()
 
@@ -231,7 +231,7 @@ def test_single_steps_ask_for_what_they_need(folder):
         ("distill", "label", "label"),
         ("compare", "train teacher-0", "train"),
     ):
-        expected = rf"step {missing} to be done, it is not begun; try `attar {command} .*job\.toml`"
+        expected = rf"step {missing} is not started; run `attar {command} .*job\.toml`"
         with pytest.raises(JobError, match=expected):
             folder.run(part)
     for part in ("train", "label", "distill", "compare"):
@@ -249,14 +249,14 @@ def test_students_need_no_teacher(done):
 
 def test_other_soft_targets_are_not_taken_for_those_asked_for(done):
     done.edit("[baseline]", "[soft_targets]\nencoding = 'sparse'\nk = 2")
-    with pytest.raises(JobError, match=r"step label as it was done, got encoding dense -> sparse"):
+    with pytest.raises(JobError, match=r"step label have changed: encoding dense -> sparse"):
         done.run("distill")
 
 
 def test_a_folder_of_something_else_is_left_alone(folder):
     (folder.root / "job").mkdir()
     (folder.root / "job" / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(FolderError, match=r'holds other files \(thesis\.txt, .*"runs/job"'):
+    with pytest.raises(FolderError, match=r'contains other files \(thesis\.txt, .*"runs/job"'):
         folder.run()
     assert [path.name for path in (folder.root / "job").iterdir() if path.name[0] != "."] == [
         "thesis.txt"
@@ -266,7 +266,7 @@ def test_a_folder_of_something_else_is_left_alone(folder):
 def test_a_folder_of_another_job_is_left_alone(done):
     other = done.root / "other.toml"
     other.write_text('folder = "job"\n' + done.path.read_text(encoding="utf-8"), encoding="utf-8")
-    with pytest.raises(FolderError, match=r"holds the results of job\.toml, not other\.toml"):
+    with pytest.raises(FolderError, match=r"contains the results of job\.toml, not other\.toml"):
         run_job(read_job(other), ("train",), lambda now: None)
 
 
@@ -313,7 +313,7 @@ def test_killed_and_started_again_the_bytes_are_the_same(done, folder):
     process.wait()
     process.stdout.close()
     told = folder.run()
-    assert f"{at}: goes on where it stopped" in told
+    assert f"{at}: resumes" in told
     os.chdir(done.root)
     done.edit("epochs = 2", "epochs = 40")
     done.run()

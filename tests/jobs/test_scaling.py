@@ -17,7 +17,7 @@ def test_by_hand():
     assert (COST.shards, COST.store_bytes, COST.worker_seconds) == (40, 2_000_000, 200.0)
     assert found.seconds == pytest.approx(START_SECONDS + 5 * 500 * 0.01)  # 5 shards each
     assert found.write_rate == pytest.approx(2_000_000 / 25)
-    assert found.bottleneck == "the teacher: more workers, up to 40, one for each shard"
+    assert found.bottleneck == "the teacher: use more workers, up to 40, one per shard"
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
@@ -30,7 +30,7 @@ def test_more_workers_never_take_longer(fewer, more):
     ("change", "workers", "told"),
     [
         ({}, 41, "too few shards, 40 for 41 workers"),
-        ({"row_bytes": 10**8}, 4, "writing the store: sparse"),
+        ({"row_bytes": 10**8}, 4, "writing the store: use sparse"),
         ({"input_bytes": 10**8}, 4, "reading the inputs"),
         ({"shard_examples": 1}, 9000, "the driver"),
     ],

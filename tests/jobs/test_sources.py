@@ -120,21 +120,24 @@ def test_an_unlabeled_set_has_no_hard_targets_whatever_its_source(objects, few_m
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ('"mnist"\nclass_names = ["a"]', "line 4, transfer_set.class_names: expected no class_na"),
+        ('"mnist"\nclass_names = ["a"]', "line 4, transfer_set.class_names: class_names has no ef"),
         (
             '"mnist"\nstreamed = true',
-            "line 4, transfer_set.streamed: expected no streamed for mnist",
+            "line 4, transfer_set.streamed: streamed has no effect for mnist",
         ),
-        ('"mnist"\ntarget = "y"', "expected no target for mnist, got some; take it out"),
-        ('"objects.py:make_set"\nclasses = 7', "expected no classes for objects.py:make_set"),
-        ('"objects.py:make_set"\nstreamed = true', "expected no streamed for objects.py:make_set"),
-        ('"flat.npy"\nclasses = 3\npadding = 0', "expected no padding for a .npy file"),
-        ('"train.npz"\nsize = [2, 2]', "expected no size for a .npz file"),
-        ('"flat.npy"\nclasses = 3\ntarget = "y"', "expected no target for a .npy file"),
-        ('"train.npz"\nfingerprint = "x"', "expected no fingerprint for a .npz file"),
+        ('"mnist"\ntarget = "y"', "target has no effect for mnist; remove it"),
+        ('"objects.py:make_set"\nclasses = 7', "classes has no effect for objects.py:make_set"),
+        (
+            '"objects.py:make_set"\nstreamed = true',
+            "streamed has no effect for objects.py:make_set",
+        ),
+        ('"flat.npy"\nclasses = 3\npadding = 0', "padding has no effect for a .npy file"),
+        ('"train.npz"\nsize = [2, 2]', "size has no effect for a .npz file"),
+        ('"flat.npy"\nclasses = 3\ntarget = "y"', "target has no effect for a .npy file"),
+        ('"train.npz"\nfingerprint = "x"', "fingerprint has no effect for a .npz file"),
         ('"train.npz"\nclasses = 4\nclass_names = ["a"]', "expected 4 class_names as classes says"),
-        ('"tree"\ntarget = "y"', "expected no target for a folder of images"),
-        ('"tree"\nclasses = 3', "expected no classes for a folder of images"),
+        ('"tree"\ntarget = "y"', "target has no effect for a folder of images"),
+        ('"tree"\nclasses = 3', "classes has no effect for a folder of images"),
         ('"flat"', "if the images have no class, give unlabeled"),
         ('"tree"\nunlabeled = true', "expected class_names= of the unlabeled images in"),
         (
@@ -300,7 +303,7 @@ def test_a_teacher_has_the_weights_of_a_torch_checkpoint(objects, name):  # "hea
             "test_set: expected the classes",
         ),
         ('"test.npz"', '"test.npz"\nunlabeled = true', "line 5, test_set: expected a hard target"),
-        ('[test_set]\nsource = "test.npz"', "", "test_set: expected a table [test_set] to compare"),
+        ('[test_set]\nsource = "test.npz"', "", "test_set: comparing needs a table [test_set]"),
         ("networks.py:make_teacher", "gone.onnx", "line 9, teacher.source: cannot read gone.onnx"),
         ("networks.py:make_teacher", "objects.py:make_nothing", "teacher.source: expected a model"),
         (
@@ -311,7 +314,7 @@ def test_a_teacher_has_the_weights_of_a_torch_checkpoint(objects, name):  # "hea
         (
             "networks.py:make_teacher",
             'test.npz"\nweights = "w',
-            "expected no weights beside the fil",
+            "weights cannot be used with the fil",
         ),
         (
             "networks.py:make_student",

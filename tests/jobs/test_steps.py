@@ -32,7 +32,7 @@ def test_a_step_begins_goes_on_and_is_skipped(tmp_path):
     finish(step)
     assert make_step(tmp_path).begin(told)
     assert told == [
-        "distill seed-0: goes on where it stopped",
+        "distill seed-0: resumes",
         "distill seed-0: nothing has changed, skipped",
     ]
 
@@ -48,7 +48,7 @@ def test_an_unfinished_step_is_kept_too_and_goes_on_when_it_is_taken_back(tmp_pa
     assert not make_step(tmp_path).begin(told)
     assert (step.place / "half").read_bytes() == b"half"
     assert make_step(tmp_path, temperature=2.0).begin(told)
-    assert told[-1].startswith("distill seed-0: temperature 4.0 -> 2.0; so it was once before")
+    assert told[-1].startswith("distill seed-0: temperature 4.0 -> 2.0; earlier result restored")
 
 
 @pytest.mark.slow
@@ -69,10 +69,10 @@ def test_an_output_that_was_removed_is_made_again_and_the_rest_is_kept(tmp_path)
     step.begin(told)
     finish(step)
     (step.place / "out").unlink()
-    with pytest.raises(JobError, match="out is not as it was written; try `attar distill job"):
+    with pytest.raises(JobError, match="out is damaged or was changed; run `attar distill job"):
         step.check_done("attar distill job.toml")
     assert not step.begin(told)
-    assert told[0].startswith("distill seed-0 again: out is not as it was written (what was there")
+    assert told[0].startswith("distill seed-0 again: out is damaged or was changed (the earlier")
     assert len(list(tmp_path.glob("earlier/distill/seed-0-*-changed/step.json"))) == 1
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_record_is_named(tmp_path, before, after, entry):
 
 def test_changes_are_told_in_words():
     prints = {"the data": "a" * 64, "code": None}, {"the data": "b" * 64, "code": "c" * 64}
-    assert describe_changes(*prints) == "the data changed, code new"
+    assert describe_changes(*prints) == "the data changed, code added"
     assert describe_changes({"k": 8, "mean": "x"}, {"k": None, "mean": "y"}) == (
         "k 8 -> none, mean x -> y"
     )

@@ -57,7 +57,7 @@ def test_its_fingerprint_may_be_given(folder):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ('class_names = ["0", "1", "2"]', "", "expected class_names beside streamed = true"),
+        ('class_names = ["0", "1", "2"]', "", "streamed = true needs class_names"),
         ("temperature = 4.0", 'temperature = "auto"', "expected a number for a streamed set, got"),
         (
             "streamed = true",
@@ -77,7 +77,7 @@ def test_what_does_not_fit_is_told(folder, before, after, message):
 def test_processes_that_train_together_need_a_temperature(folder):
     folder.edit("temperature = 4.0", 'temperature = "auto"')
     folder.edit("[compare]", "[cluster]\ntogether = true\n[compare]")
-    with pytest.raises(JobError, match="expected a number where processes train together, got"):
+    with pytest.raises(JobError, match=r"expected a number with \[cluster\] together = true, got"):
         folder.run()
 
 

@@ -247,7 +247,7 @@ def test_another_option_is_refused_by_its_name(finished, folder_bytes, name, val
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("Years of work")
     with pytest.raises(
-        FolderError, match=r"holds other files \(thesis\.txt, \.\.\.\); give another"
+        FolderError, match=r"contains other files \(thesis\.txt, \.\.\.\); give another"
     ):
         run(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["thesis.txt"]

@@ -246,5 +246,5 @@ def test_wrong_settings_and_folders_are_told(tiny, finished, tmp_path):
     with pytest.raises(FolderError, match="with --epochs 2, not 3"):
         run(replace(tiny, epochs=3), finished)
     specialist_path(tmp_path, 0).write_bytes(b"no")
-    with pytest.raises(FolderError, match="holds other files"):
+    with pytest.raises(FolderError, match="contains other files"):
         run(tiny, tmp_path)

@@ -112,7 +112,7 @@ def test_what_makes_no_specialist_is_told():
         narrow_output(nn.Linear(3, 2), torch.tensor([0, 1]))
     with pytest.raises(AttarError, match=r"group 0 to have classes in 0\.\.5, each once"):
         narrow_output(nn.Linear(3, 6), torch.tensor([0, 6]))
-    with pytest.raises(AttarError, match="two classes or more for a specialist, got 1"):
+    with pytest.raises(AttarError, match="at least two classes for a specialist, got 1"):
         narrow_output(nn.Linear(3, 6), torch.tensor([2]))
     options = {"oversampling": 1.0, "temperature": 1.0, "soft_weight": 0.0, "hard_weight": 0.0}
     with pytest.raises(AttarError, match="got 0 for both"):

@@ -282,7 +282,7 @@ def test_encodings_that_make_no_sense():
 
 def test_a_folder_with_something_else(tmp_path):
     (tmp_path / "thesis.txt").touch()
-    with pytest.raises(StoreError, match=r"holds other files \(thesis.txt"):
+    with pytest.raises(StoreError, match=r"contains other files \(thesis.txt"):
         TargetWriter(tmp_path, make_plan())
     with pytest.raises(StoreError, match=r"no soft-target store: it has no manifest.json"):
         SoftTargets.open(tmp_path)

@@ -110,9 +110,9 @@ def test_the_order_of_the_classes_is_in_the_fingerprint_of_named_columns(tmp_pat
         (["dog", "bee", "cow"], r"lacks \['cat'\] and has \['cow'\]; rename its columns"),
         (
             ["x", "y", "z"],
-            r"\['cat', 'dog', 'bee'\], got \['x', 'y', 'z'\] .* pass the val",
+            r"\['cat', 'dog', 'bee'\], got \['x', 'y', 'z'\] .* pass only the val",
         ),
-        (["id", *NAMES], r"lacks \[\] and has \['id'\]; .* leave out those that are no class"),
+        (["id", *NAMES], r"lacks \[\] and has \['id'\]; .* remove those that are not classes"),
     ],
 )
 def test_columns_of_other_names_are_not_taken_by_position(tmp_path, columns, told):
@@ -138,10 +138,12 @@ def test_names_are_not_compared_where_one_side_has_numbers(tmp_path):
 
 def test_tables_that_hold_no_scores_are_errors():
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
-    with pytest.raises(DataError, match=r"a column of numbers .* the DataFrame, got {'cat': '"):
+    with pytest.raises(
+        DataError, match=r"one column of numbers per class in the DataFrame, got {'cat': '"
+    ):
         as_teacher(pandas.DataFrame({"cat": ["a"], "dog": [1.0]}), class_names=["cat", "dog"])
     twice = pandas.DataFrame([[1.0, 2.0]], columns=["cat", "cat"])
-    with pytest.raises(DataError, match=r"columns of different names in the DataFrame"):
+    with pytest.raises(DataError, match=r"columns with different names in the DataFrame"):
         as_teacher(twice, class_names=["cat", "dog"])
     with pytest.raises(ShapeError, match="7 examples, got 6 rows in the DataFrame"):
         as_teacher(pandas.DataFrame(SCORES), classes=3, examples=7)
@@ -174,7 +176,7 @@ def test_the_fingerprint_is_of_the_bytes(tmp_path):
 def test_sizes_that_do_not_fit_name_both_sides():
     with pytest.raises(ShapeError, match="transfer set's 4 classes, got one of 3: the array"):
         as_teacher(SCORES, classes=4)
-    with pytest.raises(ShapeError, match="transfer set's 7 examples, got 6 rows in the array; giv"):
+    with pytest.raises(ShapeError, match="transfer set's 7 examples, got 6 rows in the array; add"):
         as_teacher(SCORES, classes=3, examples=7)
     with pytest.raises(ShapeError, match=r"got \[6, 3, 1\] in the array; an ensemble is a list"):
         as_teacher(SCORES[:, :, None], classes=3)
@@ -186,7 +188,7 @@ def test_sizes_that_do_not_fit_name_both_sides():
     ("index", "told"),
     [
         ([5, 3, 0, 9, 1, 5], "each position once .* got 5 twice"),
-        ([5, 3, 0, -9, 1, 2], "positions 0 or more"),
+        ([5, 3, 0, -9, 1, 2], "positions >= 0"),
         ([5, 3, 0], r"index of 6 integers, one for each row, got int64 \[3\]"),
         ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], r"index of 6 integers, .* got float64 \[6\]"),
     ],
@@ -205,18 +207,20 @@ def test_files_of_other_columns_are_errors(tmp_path):
     with pytest.raises(DataError, match=r"either logits or probabilities .* got \['logits', 'pro"):
         as_teacher(tmp_path / "a.npz", classes=3)
     for columns in ({"a": list("abcdef")}, {"index": INDEX}):
-        with pytest.raises(DataError, match="a column of numbers for each class"):
+        with pytest.raises(DataError, match="one column of numbers per class"):
             as_teacher(save(tmp_path / "a.parquet", **columns), classes=3)
     with pytest.raises(DataError, match=r"lists in column logits .* got double"):
         as_teacher(save(tmp_path / "a.parquet", logits=[1.0, 2.0]), classes=3)
-    with pytest.raises(DataError, match=r"lists of one length in column logits .* got \[1, 2\]"):
+    with pytest.raises(
+        DataError, match=r"lists of the same length in column logits .* got \[1, 2\]"
+    ):
         as_teacher(save(tmp_path / "a.parquet", logits=[[1.0], [1.0, 2.0]]), classes=3)
     for nulls in ([[1.0, None, 2.0]], [[1.0, 2.0, 3.0], None]):
         with pytest.raises(DataError, match=r"a number everywhere .* got 1 nulls"):
             as_teacher(save(tmp_path / "a.parquet", logits=nulls), classes=3)
     twice = pa.Table.from_arrays([pa.array([1.0]), pa.array([2.0])], names=["a", "a"])
     pq.write_table(twice, tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"columns of different names .* got \['a', 'a'\]"):
+    with pytest.raises(DataError, match=r"columns with different names .* got \['a', 'a'\]"):
         as_teacher(tmp_path / "a.parquet", classes=2)
 
 
@@ -224,10 +228,10 @@ def test_files_of_other_columns_are_errors(tmp_path):
 def test_damaged_files_are_named(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"PK\3\4 nothing of the kind")
-    with pytest.raises(DataError, match=rf"{name} is damaged or not what it is called"):
+    with pytest.raises(DataError, match=rf"{name} is damaged or is not a"):
         as_teacher(path, classes=3)
     path.write_bytes(b"")
-    with pytest.raises(DataError, match=rf"{name} is damaged or not what it is called"):
+    with pytest.raises(DataError, match=rf"{name} is damaged or is not a"):
         as_teacher(path, classes=3)
 
 

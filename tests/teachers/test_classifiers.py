@@ -114,13 +114,15 @@ def test_images_are_flattened():
 def test_a_model_without_the_method_names_it():
     model = RidgeClassifier().fit(INPUTS, CLASSES)
     assert ask(as_teacher(model, classes=3)).shape == (60, 3)
-    with pytest.raises(DataError, match=r"expected predict_proba for probabilities, the classif"):
+    with pytest.raises(
+        DataError, match=r"expected predict_proba for probabilities, but the classif"
+    ):
         as_teacher(model, classes=3, answers="probabilities")
 
 
 def test_models_that_are_not_fitted_are_errors():
     for model in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
-        with pytest.raises(DataError, match=r"a fitted classifier with classes_, got none in the"):
+        with pytest.raises(DataError, match=r"a fitted classifier with classes_, but the"):
             as_teacher(model, classes=3)
 
 
@@ -136,7 +138,7 @@ def test_classes_of_other_names_tell_which_are_missing_and_extra():
     with pytest.raises(DataError, match=r"lacks \['cow'\] and has \['dog'\]; fit it on the same"):
         as_teacher(model, class_names=["bee", "cat", "cow"])
     with pytest.raises(
-        DataError, match=r"classes_ 0\.\.2, got \['bee', 'cat', 'dog'\] .*; give cl"
+        DataError, match=r"classes_ 0\.\.2, got \['bee', 'cat', 'dog'\] .*; pass cl"
     ):
         as_teacher(model, classes=3)
 
@@ -166,7 +168,7 @@ LABELS = (INPUTS[:, :3] > 0).astype(int)  # any of three at once
 )
 def test_multi_label_models_are_refused_as_such(model):  # advice was answers="logits"
     model.fit(INPUTS, LABELS)
-    told = "a multi-label or multi-output model; fit one for each target, or attar.TrainingRun"
+    told = "a multi-label or multi-output model; fit one model per target, or use attar.TrainingRun"
     with pytest.raises(DataError, match=told):
         as_teacher(model, classes=3)
 
@@ -176,12 +178,14 @@ def test_multi_label_models_are_refused_as_such(model):  # advice was answers="l
 )
 def test_regressors_are_refused_as_such(model):  # advice was a function to logits
     model.fit(INPUTS, INPUTS[:, 0])
-    with pytest.raises(DataError, match=r"is a regressor; attar\.TrainingRun trains a student"):
+    with pytest.raises(DataError, match=r"is a regressor; use attar\.TrainingRun"):
         as_teacher(model, classes=3)
 
 
 def test_models_that_predict_without_scores_say_what_is_missing():
-    with pytest.raises(DataError, match="predict_proba or decision_function, KMeans has neither"):
+    with pytest.raises(
+        DataError, match="predict_proba or decision_function, but KMeans has neither"
+    ):
         as_teacher(KMeans(2), classes=3)
 
 
@@ -231,7 +235,7 @@ def test_features_that_the_transfer_set_lacks_are_named():
 def test_features_without_names_are_taken_in_order_with_a_warning():
     model = fit_on_table()
     teacher = as_teacher(model, classes=3)
-    with pytest.warns(UserWarning, match=r"fitted on features with names, \['height', .* in their"):
+    with pytest.warns(UserWarning, match=r"fitted on named features \['height', .* by position"):
         logits = ask(teacher)
     named = as_teacher(teacher, classes=3, feature_names=FEATURES)  # as attar.label does
     assert torch.equal(ask(named), logits)

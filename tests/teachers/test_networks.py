@@ -111,12 +111,12 @@ def test_a_zero_stays_zero_at_each_temperature_even_if_stored_in_float16(tempera
 @pytest.mark.parametrize(
     ("row", "told", "advice"),
     [
-        ([0.5, 0.7], r"a sum of 1\.2 .* of 0\.7", "multi-label model .*TrainingRun"),
+        ([0.5, 0.7], r"a sum of 1\.2, .* maximum 0\.7", "multi-label model .*TrainingRun"),
         ([40.0, 60.0], "a sum of 100", "counts or percentages, divide each row by its sum"),
-        ([-0.5, 1.5], "a smallest of -0.5", r'these are logits, say .* answers="logits"'),
+        ([-0.5, 1.5], "minimum -0.5", r'these are logits, pass .* answers="logits"'),
         ([float("nan"), 1.0], "a sum of nan", "a missing value or a division by zero"),
         ([0.3, 0.5], r"a sum of 0\.8", r'rest="renormalize"\), .* or rest="class:<name>"'),
-        ([0.0, 0.0], "a sum of 0 ", 'no class has any .* say rest="class:<name>"'),
+        ([0.0, 0.0], "a sum of 0,", 'all probabilities are 0; .* pass rest="class:<name>"'),
     ],
 )
 def test_what_is_no_probability_names_the_example_and_what_helps(row, told, advice):
@@ -139,7 +139,7 @@ def test_cut_off_probabilities_are_neither_taken_as_logits_nor_without_rest():
     batch = make_batch(torch.zeros(400, 1))
     with pytest.raises(DataError, match=r"sums from 0\.\d+ to 1; if these are probabilities"):
         as_teacher(p, classes=6).logits(batch)
-    with pytest.raises(DataError, match=r'say as_teacher\(\.\.\., rest="renormalize"\)'):
+    with pytest.raises(DataError, match=r'pass as_teacher\(\.\.\., rest="renormalize"\)'):
         as_teacher(p, classes=6, answers="probabilities").logits(batch)
 
 
@@ -188,7 +188,7 @@ def test_a_rest_that_is_none_of_the_two_is_refused(rest):
 def test_a_rest_of_logits_is_refused():
     for source in (torch.zeros(4, 2), [nn.Linear(3, 2)]):
         with pytest.raises(
-            AttarError, match=r'answers="probabilities" with rest=.*, got logits of'
+            AttarError, match=r'rest=.* needs answers="probabilities", got logits from'
         ):
             as_teacher(source, classes=2, rest="renormalize")
 
@@ -208,7 +208,7 @@ def test_one_sigmoid_for_two_classes_says_how_it_becomes_two_probabilities(shape
 def test_probabilities_that_are_called_logits_are_an_error():
     network = nn.Sequential(make_network(), nn.Softmax(dim=1))
     with pytest.raises(
-        DataError, match=r'sum to 1 .*; try as_teacher\(\.\.\., answers="probabilities"'
+        DataError, match=r'sum to 1; pass as_teacher\(\.\.\., answers="probabilities"'
     ):
         as_teacher(network, classes=4).logits(make_batch())
     as_teacher(network, classes=4, answers="probabilities").logits(make_batch())
@@ -219,19 +219,19 @@ def test_probabilities_that_are_called_logits_are_an_error():
 
 def test_another_number_of_classes_names_both_sides(shape_hints_off):
     teacher = as_teacher(make_network(), classes=10)
-    told = "the transfer set's 10 classes, got 4 from the network Sequential; do both use one"
+    told = "the transfer set's 10 classes, got 4 from the network Sequential; do both use the same"
     with pytest.raises(ShapeError, match=told):
         teacher.logits(make_batch())
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 4, 2), ()])
 def test_answers_of_another_shape_are_an_error(shape):
-    with pytest.raises(ShapeError, match=r"answer \[batch, classes\] of \[4, 4\], got \["):
+    with pytest.raises(ShapeError, match=r"output \[batch, classes\] of shape \[4, 4\], got \["):
         as_teacher(Constant(torch.zeros(shape)), classes=4).logits(make_batch())
 
 
 def test_answers_without_a_tensor_are_an_error():
-    with pytest.raises(DataError, match=r"in the answer of the network Constant, got a mapping"):
+    with pytest.raises(DataError, match=r"in the output of the network Constant, got the keys"):
         as_teacher(Constant({"logits": 1}), classes=4).logits(make_batch())
 
 
@@ -246,13 +246,13 @@ def test_logits_are_found_in_what_networks_and_functions_answer(wrap):
 
 def test_two_heads_of_one_shape_are_not_chosen_between():
     scores = torch.zeros(4, 2)
-    with pytest.raises(DataError, match=r"several of one shape .* the mean of both heads"):
+    with pytest.raises(DataError, match=r"several of the same shape .* the mean of both heads"):
         as_teacher(Constant((scores, scores)), classes=2).logits(make_batch())
 
 
 def test_a_class_for_each_token_is_refused(shape_hints_off):
     teacher = as_teacher(Constant(torch.zeros(4, 7, 3)), classes=3)
-    with pytest.raises(ShapeError, match=r"got \[4, 7, 3\] .* each token or pixel, instead of"):
+    with pytest.raises(ShapeError, match=r"got \[4, 7, 3\] .* each token or pixel instead of"):
         teacher.logits(make_batch())
 
 
@@ -364,7 +364,7 @@ def test_a_table_that_a_function_answers_is_matched_by_name():
 
 
 def test_a_function_without_a_version_asks_for_one():
-    with pytest.raises(AttarError, match=r"expected version= with a function, .* got none with ab"):
+    with pytest.raises(AttarError, match=r"a function needs version=, .* got none with ab"):
         as_teacher(abs, classes=3)
 
 
@@ -406,7 +406,7 @@ def test_ensembles_that_do_not_fit_are_errors():
     single = as_teacher(make_network(), classes=4)
     with pytest.raises(AttarError, match="got an empty ensemble"):
         as_teacher([], classes=4)
-    with pytest.raises(AttarError, match="got an ensemble at 1; list all"):
+    with pytest.raises(AttarError, match="got an ensemble at 1; list its"):
         as_teacher([single, Ensemble([single])], classes=4)
     with pytest.raises(ShapeError, match=r"members of the same classes, got \[4, 2\]"):
         Ensemble([single, as_teacher(make_network(), classes=2)])

@@ -96,7 +96,7 @@ def test_probabilities_become_logits_and_are_not_taken_for_them(tmp_path):
     logits = as_teacher(path, classes=4, answers="probabilities").logits(make_batch())
     expected = (INPUTS @ torch.from_numpy(WEIGHT)).log_softmax(dim=1)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    with pytest.raises(DataError, match=r'try as_teacher\(\.\.\., answers="probabilities"'):
+    with pytest.raises(DataError, match=r'pass as_teacher\(\.\.\., answers="probabilities"'):
         as_teacher(path, classes=4).logits(make_batch())
 
 
@@ -106,7 +106,8 @@ def test_token_ids_get_mask_and_types(tmp_path):
     logits = teacher.logits(make_batch(IDS))
     assert logits.tolist() == [[11.0, 0.0], [0.0, 0.0]]
     with pytest.raises(
-        AttarError, match=r"padding token of the file a\.onnx; give as_teacher\(\.\.\., padding="
+        AttarError,
+        match=r"padding token of the file a\.onnx is unknown; pass as_teacher\(\.\.\., padding=",
     ):
         as_teacher(path, classes=2)
 
@@ -140,7 +141,7 @@ def test_images_of_transformers_are_normalized_by_a_processor(tmp_path):
     pytest.importorskip("PIL", reason="Pillow is not installed")
     path, images = save_image_model(tmp_path / "a.onnx"), torch.rand(2, 3, 4, 4)
     with pytest.raises(
-        AttarError, match=r"image processor of the file a\.onnx, .* put its preproc"
+        AttarError, match=r"file a\.onnx needs its image processor, .* put its preproc"
     ):
         as_teacher(path, classes=3)
     plain = as_teacher(path, classes=3, processor="none")
@@ -175,7 +176,9 @@ def test_the_fingerprint_is_of_the_bytes_even_of_weights_beside_the_file(tmp_pat
     (tmp_path / "w.data").write_bytes(weights)
     assert as_teacher(outside, classes=4).fingerprint() != before.fingerprint()
     (tmp_path / "w.data").unlink()
-    with pytest.raises(FolderError, match=r"w\.data: No such file .*; outside\.onnx keeps weights"):
+    with pytest.raises(
+        FolderError, match=r"w\.data: No such file .*; outside\.onnx stores weights"
+    ):
         as_teacher(outside, classes=4)
 
 
@@ -183,7 +186,7 @@ def test_sizes_that_do_not_fit_are_errors(tmp_path):
     path = save_linear(tmp_path / "a.onnx")
     with pytest.raises(ShapeError, match=r"10 classes, got one of 4: the file a\.onnx"):
         as_teacher(path, classes=10)
-    with pytest.raises(DataError, match=r"takes \['batch', 3\], it cannot run on inputs \[2, 7\]"):
+    with pytest.raises(DataError, match=r"takes \['batch', 3\] and cannot run on inputs \[2, 7\]"):
         as_teacher(path, classes=4).logits(make_batch(torch.zeros(2, 7)))
     fixed = save_linear(tmp_path / "fixed.onnx", batch=1)
     with pytest.raises(DataError, match=r"any size, got x .* export it with a dynamic first axis"):
@@ -206,12 +209,12 @@ def test_inputs_and_outputs_that_do_not_fit_are_listed(tmp_path):
 @pytest.mark.parametrize("content", [b"nothing of the kind", b""])
 def test_damaged_files_are_named(tmp_path, content):
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.onnx is no ONNX file"):
+    with pytest.raises(DataError, match=r"a\.onnx is not an ONNX file"):
         as_teacher(tmp_path / "a.onnx", classes=3)
 
 
 def test_a_missing_package_names_the_extra(tmp_path, monkeypatch):
     path = save_linear(tmp_path / "a.onnx")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(AttarError, match=r"got none of onnxruntime; try .*'attar\[export\]'"):
+    with pytest.raises(AttarError, match=r"onnxruntime is not installed, .*'attar\[export\]'"):
         as_teacher(path, classes=4)

@@ -386,7 +386,7 @@ def test_a_student_may_answer_what_a_teacher_may(wrap):
 
 def test_an_answer_of_two_heads_is_refused():
     network = Answering(lambda logits: (logits, -logits))
-    with pytest.raises(DataError, match="the network Answering, got several of one shape"):
+    with pytest.raises(DataError, match="the network Answering, got several of the same shape"):
         list(train(network, make_batches(1), optim.SGD(network.parameters(), lr=0.1)))
 
 

@@ -48,9 +48,9 @@ app.add_typer(targets)
 def attar(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-    debug: Annotated[  # which `main` has read already
+    debug: Annotated[  # handled in `main`
         bool,
-        typer.Option(DEBUG, help=f"Show the traceback of an error, as {DEBUG_VARIABLE}=1 does."),
+        typer.Option(DEBUG, help=f"Show the traceback of an error; same as {DEBUG_VARIABLE}=1."),
     ] = False,
 ) -> None:
     """Distill large models and ensembles into small ones that are cheap to deploy."""
@@ -63,9 +63,9 @@ def attar(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, and exit: 0 done, 2 wrong input, 130 interrupted.
 
-    Whatever the user can mend, their own code included, ends in one line on standard error. The
-    option `--debug`, anywhere on the line, or the environment's ATTAR_DEBUG=1 shows the traceback
-    before it.
+    Errors that the user can fix, including errors in the user's code, end with one line on standard
+    error. The option `--debug`, at any position, or the environment variable ATTAR_DEBUG=1 prints
+    the traceback first.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -82,34 +82,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = INTERRUPTED
     except Exception as error:
         message = _explain(error)
-        if message is None:  # a mistake of attar's own
+        if message is None:  # a bug in attar
             raise
         if debug:
             traceback.print_exception(error)
         code = _fail(message)
-    if code == INTERRUPTED:  # which is also how typer answers to Ctrl-C
-        typer.echo("attar: interrupted; the same command goes on where it stopped", err=True)
+    if code == INTERRUPTED:  # typer also returns this code after Ctrl-C
+        typer.echo("attar: interrupted; run the same command again to resume", err=True)
     sys.exit(code)
 
 
 def _explain(error: Exception) -> str | None:
-    """Say what is wrong, and in which line of the user's code; None of a mistake of attar's own."""
+    """Describe an error and its line in the user's code; None for a bug in attar."""
     if isinstance(error, typer.TyperException):
         return _one_line(error)
     if isinstance(error, MissingExtraError):
-        return str(error)  # whose cause is a package, not the user's code
+        return str(error)  # caused by a missing package, not by the user's code
     if isinstance(error, AttarError):
         return add_users_line(str(error), error)
     if isinstance(error, OSError):
         told = str(file_error("use", Path(error.filename or "a file"), error))
         return add_users_line(told, error)
     if isinstance(error, MemoryError):
-        return add_users_line(f"there is not enough memory: {error}".removesuffix(": "), error)
+        return add_users_line(f"not enough memory: {error}".removesuffix(": "), error)
     return None if users_line(error) is None else describe_error(error)
 
 
 def _one_line(error: typer.TyperException) -> str:
-    """Say what is wrong with the command line, and where its help is."""
+    """Describe an error of the command line and where to find its help."""
     message = getattr(error, "format_message", lambda: str(error))().rstrip(".")
     context = getattr(error, "ctx", None)
     return f"{message}; see `{context.command_path if context else 'attar'} --help`"

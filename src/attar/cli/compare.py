@@ -22,18 +22,18 @@ def compare(
     ],
     on: Annotated[
         Path | None,
-        typer.Option(help="With a folder: a .npz file of glyphs of the run's classes."),
+        typer.Option(help="With a folder: an .npz file of glyphs with the classes of the run."),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With a folder: the folder to write to.  [default: FOLDER/compare-<name of ON>]"
+            help="With a folder: the output folder.  [default: FOLDER/compare-<name of ON>]"
         ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
-            help="With a folder: the folder of the run's data. Its class names are compared with "
+            help="With a folder: the data folder of the run. Its class names are compared with "
             "those of --on.",
             show_default=False,
         ),
@@ -41,15 +41,15 @@ def compare(
     generalist: Annotated[
         Path | None,
         typer.Option(
-            help="With a folder: the folder of the generalist that the specialists start from, if "
-            "it is that of another run.",
+            help="With a folder: the folder of the generalist from which the specialists start, if "
+            "it belongs to another run.",
             show_default=False,
         ),
     ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
-            help="With a folder: a difference of error rates that is too small to matter, as a "
+            help="With a folder: difference of error rates that is too small to matter, as a "
             "fraction, such as 0.005. Models that differ by less can be EQUIVALENT.",
             show_default=False,
         ),
@@ -57,23 +57,23 @@ def compare(
     latency: Annotated[
         bool | None,
         typer.Option(
-            help="Whether to measure the speed of the models.  [default: as [compare] of the job "
-            "file says, else yes]"
+            help="Measure the speed of the models.  [default: as in the job file's [compare], else "
+            "yes]"
         ),
     ] = None,
 ) -> None:
     """Compare teacher, baseline and students on the test set, or a run's networks on any glyphs.
 
-    With a job file, this is the last step of the job; it is skipped if its inputs have not changed.
-    A job file runs the Python code that it names; a folder runs none. With the folder of a finished
-    `attar reproduce generalist` or `specialists`, it compares the networks of that run on the
-    glyphs of --on. The generalist with all its specialists counts as one network.
+    With a job file, this runs the last step of the job; it is skipped if its inputs have not
+    changed. A job file runs the Python code that it names; a folder runs no code. With the folder
+    of a finished `attar reproduce generalist` or `specialists`, it compares the networks of that
+    run on the glyphs of --on. The generalist with all its specialists counts as one network.
     """
     if not target.is_dir():
         if on or out or data or generalist:
             raise AttarError(
-                f"{target} is not a folder, and --on, --out, --data and --generalist need the "
-                "folder of a run; for a job file, leave them out"
+                f"{target} is not a folder; --on, --out, --data and --generalist need the folder "
+                "of a run; leave them out for a job file"
             )
         if margin is not None:
             raise AttarError(
@@ -85,10 +85,10 @@ def compare(
         return
     if on is None:
         raise FolderError(
-            f"expected --on FILE.npz, the glyphs on which to compare the run in {target}"
+            f"{target} is a run folder, which needs --on FILE.npz: the glyphs to compare on"
         )
     if data is None:
-        print("warning: without --data only the number of classes is checked, not their names")
+        print("warning: without --data, only the number of classes is checked, not their names")
     models, examples = load_models(target, on, data=data, generalist=generalist)
     with showing() as show:
         found = compare_models(
@@ -103,6 +103,6 @@ def compare(
     folder = make_folder(out or target / f"compare-{on.stem}")
     found.save(folder / "comparison.json")
     print(found)
-    print(f"the record: {folder / 'comparison.json'}")
+    print(f"record: {folder / 'comparison.json'}")
     found.save_report(folder / "report.html")
-    print(f"the report: {folder / 'report.html'}")
+    print(f"report: {folder / 'report.html'}")

@@ -14,10 +14,10 @@ from attar.targets import SoftTargets
 
 
 def choose_cluster(job: Job, on: str | None, address: str | None, workers: int | None) -> Job:
-    """Put the command line's options in the place of what the job file says.
+    """Override the job file's table [cluster] by the options of the command line.
 
     Raises:
-        AttarError: If there is no such engine, or it does not take the options.
+        AttarError: If there is no such engine, or it does not accept the options.
     """
     engines = get_args(EngineName)
     if on is not None and on not in engines:
@@ -30,16 +30,16 @@ def choose_cluster(job: Job, on: str | None, address: str | None, workers: int |
     )
     if table.engine == "local" and (address is not None or workers is not None):
         name = "--address" if address is not None else "--workers"
-        raise AttarError(f"expected --on ray beside {name}, got an engine that takes none: local")
+        raise AttarError(f"{name} is only used by --on ray, and the engine is local; add --on ray")
     return replace(job, settings=job.settings.model_copy(update={"cluster": table}))
 
 
 @contextmanager
 def make_engine(table: ClusterTable) -> Iterator[Engine]:
-    """Make what does a job's work; at the end of the body, what it has started is stopped.
+    """Make the engine of a job; processes that it has started are stopped at the end of the body.
 
     Raises:
-        MissingExtraError: If it is Ray, and that is not installed.
+        MissingExtraError: If the engine is Ray, and Ray is not installed.
     """
     if table.engine == "local":
         yield Engine()

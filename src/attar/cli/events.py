@@ -1,4 +1,4 @@
-"""`--log tensorboard`: event files of everything that a command trains."""
+"""`--log tensorboard`: event files of all trainings of a command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from attar.event_files import TensorBoardLog
 
 TENSORBOARD = "tensorboard"
 HELP = (
-    f"{TENSORBOARD}: also write event files of what is trained, for "
+    f"{TENSORBOARD}: write event files of all trainings, for "
     f"`tensorboard --logdir FOLDER/{TENSORBOARD}`; needs the extra {TENSORBOARD}."
 )
 
 
 @contextmanager
 def event_log(log: str | None, folder: Path) -> Iterator[TensorBoardLog | None]:
-    """Give what writes event files below the folder, or None where they were not asked for.
+    """Yield a writer of event files below the folder, or None without `--log`.
 
     Raises:
-        AttarError: If `log` is anything else than the one thing that there is.
+        AttarError: If `log` is not `tensorboard`.
         MissingExtraError: If `tensorboard` is not installed.
     """
     if log is None:

@@ -1,4 +1,4 @@
-"""`attar explore FOLDER`: the page for looking at what a finished run's teacher knows."""
+"""`attar explore`: a page for exploring the soft targets of a finished job or run."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +22,7 @@ from attar.recipes import (
     speech_results,
 )
 
-# The file that a finished run leaves, and what reads its folder.
+# The result file of a finished run, and the function that reads its folder.
 READERS: dict[str, Callable[[Path], Exploration]] = {
     f"{mnist.EXPERIMENT}.json": mnist_pages.explore,
     f"{missing_digits.EXPERIMENT}.json": missing_digits_pages.explore,
@@ -42,28 +42,28 @@ def explore(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The page to write.  [default: explorer.html in FOLDER]"),
+        typer.Option(help="The HTML file to write.  [default: explorer.html in FOLDER]"),
     ] = None,
     serve: Annotated[
         bool,
-        typer.Option("--serve", help="Serve it to this machine alone, until Ctrl-C."),
+        typer.Option("--serve", help="Serve the page on this machine only, until Ctrl-C."),
     ] = False,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="For --serve.  [default: one that is free]"),
+        typer.Option(min=0, max=65535, help="Port for --serve.  [default: a free port]"),
     ] = None,
 ) -> None:
-    """Make a page for looking at dark knowledge: teacher and student at any temperature.
+    """Write a page that shows the soft targets of teacher and student at any temperature.
 
-    One file that needs no network: a temperature slider over the teacher's real logits, the
-    examples on which teacher and student disagree (images, features, windows of speech), which
-    classes resemble each other, and a board to draw on, which the networks answer in the page.
+    The page is a single file that works offline. It has a temperature slider for the teacher's
+    logits, the examples on which teacher and student disagree (images, features, windows of
+    speech), the similarity of classes, and a board for drawing digits, which the networks classify.
 
-    To explore a job, give its job file, which runs the Python code that it names. Exploring a
-    folder reads data and runs no code.
+    To explore a job, pass its job file. This runs the Python code that the job file names.
+    Exploring a folder only reads data and runs no code.
     """
     if port is not None and not serve:
-        raise AttarError(f"expected --serve beside --port {port}, got --port alone")
+        raise AttarError(f"--port {port} has no effect without --serve; add --serve")
     job = read_job(folder) if folder.suffix == ".toml" else None
     page = make_explorer(explore_job(job) if job else read_folder(folder))
     folder = job.folder if job else folder
@@ -81,16 +81,20 @@ def read_folder(folder: Path) -> Exploration:
     """Read a finished run.
 
     Raises:
-        FolderError: If the folder holds none, or one that is not finished or damaged.
+        FolderError: If the folder has no run, or one that is not finished or is damaged.
     """
     if not folder.is_dir():
-        raise FolderError(f"expected the folder of a finished run, {folder} is none")
+        raise FolderError(
+            f"{folder} is not a folder; pass a job file or the folder of a finished run"
+        )
     for name, read in READERS.items():
         if (folder / name).exists():
             return read(folder)
     if (folder / "run.json").exists():
-        raise FolderError(f"the run in {folder} is not finished; give its command again")
+        raise FolderError(
+            f"the run in {folder} is not finished; run its command again to resume it"
+        )
     raise FolderError(
-        f"expected a finished run, {folder} has none of {', '.join(READERS)}; "
-        "try `attar run JOB.TOML` or `attar reproduce mnist --quick` first"
+        f"{folder} is not the folder of a finished run: it has none of {', '.join(READERS)}; "
+        "run `attar run JOB.TOML` or `attar reproduce mnist --quick` first"
     )

@@ -1,4 +1,4 @@
-"""`attar export WEIGHTS`: the student alone, as safetensors, ONNX and int8 ONNX, each measured."""
+"""`attar export WEIGHTS`: a student as safetensors, ONNX and int8 ONNX, each measured."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -26,51 +26,56 @@ def export(
     network: Annotated[
         str,
         typer.Option(
-            help="What makes the network, called without arguments: file.py:name or "
-            "package.module:name."
+            help="Function or class that makes the network, called without arguments: file.py:name "
+            "or package.module:name."
         ),
     ],
     data: Annotated[
         str,
         typer.Option(
-            help="What the files are measured on: mnist (its test set), or an .npz file with "
-            "inputs, hard_targets and perhaps class_names."
+            help="Examples on which the files are measured: mnist (its test set), or an .npz file "
+            "with inputs, hard_targets and optionally class_names."
         ),
     ],
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="Examples for the ranges of activations, which int8 needs if there are "
-            "convolutions: mnist (its training set), or an .npz file with inputs."
-            "  [default: mnist if that is the data]"
+            help="Examples for calibrating activation ranges, required for int8 of convolutions: "
+            "mnist (its training set), or an .npz file with inputs."
+            "  [default: mnist if --data is mnist]"
         ),
     ] = None,
     classes: Annotated[
         int | None,
-        typer.Option(min=1, help="How many, if the data has neither names nor all of them."),
+        typer.Option(min=1, help="Number of classes, if the data does not determine it."),
     ] = None,
     form: Annotated[
         list[str] | None,
-        typer.Option("--format", help=f"One of {', '.join(FORMATS)}; may be repeated: all."),
+        typer.Option("--format", help=f"One of {', '.join(FORMATS)}; repeatable.  [default: all]"),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference of an ONNX logit, relative to the largest.")
+        float,
+        typer.Option(
+            help="Largest allowed difference of an ONNX logit, relative to the largest logit."
+        ),
     ] = 1e-4,
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder to write to.  [default: `export` beside WEIGHTS]"),
+        typer.Option(help="The output folder.  [default: `export` beside WEIGHTS]"),
     ] = None,
 ) -> None:
     """Write the student as safetensors, ONNX and int8 ONNX for CPUs, and measure each.
 
-    Nothing is written if one of them cannot be made or its logits differ.
+    Nothing is written if one of the files cannot be made or its logits differ.
     """
     if classes is not None and data == MNIST:
         raise AttarError(
-            f"expected no --classes beside --data {MNIST}, which has 10, got {classes}"
+            f"--classes {classes} cannot be used with --data {MNIST}, which has 10; leave it out"
         )
     if calibration is not None and "int8" not in (form or FORMATS):
-        raise AttarError("expected --format int8 beside --calibration, which no other format uses")
+        raise AttarError(
+            "--calibration is only used by --format int8; add that or leave --calibration out"
+        )
     examples = read_examples(data, part="test", classes=classes)
     student = make_object(network, Path.cwd(), nn.Module)
     load_weights(weights, student)
@@ -90,19 +95,19 @@ def export(
     files = [asdict(file) | {"path": Path(file.path).name} for file in exported]
     write_json(record, {"files": files, "machine": asdict(this_machine())})
     show_exported(exported)
-    print(f"in {folder}; {record.name} has all figures")
+    print(f"wrote {folder}; {record.name} has all numbers")
 
 
 def read_examples(source: str, *, part: str, classes: int | None) -> TransferSet:
-    """Read the data that a name or a path on the command line stands for.
+    """Read the examples given on the command line.
 
     Args:
         source: `mnist`, or the path of an `.npz` file.
-        part: Of MNIST: `train` or `test`.
-        classes: How many, where an `.npz` file does not tell.
+        part: `train` or `test`, for MNIST.
+        classes: Number of classes, if an `.npz` file does not determine it.
 
     Raises:
-        DataError: If it is neither, or cannot be read.
+        DataError: If `source` is neither, or cannot be read.
     """
     if source == MNIST:
         mnist = load_mnist()

@@ -29,8 +29,8 @@ On = Annotated[
     str | None,
     typer.Option(
         "--on",
-        help="local: in this process; ray: over processes of a Ray cluster. By default as the "
-        "job's table [cluster] says, which has the same keys.",
+        help="local: in this process; ray: on a Ray cluster.  [default: as in [cluster] of the job "
+        "file]",
         metavar="ENGINE",
         show_default=False,
     ),
@@ -38,30 +38,30 @@ On = Annotated[
 Address = Annotated[
     str | None,
     typer.Option(
-        help="The Ray cluster's head, such as 10.0.0.1:6379; by default what RAY_ADDRESS says, "
-        "else Ray is started on this machine.",
+        help="Address of the Ray cluster's head, such as 10.0.0.1:6379.  [default: RAY_ADDRESS, "
+        "else Ray is started on this machine]",
         show_default=False,
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="How many processes of the cluster work at once; by default one for each processor.",
+        help="Number of parallel processes of the cluster.  [default: one per processor]",
         show_default=False,
     ),
 ]
 Log = Annotated[str | None, typer.Option(help=HELP, show_default=False)]
 
 _HELP: dict[Part, str] = {
-    "train": "Train the teachers that the job file has a table [teacher.train] for.",
-    "label": "Run the teacher over the transfer set, and keep its soft targets.",
-    "distill": "Train the students from the soft targets, and the baseline. Needs no teacher.",
+    "train": "Train every teacher that has a table [teacher.train].",
+    "label": "Run the teacher over the transfer set and store its soft targets.",
+    "distill": "Train the students from the soft targets, and the baseline; needs no teacher.",
     "compare": "Compare teacher, baseline and students on the test set.",
 }
 _TRUST = "A job file runs the Python code that it names. Run only job files that you trust."
 _MORE = (
-    "A step whose inputs have not changed is skipped; one that was stopped goes on. If a setting, "
-    "the data or the code behind it has changed, that is said, and the earlier result is kept."
+    "Steps whose inputs have not changed are skipped; interrupted steps resume. If a setting, the "
+    "data or the code has changed, the step prints the change and keeps the earlier result."
 )
 
 
@@ -70,19 +70,20 @@ def init(
         Path, typer.Argument(help="The job file to write.", metavar="[JOB.TOML]")
     ] = Path("job.toml"),
 ) -> None:
-    """Write a commented job file that runs as it is, and networks.py beside it."""
+    """Write a commented job file that runs unchanged, and networks.py beside it."""
     written = write_template(path)
     print(f"wrote {' and '.join(map(str, written))}; next: attar plan {path}, attar run {path}")
 
 
 def plan(job: JobFile, on: On = None, workers: Workers = None) -> None:
-    """Say what a job will take, before anything is spent: bytes, time, memory, lost information.
+    """Estimate size, time, memory and the loss from sparse encoding before running a job.
 
-    It measures a few batches, in seconds, and writes nothing. If the teacher is trained, it says
-    how often the teacher is right on labeled examples, and warns if that looks wrong.
+    The command measures a few batches, which takes seconds, and writes nothing. If the teacher is
+    trained, it also measures the teacher's accuracy on labeled examples and warns if it looks
+    wrong.
 
-    With `--on ray --workers 64` it says what labeling takes with so many processes of a cluster,
-    from that measurement on this machine.
+    With `--on ray --workers 64` it estimates labeling with that many processes of a cluster, from
+    the measurement on this machine.
 
     A job file runs the Python code that it names. Plan only job files that you trust.
     """
@@ -94,7 +95,7 @@ def plan(job: JobFile, on: On = None, workers: Workers = None) -> None:
 
 
 def show_scaling(cost: LabelingCost, workers: int) -> None:
-    """Print what labeling takes of a cluster, with fewer and with more workers than asked for."""
+    """Print the cost of labeling on a cluster, also with fewer and with more workers."""
     table = Table(title=f"labeling on Ray, in {cost.shards:,} shards")
     for name in ("workers", "time", "writes", "reads"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -113,7 +114,7 @@ def run(
     workers: Workers = None,
     log: Log = None,
 ) -> None:
-    """Do a whole job: train what must be trained, label, distill, compare."""
+    """Run a whole job: train the teachers, label, distill, compare."""
     run_parts(job, PARTS, on, address, workers, log)
 
 
@@ -134,12 +135,12 @@ def make_command(part: Part) -> Callable[..., None]:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give all of them to the command line."""
+    """Add all commands to the command line."""
     run.__doc__ = f"{run.__doc__}\n\n{_MORE}\n\n{_TRUST}"
     for name, command in (("init", init), ("plan", plan), ("run", run)):
         app.command(name)(command)
     for part in PARTS:
-        if part != "compare":  # which has more to offer, see attar.cli.compare
+        if part != "compare":  # see attar.cli.compare
             app.command(part)(make_command(part))
 
 
@@ -153,13 +154,15 @@ def run_parts(
     *,
     latency: bool | None = None,
 ) -> None:
-    """Do parts of a job; options that are None are as the job file says."""
+    """Run parts of a job; options that are None keep the values of the job file."""
     job = choose_cluster(read_job(path), on, address, workers)
     if latency is not None:
         table = job.settings.compare.model_copy(update={"latency": latency})
         job = replace(job, settings=job.settings.model_copy(update={"compare": table}))
     if log is not None and not {"train", "distill"} & set(parts):
-        raise AttarError(f"expected no --log with {' and '.join(parts)}, which trains nothing")
+        raise AttarError(
+            f"--log has no effect with {' and '.join(parts)}, which trains nothing; leave it out"
+        )
     with (
         event_log(log, job.folder) as events,
         make_engine(job.settings.cluster) as engine,
@@ -170,23 +173,23 @@ def run_parts(
 
 
 def _tell(show: Tell, events: TensorBoardLog | None, now: ProgressRecord | str) -> None:
-    """Show how far a job is, and write the steps of its trainings to event files, if any."""
+    """Show the progress of a job, and write its training steps to event files, if any."""
     show(now)
     if events and isinstance(now, JobProgress) and now.update:
         events(now.update, run=now.title)
 
 
 def show_plan(path: Path, plan: JobPlan) -> None:
-    """Print what a job will take."""
+    """Print the estimates of a plan."""
     print(
         f"{path}: {plan.examples:,} examples of {plan.classes:,} classes, {plan.views} view(s), "
         f"{plan.members} teacher(s)"
     )
-    lost = f"; lost, in nats, of {plan.measured_examples:,} examples" * bool(plan.measured_examples)
+    lost = f"; loss in nats on {plan.measured_examples:,} examples" * bool(plan.measured_examples)
     table = Table(title=f"soft targets{lost}")
     table.add_column("encoding")
     names = [f"T = {each:g}" for each in plan.temperatures] if lost else []
-    for name in ("bytes", "an example", *names):
+    for name in ("size", "bytes per example", *names):
         table.add_column(name, justify="right", no_wrap=True)
     for each in plan.encodings:
         table.add_row(
@@ -199,11 +202,11 @@ def show_plan(path: Path, plan: JobPlan) -> None:
     for step in plan.durations:
         about = f"about {duration(step.seconds)} ({step.detail})" if step.seconds else step.detail
         print(f"{step.name}: {about}")
-    print(f"in all: about {duration(sum(step.seconds for step in plan.durations))}")
+    print(f"total: about {duration(sum(step.seconds for step in plan.durations))}")
     if plan.memory_bytes is not None:
-        print(f"memory at its highest: about {write_size(plan.memory_bytes)}")
+        print(f"peak memory: about {write_size(plan.memory_bytes)}")
     if plan.teacher is not None:
-        print(f"teacher: {plan.teacher}, in this sample")
+        print(f"teacher: {plan.teacher}, on this sample")
     if plan.note:
         print(plan.note)
     if plan.doubt is not None:

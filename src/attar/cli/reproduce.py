@@ -35,7 +35,7 @@ from attar.recipes import (
 from attar.recipes.stages import Progress
 from attar.records import ExperimentResult
 
-# What compares an experiment's networks for a report of its own; any other has the common one.
+# Experiments with a report of their own; all others use the common one.
 REPORTS: dict[str, Callable[[Path, Path], None]] = {
     mnist.EXPERIMENT: mnist_pages.report,
     missing_digits.EXPERIMENT: missing_digits_pages.report,
@@ -45,14 +45,14 @@ REPORTS: dict[str, Callable[[Path, Path], None]] = {
 
 reproduce = make_group(
     "reproduce",
-    "Run an experiment of Hinton, Vinyals & Dean (2015), and put its numbers beside the "
-    "paper's. One that was stopped goes on; one that is finished shows its table at once.",
+    "Run an experiment of Hinton, Vinyals & Dean (2015) and compare its numbers with the paper's. "
+    "An interrupted run resumes; a finished run shows its table.",
 )
 
 
 @runtime_checkable
 class Recipe(Protocol):
-    """What a module of `attar.recipes` offers to the command line."""
+    """The interface of a module of `attar.recipes` to the command line."""
 
     EXPERIMENT: str
     Config: type[Any]  # a frozen dataclass; each field's metadata has its help
@@ -63,7 +63,7 @@ class Recipe(Protocol):
 
 
 def make_command(recipe: Recipe) -> Callable[..., None]:
-    """Make the function that typer turns into the experiment's command."""
+    """Make the command function of an experiment, for typer."""
     full, quick = recipe.Config(), recipe.QUICK
 
     def command(context: typer.Context, **options: Any) -> None:  # noqa: ANN401  (typer checked)
@@ -108,18 +108,18 @@ def make_command(recipe: Recipe) -> Callable[..., None]:
 
 
 def write_report(experiment: str, folder: Path) -> None:
-    """Write the run's report, unless it is there already and no older than the result."""
+    """Write the run's report, unless it exists and is not older than the result."""
     path, result = folder / "report.html", folder / f"{experiment}.json"
     if not path.exists() or path.stat().st_mtime < result.stat().st_mtime:
         print("writing the report", flush=True)
         write = REPORTS.get(experiment, partial(result_pages.report, experiment))
         write(folder, path)
-    explorable = f"; `attar explore {folder}` shows what the teacher knows"
-    print(f"{path} tells whether it helped" + explorable * (result.name in READERS))
+    explorable = f"; explore the soft targets with `attar explore {folder}`"
+    print(f"report: {path}" + explorable * (result.name in READERS))
 
 
 def log_step(events: TensorBoardLog, progress: Progress) -> None:
-    """Write the step that an experiment reports, each network's to a folder of its own."""
+    """Write a training step to event files, with one folder per network."""
     if progress.step is not None:
         events(progress.step, run=progress.stage)
 

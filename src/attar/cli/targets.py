@@ -1,4 +1,4 @@
-"""`attar targets`: look at a store of soft targets, check it, put stores together."""
+"""`attar targets`: inspect, verify and merge stores of soft targets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,17 +11,15 @@ from attar import targets as store
 from attar.cli.groups import make_group
 from attar.targets import SoftTargets, StoreSummary
 
-targets = make_group(
-    "targets", "Look at a store of soft targets, check it, or put stores together."
-)
+targets = make_group("targets", "Inspect, verify and merge stores of soft targets.")
 Folder = Annotated[str, typer.Argument(help="The store's folder, or its URL.", metavar="FOLDER")]
 
 
 @targets.command()
 def inspect(folder: Folder) -> None:
-    """Show a store's size, how often its teacher is right, and what its encoding costs.
+    """Show a store's size, the accuracy of its teacher and the loss from its encoding.
 
-    The teacher was measured while labeling, on the examples that have a hard target.
+    The teacher was measured during labeling, on the examples that have a hard target.
     """
     _show(store.inspect(SoftTargets.open(folder)))
 
@@ -31,17 +29,18 @@ def verify(folder: Folder) -> None:
     """Compare every shard with its checksum."""
     opened = SoftTargets.open(folder)
     opened.verify()
-    print(f"{opened.folder}: all {len(opened.entries)} shards are as they were written")
+    print(f"{opened.folder}: all {len(opened.entries)} shards match their checksums")
 
 
 @targets.command()
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(help="Stores of one plan, finished or not.", metavar="FOLDER...")
+        list[Path],
+        typer.Argument(help="Stores of the same plan, finished or not.", metavar="FOLDER..."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="The new store's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the merged store.")],
 ) -> None:
-    """Make one store of several, each with some of its shards."""
+    """Merge several stores, each with some of the shards, into one."""
     merged = store.merge(folders, out)
     print(f"{out}: {len(merged.entries)} shards, {len(merged):,} examples")
 
@@ -57,9 +56,9 @@ def _show(summary: StoreSummary) -> None:
     )
     unknown = "not measured (no hard targets, or labeled by an earlier release)"
     print(f"teacher: {summary.teacher or unknown}")
-    title = f"measured on {summary.measured_rows} rows: soft targets stored and the teacher's own"
+    title = f"stored soft targets against the teacher's, measured on {summary.measured_rows} rows"
     table = Table(title=title)
-    for name in ("T", "entropy, nats", "tail off by", "all off by", "lost, nats"):
+    for name in ("T", "entropy, nats", "tail error", "total error", "loss, nats"):
         table.add_column(name, justify="right", no_wrap=True)
     for cost in summary.costs:
         table.add_row(

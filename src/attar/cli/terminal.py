@@ -1,4 +1,4 @@
-"""What people see in the terminal: a bar while something runs, a table at its end."""
+"""Terminal output: a progress bar, and a table at the end."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from attar.records import ExperimentResult
 
 
 def follow(progress: Iterator[Progress], *, log: Callable[[Progress], None] | None = None) -> None:
-    """Run the experiment to its end and show how far it is.
+    """Run an experiment to its end and show its progress.
 
-    In a terminal that is a bar on standard error; elsewhere a plain line now and then.
+    In a terminal this is a bar on standard error, elsewhere an occasional line.
 
     Args:
         progress: The experiment.
-        log: Gets everything that it reports, too.
+        log: Called with every progress record.
     """
     with _bar() as show:
         for now in progress:
@@ -30,7 +30,7 @@ def follow(progress: Iterator[Progress], *, log: Callable[[Progress], None] | No
 
 @contextmanager
 def showing() -> Iterator[Callable[[ProgressRecord | str], None]]:
-    """Give what shows how far a job is, the same way, and prints the lines it has to say."""
+    """Yield a function that shows the progress of a job and prints its messages."""
     with _bar() as show:
         yield lambda now: print(now, flush=True) if isinstance(now, str) else show(now)
 
@@ -41,7 +41,7 @@ def _bar() -> ProgressBar:
 
 
 def show_result(result: ExperimentResult, path: Path) -> None:
-    """Print the closing table: each number of the paper, and ours beside it."""
+    """Print the result table: the paper's numbers beside those of the run."""
     seeds = result.config.get("seeds") or max(row.seeds for row in result.rows)
     metrics = {row.metric for row in result.rows}
     about = metrics.pop() if len(metrics) == 1 else ""  # one for all: said once, in the title

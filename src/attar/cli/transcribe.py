@@ -1,4 +1,4 @@
-"""`attar transcribe MODEL FILE...`: the distilled recognizer, used for what it is for."""
+"""`attar transcribe MODEL FILE...`: recognize words with a distilled recognizer."""
 
 import json
 import time
@@ -21,29 +21,29 @@ def transcribe(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A recognizer's folder: `attar reproduce speech` leaves one in RUN/recognizer.",
+            help="Folder of a recognizer; `attar reproduce speech` writes RUN/recognizer.",
             metavar="MODEL",
         ),
     ],
     files: Annotated[
         list[Path],
-        typer.Argument(help="Recordings of one channel: wav, FLAC.", metavar="FILE.wav..."),
+        typer.Argument(help="Single-channel recordings: wav or FLAC.", metavar="FILE.wav..."),
     ],
     reference: Annotated[
         Path | None,
         typer.Option(
-            help="What was said, to count word errors: a line a file, its name without the "
-            "ending, then the words, as in Kaldi's `text`.",
+            help="Reference transcripts, to count word errors: one line per file, with its name "
+            "without the suffix and the words, as in Kaldi's `text`.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object a file instead of tables.")
+        bool, typer.Option("--json", help="Print one JSON object per file instead of tables.")
     ] = False,
 ) -> None:
     """Recognize the words of recordings, with times and confidence.
 
-    Each file is taken as the speech of one person: its loudness and sound are normalized over the
-    whole file. The sample rate has to be that of the recordings that the recognizer learned from.
+    Each file is treated as the speech of one person: its features are normalized over the whole
+    file. The sample rate must be that of the recognizer's training recordings.
     """
     recognizer = Recognizer.open(model)
     references = _read_references(reference, files, recognizer)
@@ -72,7 +72,7 @@ def transcribe(
 def _read_references(
     path: Path | None, files: list[Path], recognizer: Recognizer
 ) -> dict[str, list[str]]:
-    """Read what was said in the files, and check it before anything is recognized."""
+    """Read and check the reference transcripts of the files."""
     if path is None:
         return {}
     table = read_table(path)

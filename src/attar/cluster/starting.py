@@ -32,8 +32,8 @@ def import_ray() -> Any:  # noqa: ANN401 (Ray's types are not wanted)
         import ray.data
     except ImportError as error:
         raise MissingExtraError(
-            f"expected Ray to work on a cluster, got none of {error.name}; "
-            "try pip install 'attar[ray]'"
+            f"{error.name} is not installed, which is needed to use a cluster; "
+            "run `pip install 'attar[ray]'`"
         ) from error
     return ray
 

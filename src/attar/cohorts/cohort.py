@@ -1,4 +1,4 @@
-"""Networks of one shape, as one network."""
+"""Networks of the same architecture, trained together as one module."""
 
 import copy
 import re
@@ -18,24 +18,24 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Cohort(nn.Module):
-    """Networks of one shape that are trained together: inputs in, logits of all members out.
+    """Networks of the same architecture that are trained together.
 
-    `attar.TrainingRun` trains it as it trains one network, with a loss that sums over the members,
-    as `attar.losses.member_distillation_loss` allows: their gradients don't mix, nor do their
-    clipping, max-norm and dropout masks. So each member is trained as it would be alone. What they
-    share is the data: the batches come in one order, which the run's seed decides.
+    `attar.TrainingRun` trains a cohort like a single network, with a loss that sums over the
+    members, such as `attar.losses.member_distillation_loss`. Gradients, clipping, max-norm and
+    dropout masks are separate for each member, so each is trained as it would be alone. All members
+    see the same batches in the same order, which depends on the seed of the run.
 
-    Networks as `attar.mlp` makes them are multiplied with their first layers as one wide product;
-    all others run under `torch.func.vmap`, which refuses some: those whose course hangs on the
-    data, that keep what they see, or change shared tensors in place. Their random numbers have to
-    come from torch, or all members get the same.
+    Networks made by `attar.mlp` have a fast path, in which the first layers of all members are one
+    matrix product. Other networks run under `torch.func.vmap`, which refuses networks with
+    data-dependent control flow, stored activations, or in-place changes of shared tensors. Their
+    random numbers must come from torch; otherwise all members get the same numbers.
 
     Args:
-        networks: The members, two or more of them or one; they are copied. Their layers must be
-            alike, their weights need not.
+        networks: The members, at least one; they are copied. They must have the same layers, but
+            may have different weights.
 
     Raises:
-        AttarError: If there is no network, or they are not of one architecture.
+        AttarError: If there is no network, or the architectures differ.
 
     Example:
         >>> from attar import mlp
@@ -50,7 +50,7 @@ class Cohort(nn.Module):
         super().__init__()
         _check_alike(networks)
         self._count = len(networks)
-        self._template = (copy.deepcopy(networks[0]),)  # in a tuple: no part of this module
+        self._template = (copy.deepcopy(networks[0]),)  # in a tuple: not registered as a submodule
         if all(is_mlp(network) for network in networks):
             self.networks: StackedMlp | StackedNetworks = StackedMlp(
                 cast(Sequence[nn.Sequential], networks)
@@ -58,10 +58,10 @@ class Cohort(nn.Module):
         else:
             self.networks = StackedNetworks(networks)
         if not networks[0].training:
-            self.eval()  # else each layer has its members' mode: some may be frozen
+            self.eval()  # otherwise each layer keeps its mode: some may be frozen
 
     def forward(self, inputs: Tensor) -> Shaped[Tensor, "members batch *rest"]:
-        """Show all members the same inputs `[batch, ...]`; answer `[members, batch, classes]`.
+        """Return the logits `[members, batch, classes]` of all members for inputs `[batch, ...]`.
 
         Networks that answer `[batch, positions, classes]` make it `[members, batch, positions,
         classes]`.
@@ -77,7 +77,7 @@ class Cohort(nn.Module):
 
     @property
     def stacked_members(self) -> int:
-        """How many members there are, for `attar.training`."""
+        """Number of members, for `attar.training`."""
         return self._count
 
     def project_members(self) -> None:

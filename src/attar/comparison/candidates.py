@@ -1,4 +1,4 @@
-"""The models to be compared: whatever they are, made to answer in the test set's classes."""
+"""The models of a comparison, wrapped to return logits in the test set's class order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +19,15 @@ class Network:
 
     name: str  # for errors
     teacher: Teacher
-    columns: tuple[int, ...] | None  # where each class of the test set stands; None: in its place
+    columns: tuple[int, ...] | None  # positions of the test set's classes; None: unchanged
     mean: Mean  # of an ensemble's members
-    shares: tuple[float, ...] | None = None  # of the members in that mean; None: equal ones
+    shares: tuple[float, ...] | None = None  # weights of the members, sum 1; None: equal
 
     def logits(self, batch: Batch) -> Float[Tensor, "batch classes"]:
-        """Answer in float64, in the test set's classes; an ensemble's members are averaged.
+        """Return float64 logits in the test set's class order; members are averaged.
 
         Raises:
-            AttarError: If the model can't; the text begins with its name.
+            AttarError: If the model fails; the message starts with its name.
         """
         try:
             logits = self.teacher.logits(batch).double()
@@ -48,7 +48,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model: its name, what it is in the comparison, and its networks, one a seed."""
+    """A model: its name, its role in the comparison, and its networks, one per seed."""
 
     name: str
     role: Role
@@ -64,32 +64,32 @@ def open_candidates(
     mean: Mean | None,
     member_weights: Sequence[float] | None,
 ) -> tuple[Candidate, ...]:
-    """Make a candidate of each model; a list or a tuple of models is one with several seeds.
+    """Make a candidate from each model; a list or tuple is one model with several seeds.
 
-    Without a mean, an `EnsembleNetwork` has its own, and other ensembles the arithmetic one. The
-    weights are those of the members of the teacher.
+    If `mean` is None, an `EnsembleNetwork` uses its own mean, and other ensembles the arithmetic
+    mean. `member_weights` are the weights of the teacher's members.
 
     Raises:
-        AttarError: If there is no model, or one is nothing that can be asked, or there are weights
-            and no teacher with as many members.
-        DataError: If its classes are not the test set's.
+        AttarError: If there is no model, a model is unsupported, or there are weights but no
+            teacher with this number of members.
+        DataError: If the classes of a model differ from the test set's.
     """
     if not models:
-        raise AttarError("expected one model or more to compare, got none")
+        raise AttarError("expected at least one model to compare, got none")
     if mean is not None:
         check_mean(mean)
     if member_weights is not None and "teacher" not in roles.values():
-        raise AttarError("expected a teacher whose members have the member_weights, got none")
+        raise AttarError("member_weights needs a teacher, but none of the models is the teacher")
     for name in class_orders:
         if name not in models:
-            raise AttarError(f"expected class_orders of the models {list(models)}, got {name!r}")
+            raise AttarError(f"expected class_orders for the models {list(models)}, got {name!r}")
     candidates = []
     for name, model in models.items():
         if not isinstance(name, str) or not name.strip():
             raise AttarError(f"expected a name for each model, got {name!r}")
         seeds = list(model) if isinstance(model, list | tuple) else [model]
         if not seeds:
-            raise AttarError(f"expected one network or more as {name!r}, got an empty list")
+            raise AttarError(f"expected at least one network for {name!r}, got an empty list")
         networks = []
         for seed, source in enumerate(seeds):
             told = f"model {name!r}" if len(seeds) == 1 else f"model {name!r}, seed {seed}"
@@ -110,10 +110,10 @@ def _open(
 ) -> Network:
     if isinstance(source, list | tuple):
         raise AttarError(
-            f"expected a network for each seed of {name}, got a list in the list; "
+            f"expected one network per seed of {name}, got a nested list; "
             "an ensemble is attar.as_teacher([...], classes=...)"
         )
-    # Models that find their classes by name do so here; with an order it is done by that.
+    # With an order given, classes are matched by it; otherwise by the names of the model.
     names = None if order is not None else test_set.class_names
     try:
         teacher = as_teacher(
@@ -139,9 +139,9 @@ def _find_shares(network: Network, member_weights: Sequence[float]) -> tuple[flo
 
 
 def _find_columns(found: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...] | None:
-    """Say where each class of the test set stands among a model's; None if each in its place.
+    """Return the position of each class of the test set in a model's output; None if unchanged.
 
-    Where either side has numbers for names, the classes are known by their places.
+    If the class names of either side are numbers, classes are matched by position.
     """
     names = tuple(found)
     if names == tuple(wanted):
@@ -154,8 +154,8 @@ def _find_columns(found: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...
         missing = [each for each in wanted if each not in known][:5]
         extra = [each for each in names if each not in needed][:5]
         raise DataError(
-            f"expected the test set's classes, it lacks {missing} and has {extra} instead; "
-            "give both the same class names, or their order in class_orders="
+            f"expected the test set's classes, but the model lacks {missing} and has {extra}; "
+            "use the same class names, or pass their order in class_orders="
         )
     places = {name: place for place, name in enumerate(names)}
     return tuple(places[each] for each in wanted)

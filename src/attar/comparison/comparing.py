@@ -1,4 +1,4 @@
-"""`attar.compare`: measures models on a labeled set and judges whether they differ."""
+"""`attar.compare`: measure models on a labeled set and test whether they differ."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,19 +20,19 @@ from attar.losses import Mean
 from attar.progress import reporting
 from attar.records import this_machine
 
-TEACHER, BASELINE = "teacher", "hard targets"  # names that say what a model is
+TEACHER, BASELINE = "teacher", "hard targets"  # default names
 
 
 @dataclass(frozen=True, slots=True)
 class ComparingProgress:
     """Progress of a comparison."""
 
-    examples: int  # that all models have answered
+    examples: int  # done by all models
     total: int
 
     @property
     def fraction(self) -> float:
-        """Fraction of the examples that all models have answered."""
+        """Fraction of the examples done by all models."""
         return self.examples / self.total
 
     def __str__(self) -> str:
@@ -58,37 +58,37 @@ def compare(
     seed: int = 0,
     progress: Callable[[ComparingProgress], None] | None = None,
 ) -> Comparison:
-    """Measure models on a labeled set, and judge each pair of them.
+    """Measure models on a labeled set and compare each pair.
 
     The verdict on a pair is BETTER or WORSE if the error rates differ significantly, else
-    UNDECIDED; with a margin it can also be EQUIVALENT. Models of one network each are judged by the
-    exact McNemar test on paired predictions, models of several seeds by a paired bootstrap over
+    UNDECIDED; with a margin it can also be EQUIVALENT. Models of one network each are compared by
+    the exact McNemar test on paired predictions, models of several seeds by a paired bootstrap over
     examples and seeds. Holm's correction accounts for the number of pairs. docs/compare.md explains
     each number.
 
     Args:
-        models: By name: anything that `attar.as_teacher` takes. A list or a tuple is one model
-            with several seeds; an ensemble is `attar.as_teacher([...], classes=...)`.
-        test_set: The examples, each with a hard target; none of them seen in training.
-        teacher: Name of the model that the others are compared with; by default the one called
-            `teacher`, if there is one. If it has several seeds, the agreement of another model with
-            as many seeds is measured seed by seed, and that of others is not measured.
-        baseline: Name of the student without distillation, at which the gap to the teacher begins;
-            by default the one called `hard targets`, if there is one.
-        controls: More models, marked as controls: `attar.train_controls` makes some.
-        level: Probability of one false BETTER or WORSE or more over all pairs; likewise of
+        models: The models by name: anything that `attar.as_teacher` accepts. A list or a tuple is
+            one model with several seeds; an ensemble is `attar.as_teacher([...], classes=...)`.
+        test_set: The examples, each with a hard target; none of them used in training.
+        teacher: Name of the teacher; by default the model named `teacher`, if there is one. If it
+            has several seeds, the agreement of models with equally many seeds is measured seed by
+            seed, and that of other models is not measured.
+        baseline: Name of the student without distillation, from which the gap to the teacher is
+            measured; by default the model named `hard targets`, if there is one.
+        controls: Further models, marked as controls, such as those of `attar.train_controls`.
+        level: Probability of at least one false BETTER or WORSE over all pairs; separately also of
             EQUIVALENT.
-        margin: A difference of error rates that you consider too small to matter, as a fraction
-            (0.005 is half a percentage point). Choose it before you see the result. Smaller
-            differences can then be EQUIVALENT; without a margin, no pair is.
-        pairs: Names of the pairs to judge; by default all of them. Fewer pairs have more power.
-        class_orders: By the name of a model, the class names in the order of its answers, if that
-            is not the order of the test set and the model does not know its class names.
+        margin: Difference of error rates that is too small to matter, as a fraction (0.005 is half
+            a percentage point). Choose it before you see the result. Pairs with smaller differences
+            can then be EQUIVALENT; without a margin, no pair can.
+        pairs: Names of the pairs to compare; by default all. Fewer pairs give more power.
+        class_orders: Name of a model -> class names in the order of its outputs, if this is not the
+            order of the test set and the model has no class names.
         mean: Mean of an ensemble's members: `arithmetic`, of their probabilities, or `geometric`,
             of their logits; by default that of an `attar.EnsembleNetwork`, else arithmetic.
-        member_weights: Weights of the teacher's members in that mean, as given to `attar.distill`;
-            equal by default. The members of other ensembles have equal weights.
-        latency: Whether to measure the models' speed; it takes some seconds for each model.
+        member_weights: Weights of the teacher's members, as passed to `attar.distill`; equal by
+            default. The members of other ensembles have equal weights.
+        latency: Whether to measure the models' speed, which takes seconds per model.
         resamples: Number of resamples of a bootstrap.
         seed: Seed of the resampling.
         progress: Called after each batch.
@@ -97,10 +97,10 @@ def compare(
         The comparison; print it, or save it.
 
     Raises:
-        DataError: If an example has no hard target, a model's classes are not the test set's, or a
-            model fails on the inputs.
+        DataError: If an example has no hard target, a model's classes differ from the test set's,
+            or a model fails on the inputs.
         ShapeError: If a model has another number of classes.
-        AttarError: If a name is not that of a model, or an option is out of range.
+        AttarError: If there is no model of a name, or an option is out of range.
 
     Example:
         >>> from torch import nn
@@ -214,7 +214,9 @@ def _networks(
 def _merge(models: Mapping[str, object], controls: Mapping[str, object]) -> dict[str, object]:
     twice = sorted(set(models) & set(controls))
     if twice:
-        raise AttarError(f"expected other names for controls than for models, got {twice[0]!r}")
+        raise AttarError(
+            f"expected different names for controls and models, got {twice[0]!r} twice"
+        )
     return {**models, **controls}
 
 

@@ -1,4 +1,4 @@
-"""Controls: the same student with the same budget, but without what the teacher knows."""
+"""Controls: the same student with the same budget, without the teacher's soft targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ CONTROLS: tuple[Control, ...] = get_args(Control)
 
 @dataclass(frozen=True, slots=True)
 class ControlProgress:
-    """How far the training of the controls is."""
+    """Progress of the training of controls."""
 
     control: Control
     seed: int
@@ -32,7 +32,7 @@ class ControlProgress:
     fraction: float  # of all networks
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return one line of progress."""
         rest = str(self.step).partition(" · ")[2]
         return f"control “{self.control}”, seed {self.seed} · {rest}"
 
@@ -56,40 +56,40 @@ def train_controls(
     member_weights: Sequence[float] | None = None,
     progress: Callable[[ControlProgress], None] | None = None,
 ) -> dict[str, tuple[nn.Module, ...]]:
-    """Train what a distilled student has to beat, with the settings that it was distilled with.
+    """Train controls for a distilled student, with the settings of its distillation.
 
     - `hard targets`: without distillation, on hard targets alone;
-    - `label smoothing`: on hard targets that give every class a little;
-    - `shuffled teacher`: on soft targets whose classes, but for the most probable one, change
-      places, in each example in another way. It is as sure as the teacher, but does not know which
-      classes resemble each other: what the distilled student gains over it is dark knowledge.
+    - `label smoothing`: on hard targets with label smoothing;
+    - `shuffled teacher`: on soft targets in which all classes except the most probable one are
+      permuted, differently in each example. This keeps the teacher's confidence but removes the
+      similarity of classes. The gain of the distilled student over this control is dark knowledge.
 
-    All see the same batches in the same order as the student that `attar.distill` trains.
+    All controls see the same batches in the same order as the student of `attar.distill`.
 
     Args:
         make_student: Makes an untrained student for a seed.
         transfer_set: The examples that were labeled.
         targets: A finished store, or its folder or URL.
-        temperature: T of the soft targets, for the shuffled teacher.
+        temperature: Temperature of the soft targets, for the shuffled teacher.
         soft_weight: Factor of T² times the soft cross-entropy, for the shuffled teacher.
         hard_weight: Factor of the cross-entropy with the hard targets, for the shuffled teacher.
         epochs: Passes over the transfer set.
-        controls: Which of them.
-        seeds: One network for each; also that of the order of examples and of dropout.
+        controls: The controls to train.
+        seeds: One network per seed; the seed also determines the order of examples and dropout.
         label_smoothing: Share of the probability that is spread evenly over all classes.
         batch_size: Examples in a batch.
-        learning_rate: At its highest.
+        learning_rate: Peak learning rate.
         optimizer: `adamw`, or `sgd` with Nesterov momentum.
-        mean: Of an ensemble's members, for the shuffled teacher.
-        member_weights: Weights of the members in that mean; equal by default.
-        progress: Called after every step; `attar.ProgressBar()` shows how far it is.
+        mean: Mean of an ensemble's members, for the shuffled teacher.
+        member_weights: Weights of the members; equal by default.
+        progress: Called after every step; `attar.ProgressBar()` shows it.
 
     Returns:
-        The trained networks, one a seed, by the control's name: for `attar.compare(controls=...)`.
+        The trained networks by control, one per seed, for `attar.compare(controls=...)`.
 
     Raises:
         AttarError: If an argument is out of range, or a control is unknown.
-        DataError: If hard targets are needed and there are none.
+        DataError: If a control needs hard targets and there are none.
         StoreError: If the store is unfinished, damaged, or made for other data, classes or views.
         DivergedError: If a loss or a gradient is not finite.
 
@@ -139,19 +139,19 @@ def _check(
     if not controls or set(controls) - set(CONTROLS) or len(set(controls)) < len(controls):
         raise AttarError(f"expected some of the controls {list(CONTROLS)}, got {list(controls)}")
     if not seeds or len(set(seeds)) < len(seeds):
-        raise AttarError(f"expected one seed or more, all different, got {list(seeds)}")
+        raise AttarError(f"expected at least one seed, all different, got {list(seeds)}")
     check_not_negative(label_smoothing=label_smoothing)
     if label_smoothing > 1:
         raise AttarError(f"expected label_smoothing in 0..1, got {label_smoothing}")
     if set(controls) != {"shuffled teacher"} and (transfer_set.hard_targets < 0).all():
         raise DataError(
-            "expected hard targets to train controls on, the transfer set has none; "
+            "these controls need hard targets, but the transfer set has none; "
             'try controls=["shuffled teacher"]'
         )
 
 
 def _hard_loss(label_smoothing: float) -> LossFn:
-    """Make the mean cross-entropy of the examples that have a hard target."""
+    """Return the mean cross-entropy of the examples that have a hard target."""
 
     def loss_fn(logits: Tensor, batch: Batch) -> Tensor:
         total = nn.functional.cross_entropy(
@@ -173,9 +173,10 @@ def _shuffle(
     mean: Mean = "arithmetic",
     shares: Sequence[float] = (1.0,),
 ) -> SoftTargetBatch:
-    """Let all classes but the most probable one change places, as seed and example say.
+    """Permute all classes except the most probable one, by seed and example.
 
-    An ensemble's members change places alike; what stays is the most probable class of their mean.
+    All members of an ensemble use the same permutation; the most probable class of their mean is
+    kept.
     """
     if isinstance(soft, DenseTargets):
         is_ensemble = soft.logits.ndim == 3
@@ -198,7 +199,7 @@ def _shuffle(
 def _permute(
     kept: Int64[Tensor, " batch"], classes: int, indices: Int64[Tensor, " batch"], seed: int
 ) -> Int64[Tensor, "batch classes"]:
-    """Draw a new place for each class of each example, but for the one that is kept."""
+    """Draw a permutation for each example that keeps one class in its position."""
     keys = draw_uniform(seed, 0, indices, draws=classes)  # [batch, classes]
     keys.scatter_(-1, kept[:, None], -1.0)
     is_kept = torch.arange(classes) == kept[:, None]

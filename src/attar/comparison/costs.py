@@ -1,4 +1,4 @@
-"""What a model costs: its weights, its bytes on disk, and how long its answers take."""
+"""The cost of a model: its weights, size on disk and speed."""
 
 import contextlib
 import pickle
@@ -27,7 +27,7 @@ Call = Callable[[], object]
 
 
 def count_parameters(teacher: Teacher) -> int | None:
-    """Count a model's weights; None where it does not show them."""
+    """Return the number of a model's weights; None if unknown."""
     if isinstance(teacher, Ensemble):
         return _total([count_parameters(member) for member in teacher.teachers])
     if isinstance(network := getattr(teacher, "network", None), nn.Module):
@@ -36,10 +36,10 @@ def count_parameters(teacher: Teacher) -> int | None:
 
 
 def measure_size(teacher: Teacher) -> int | None:
-    """Measure a model's bytes on disk; None where it does not show them.
+    """Return a model's size on disk in bytes; None if unknown.
 
-    A torch module counts as the safetensors file of its weights, a classifier in the manner of
-    scikit-learn as its pickle, an ONNX file as itself and the weights beside it.
+    This is the size of the safetensors file of a torch module, of the pickle of a classifier with
+    the interface of scikit-learn, and of an ONNX file with its external weights.
     """
     if isinstance(teacher, Ensemble):
         return _total([measure_size(member) for member in teacher.teachers])
@@ -57,13 +57,13 @@ def measure_size(teacher: Teacher) -> int | None:
 def measure_speeds(
     candidates: Sequence[Candidate], test_set: ExampleSet
 ) -> dict[str, tuple[Speed, ...]]:
-    """Measure each model's first network, with one thread and with all that torch uses.
+    """Measure each model's first network, with one thread and with torch's number of threads.
 
-    Models take turns, so that whatever else the machine does meets all of them alike; in each turn
-    the first call is not timed. Stored scores, which compute nothing, are left out.
+    The models take turns, so that other load on the machine affects all of them. The first call of
+    each turn is not timed. Stored scores have no speed and are left out.
 
     Returns:
-        The speeds by the model's name: with one thread, then with all, if these are more.
+        The speeds by name of the model: with one thread, then with torch's number if it is larger.
     """
     asked = [each for each in candidates if each.networks[0].teacher.reads_inputs]
     before = torch.get_num_threads()
@@ -104,7 +104,7 @@ def _measure(
 
 
 def _take_turns(calls_of: dict[str, Call], *, calls: int) -> dict[str, list[float]]:
-    """Time the calls in rounds, each model in turn; return seconds by the model's name."""
+    """Time the calls in rounds, each model in turn; return seconds by name of the model."""
     seconds: dict[str, list[float]] = {name: [] for name in calls_of}
     spent = dict.fromkeys(calls_of, 0.0)
     for turn in range(_ROUNDS):
@@ -112,7 +112,7 @@ def _take_turns(calls_of: dict[str, Call], *, calls: int) -> dict[str, list[floa
             if turn >= _FEWEST_ROUNDS and spent[name] > _MOST_SECONDS:
                 continue
             started = time.perf_counter()
-            call()  # untimed: it brings the weights back into the cache
+            call()  # untimed: loads the weights into the cache
             for _ in range(calls):
                 begin = time.perf_counter()
                 call()
@@ -123,7 +123,7 @@ def _take_turns(calls_of: dict[str, Call], *, calls: int) -> dict[str, list[floa
 
 @contextmanager
 def _calls(teacher: Teacher, batch: Batch, threads: int) -> Iterator[Call]:
-    """Make the call that is timed: the model's own work, as little as possible of ours."""
+    """Yield the function to time, with as little overhead as possible."""
     if isinstance(teacher, Ensemble):
         with ExitStack() as stack:
             each = [stack.enter_context(_calls(one, batch, threads)) for one in teacher.teachers]
@@ -148,7 +148,7 @@ def _calls(teacher: Teacher, batch: Batch, threads: int) -> Iterator[Call]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Let torch, and the numerical libraries under scikit-learn, use so many threads."""
+    """Set the number of threads of torch and of the BLAS under scikit-learn."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,4 +1,4 @@
-"""From answers to verdicts: the pairs to judge, their tests, and the outcomes."""
+"""Verdicts: the pairs to compare, their tests, and the outcomes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from attar.errors import AttarError, check_not_negative, check_positive
 class Rules:
     """Settings of the verdicts."""
 
-    level: float  # probability of one false BETTER or WORSE or more; of EQUIVALENT likewise
+    level: float  # probability of at least one false BETTER or WORSE; separately of EQUIVALENT
     margin: float | None = None  # difference of error rates; smaller ones can be EQUIVALENT
     resamples: int  # of a bootstrap
     seed: int  # of the resampling
@@ -43,7 +43,7 @@ class Rules:
 def choose_pairs(
     names: Sequence[str], pairs: Sequence[tuple[str, str]] | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return the pairs to judge: all of them, or the chosen ones.
+    """Return the pairs to compare: all, or the chosen ones.
 
     Raises:
         AttarError: If a pair names an unknown model, or one model twice.
@@ -63,7 +63,7 @@ def choose_pairs(
 def judge(
     wrong: Mapping[str, Wrong], pairs: Sequence[tuple[str, str]], rules: Rules
 ) -> tuple[Verdict, ...]:
-    """Judge each pair, and correct the p-values for the number of pairs.
+    """Test each pair, and correct the p-values for the number of pairs.
 
     Args:
         wrong: Errors of each model, `[seeds, examples]`, by its name.
@@ -94,7 +94,7 @@ def measure_gap(
 ) -> GapClosed | None:
     """Return the share of the gap between baseline and teacher that a model closes.
 
-    None for the teacher and the baseline, and where the data has no gap.
+    None for the teacher and the baseline, and if the data has no gap.
     """
     if teacher is None or baseline is None or name in (teacher, baseline):
         return None
@@ -134,7 +134,7 @@ def _verdict(
 ) -> Verdict:
     within_margin = equivalence_p_value is not None and equivalence_p_value <= level
     outcome: Outcome = "equivalent" if within_margin else "undecided"
-    if p_value <= level:  # a difference may be both real and within the margin
+    if p_value <= level:  # a difference can be significant and within the margin
         outcome = "better" if judged.difference < 0 else "worse"
     first, second = (wrong[name].mean(axis=0) for name in pair)  # [examples]
     return Verdict(

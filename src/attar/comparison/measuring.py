@@ -1,4 +1,4 @@
-"""Running all models on a labeled set, a batch at a time, and summarizing their answers."""
+"""Run all models on a labeled set in batches, and summarize their outputs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ _TOP = 5
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers of one network: everything is `[examples]`."""
+    """The outputs of one network; all tensors are `[examples]`."""
 
     predictions: Tensor  # int64, `NO_ANSWER` where there are no probabilities
     wrong: Tensor  # bool
@@ -50,12 +50,12 @@ def ask(
 
     Args:
         candidates: The models.
-        teacher: The model that the others are compared with, if there is one.
+        teacher: The teacher, if there is one.
         test_set: The examples, all labeled.
         report: Called after each batch with the number of examples so far.
 
     Returns:
-        The answers by the model's name, for each of its seeds.
+        The outputs by name of the model, for each of its seeds.
     """
     rows = max(1, min(_BATCH, _LARGEST_BATCH // test_set.classes))
     parts: dict[str, list[list[Answers]]] = {
@@ -89,7 +89,7 @@ def summarize(
     hard_targets: Tensor,
     classes: int,
 ) -> NetworkResult:
-    """Make the record of a network from its answers and those of its teacher."""
+    """Make the record of a network from its outputs and those of its teacher."""
     wrong = answers.wrong
     bins = _reliability(answers)
     errors = int(wrong.sum())
@@ -182,7 +182,7 @@ def _calibration_error(bins: Sequence[ReliabilityBin]) -> float:
 
 
 def _agreement(answers: Answers, teacher: Answers) -> TeacherAgreement:
-    # Where neither gives an answer, they do not agree.
+    # Two outputs that are not numbers do not agree.
     agrees = (answers.predictions == teacher.predictions) & (answers.predictions != NO_ANSWER)
 
     def on(examples: Tensor) -> Agreement:

@@ -1,4 +1,4 @@
-"""The result of `attar.compare`: a record that can be printed, saved and made a report of."""
+"""The result of `attar.compare`: a record that can be printed, saved and reported."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ class Comparison(ComparisonRecord):
 
     @property
     def headline(self) -> str | None:
-        """The first sentence: that the teacher is not better than the baseline, if that is so.
+        """The first sentence of the result.
 
-        Else the verdicts on the first student. None if no pair was judged.
+        It states that the teacher is not better than the baseline, or else the verdicts on the
+        first student. None if no pair was compared.
         """
         return next(iter(tell(self)), None)
 
@@ -38,7 +39,7 @@ class Comparison(ComparisonRecord):
         Args:
             path: Path of the page.
             title: Title of the page.
-            histories: The epochs of each seed's training, by the model's name, for their curves.
+            histories: Name of a model -> training epochs of each seed, for curves.
 
         Raises:
             FolderError: If the page cannot be written; an earlier one is then unchanged.

@@ -1,4 +1,4 @@
-"""Tests and intervals for paired answers, over examples and over seeds."""
+"""Tests and intervals for paired errors, over examples and over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def mcnemar(
     """Compare two networks by the examples that only one of them gets right.
 
     The p-value is that of the exact conditional test. The interval is unconditional, so in a close
-    case it may exclude zero where the more cautious test finds no significant difference.
+    case it may exclude zero although the more conservative test is not significant.
 
     Args:
         first_wrong: Errors of the first network, `[1, examples]`.
@@ -73,11 +73,11 @@ def equivalence_p_value(
 ) -> float:
     """Return the p-value of equivalence within a margin, for two networks on one set.
 
-    It is the larger p-value of two one-sided score tests: that the first error rate exceeds the
-    second by `margin` or more, and the reverse. A small value shows that neither is so. The null
-    variance is that of the most likely rates which differ by the margin. So examples that were not
-    drawn count: with no example on which the networks differ, the value is not zero, but the normal
-    probability below −√(examples · margin / (1 − margin)).
+    It is the larger p-value of two one-sided score tests, of the null hypotheses that the first
+    error rate exceeds the second by at least `margin`, and the reverse. The null variance is that
+    of the maximum-likelihood rates with a difference of `margin`. Therefore the p-value is not zero
+    if the networks differ on no example: it is the normal probability below
+    −√(examples · margin / (1 − margin)).
 
     Args:
         only_first: Examples that only the first network gets wrong (or only it gets right).
@@ -115,14 +115,16 @@ def paired_bootstrap(
 
     Each resample draws examples and seeds, the same ones for both models (the same seeds if both
     have the same number of them). The variance of the difference over the resamples counts the
-    interaction of seeds and examples three times; two of these are subtracted. A few seeds estimate
-    their own spread badly, so the difference is compared with Student's t, with the degrees of
-    freedom of Welch and Satterthwaite from the shares of seeds and examples in the variance. No
-    p-value is below the smallest one of the exact sign test with as many differing examples.
+    interaction of seeds and examples three times; two of the three are subtracted. The variance
+    over few seeds is estimated poorly, so the difference is compared with Student's t, with
+    Welch-Satterthwaite degrees of freedom from the shares of seeds and examples in the variance. No
+    p-value is below the smallest one of the exact sign test on the same number of differing
+    examples.
 
-    The two one-sided tests of equivalence use the same t. Their variance also counts the rest of
-    the difference up to the margin, as if examples that were not drawn made it, each with a
-    difference of 1. Otherwise models that differ on no example would be equivalent on any few.
+    The two one-sided tests of equivalence use the same t. Their variance also includes the
+    remaining difference up to the margin, as if it came from examples that were not drawn, each
+    with a difference of 1. Otherwise models without any differing example would be equivalent on
+    any small set.
 
     Args:
         first_wrong: Errors of the first model, `[seeds, examples]`.
@@ -184,8 +186,8 @@ def bootstrap_gap_closed(
         seed: Seed of the resampling.
 
     Returns:
-        The share with its percentile interval. The interval is None if a fraction of `level / 2` of
-        the resamples or more has no gap; the result is None if the data has none.
+        The share with its percentile interval. The interval is None if at least a fraction
+        `level / 2` of the resamples has no gap; the result is None if the data has no gap.
     """
     baseline, model, teacher = (
         float(wrong.mean()) for wrong in (baseline_wrong, model_wrong, teacher_wrong)
@@ -213,7 +215,7 @@ def resample_rates(
     """
     generator = np.random.default_rng(seed)
     examples = groups[0].shape[1]
-    # Examples with the same errors of all networks need one number: their count in the resample.
+    # Examples with the same errors in all networks are grouped: only their count is drawn.
     patterns, counts = np.unique(np.concatenate(groups).T, axis=0, return_counts=True)
     columns = np.split(patterns, np.cumsum([len(wrong) for wrong in groups])[:-1], axis=1)
     rates = np.empty((resamples, len(groups)))
@@ -235,8 +237,7 @@ def resample_rates(
 def correct_for_many(p_values: Sequence[float]) -> tuple[float, ...]:
     """Correct p-values for their number, by Holm's method.
 
-    Rejecting those of at most `level` makes one false rejection or more with at most that
-    probability.
+    Rejecting those of at most `level` makes any false rejection with at most that probability.
 
     Example:
         >>> [round(p, 4) for p in correct_for_many([0.50, 0.003, 0.32, 0.054, 0.0003])]
@@ -253,7 +254,7 @@ def correct_for_many(p_values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _seed_paths(first_wrong: Wrong, second_wrong: Wrong) -> list[_Numbers]:
-    """Return what seeds make differ, `[seeds, examples]`: of the pairs, or of each model."""
+    """Return the errors by seed, `[seeds, examples]`: paired differences, or of each model."""
     if len(first_wrong) == len(second_wrong):
         paths = [first_wrong.astype(float) - second_wrong]
     else:
@@ -262,14 +263,14 @@ def _seed_paths(first_wrong: Wrong, second_wrong: Wrong) -> list[_Numbers]:
 
 
 def _interaction(path: _Numbers) -> float:
-    """Return the part of the mean's variance that is peculiar to a seed and an example together."""
+    """Return the seed-example interaction in the variance of the mean."""
     seeds, examples = path.shape
     rest = path - path.mean(axis=0) - path.mean(axis=1, keepdims=True) + path.mean()
     return float((rest**2).sum() / ((seeds - 1) * (examples - 1)) / path.size)
 
 
 def _degrees_of_freedom(paths: Sequence[_Numbers], variance: float, examples: int) -> float:
-    """Combine those of the seeds with those of the examples, by Welch and Satterthwaite."""
+    """Combine the degrees of freedom of seeds and examples, by Welch and Satterthwaite."""
     parts = [(float(path.mean(axis=1).var(ddof=1)) / len(path), len(path) - 1) for path in paths]
     rest = max(0.0, variance - sum(part for part, _ in parts))
     parts.append((rest, examples - 1))

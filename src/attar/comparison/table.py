@@ -61,7 +61,9 @@ def _results(record: ComparisonRecord) -> Table:
 
 
 def _agreement(record: ComparisonRecord) -> Table:
-    title = f"agreement with {record.teacher}, and where that is right and wrong"
+    title = (
+        f"agreement with {record.teacher}: on all examples, where it is right, where it is wrong"
+    )
     table = _table(title, "model")
     columns: list[tuple[str, Callable[[ModelResult], str]]] = []
     for measure, told in (("agreement", "agrees"), ("kl_nats", "KL")):
@@ -103,7 +105,7 @@ def _verdicts(record: ComparisonRecord) -> Table:
 
 
 def _outcome(verdict: Verdict) -> str:
-    """Return the outcome; of a difference that is significant and small, both."""
+    """Return the outcome; adds "within" if the difference is also within the margin."""
     name = verdict.outcome.upper()
     return f"{name}, within" if verdict.within_margin and name != "EQUIVALENT" else name
 

@@ -1,8 +1,8 @@
 """The result of a comparison of models: frozen records, from which reports are made.
 
-Rates are fractions. A mean is None where no number can represent it: the negative log-likelihood of
+Rates are fractions. A mean is None if no number can represent it: the negative log-likelihood of
 a model that gives a true class no probability, and everything that is computed from probabilities
-if one of the answers is not a number.
+if one of the outputs is not a number.
 """
 
 import json
@@ -22,14 +22,14 @@ from attar.files import write_atomically
 from attar.records import Machine, read_json, seal, unseal
 
 FORMAT = 2  # 1 had no checksum, no balanced accuracy, and "no difference" instead of "undecided"
-NO_ANSWER = -1  # the prediction where a model's answer is not a number
+NO_ANSWER = -1  # the prediction if a model's output is not a number
 
 Outcome = Literal["better", "worse", "undecided", "equivalent"]
 Role = Literal["teacher", "baseline", "student", "control"]
 TeacherStanding = Literal["better", "not shown", "not better"]
 Test = Literal["exact McNemar", "paired bootstrap"]
 
-RecordT = TypeVar("RecordT", bound="ComparisonRecord")  # itself, or what extends it
+RecordT = TypeVar("RecordT", bound="ComparisonRecord")
 
 _NUMBERS = re.compile(r"\[\s+(?:-?[\d.eE+-]+|null)(?:,\s+(?:-?[\d.eE+-]+|null))*\s+\]")
 
@@ -87,7 +87,7 @@ class NetworkResult:
     reliability: tuple[ReliabilityBin, ...]
     with_teacher: TeacherAgreement | None  # None for the teacher itself, and without a teacher
     fingerprint: str
-    predictions: tuple[int, ...] = field(repr=False)  # one an example; `NO_ANSWER` for none
+    predictions: tuple[int, ...] = field(repr=False)  # one per example; `NO_ANSWER` if not a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +116,11 @@ class ModelResult:
 
     name: str
     role: Role
-    networks: tuple[NetworkResult, ...]  # one a seed
+    networks: tuple[NetworkResult, ...]  # one per seed
     parameters: int | None  # of the first seed; None if they can't be counted
     size_bytes: int | None  # on disk, of the first seed
     speeds: tuple[Speed, ...]  # one thread, then all; empty if not measured
-    gap_closed: GapClosed | None  # None where there is no gap, or no baseline or teacher
+    gap_closed: GapClosed | None  # None if there is no gap, baseline or teacher
 
     def values(self, measure: str) -> tuple[float, ...] | None:
         """Return a measure for each seed, by its field's name; None if a seed has none."""
@@ -133,7 +133,7 @@ class ModelResult:
         return None if values is None else statistics.fmean(values)
 
     def sd(self, measure: str) -> float | None:
-        """Return a measure's sample standard deviation over the seeds; None of fewer than two."""
+        """Return a measure's sample standard deviation over seeds; None if fewer than two."""
         values = self.values(measure)
         return None if values is None or len(values) < 2 else statistics.stdev(values)
 
@@ -143,8 +143,8 @@ class Verdict:
     """Whether the error rate of a model differs from that of another one.
 
     `better` and `worse` are significant differences. `equivalent` means that the difference is
-    significantly smaller than the margin. `undecided` is everything else: the data shows neither,
-    which is no evidence that the models are equally good.
+    significantly smaller than the margin. `undecided` is every other case; it is no evidence that
+    the models are equally good.
     """
 
     model: str
@@ -158,7 +158,7 @@ class Verdict:
     only_model_right: float  # examples that only `model` gets right, mean over seeds
     only_other_right: float
     equivalence_p_value: float | None = None  # after Holm's correction; None without a margin
-    within_margin: bool = False  # significantly; a `better` or `worse` one can be, too
+    within_margin: bool = False  # significantly; possible with `better` and `worse`, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,17 +168,17 @@ class ComparisonRecord:
     format: int = FORMAT
     class_names: tuple[str, ...]
     hard_targets: tuple[int, ...] = field(repr=False)  # of the test examples, in order
-    level: float  # probability of one false BETTER or WORSE or more, over all pairs
+    level: float  # probability of at least one false BETTER or WORSE over all pairs
     margin: float | None = None  # difference of error rates; smaller ones can be EQUIVALENT
     teacher: str | None  # its name
     baseline: str | None  # the name of the student without distillation
     models: tuple[ModelResult, ...]
-    verdicts: tuple[Verdict, ...]  # one for each pair that was judged
+    verdicts: tuple[Verdict, ...]  # one per compared pair
     settings: dict[str, Any]  # of the comparison
     data: str  # the test set's fingerprint
     machine: Machine
     made_at: str  # UTC, ISO 8601
-    command: str | None = None  # that made the record, if one did
+    command: str | None = None  # that made the record, if any
 
     @property
     def examples(self) -> int:
@@ -192,10 +192,10 @@ class ComparisonRecord:
 
     @property
     def teacher_standing(self) -> TeacherStanding | None:
-        """Whether the teacher makes fewer errors than the student that was trained without it.
+        """Whether the teacher makes fewer errors than the student trained without it.
 
-        `not better`: it makes as many or more. `not shown`: it makes fewer, but not significantly.
-        None without teacher or baseline, or if it makes fewer and the pair was not judged.
+        `not better`: it does not. `not shown`: it makes fewer, but not significantly fewer. None
+        without teacher or baseline, or if it makes fewer and the pair was not compared.
         """
         if self.teacher is None or self.baseline is None:
             return None
@@ -230,7 +230,7 @@ class ComparisonRecord:
         return found[0]
 
     def verdict(self, model: str, other: str) -> Verdict | None:
-        """Return the verdict on `model` against `other`; None if this pair was not judged."""
+        """Return the verdict on `model` against `other`; None if the pair was not compared."""
         for each in self.verdicts:
             if (each.model, each.other) == (model, other):
                 return each
@@ -252,7 +252,7 @@ class ComparisonRecord:
 
     @classmethod
     def read(cls: type[RecordT], path: Path | str) -> RecordT:
-        """Read a record that `save` wrote, also one of format 1.
+        """Read a record written by `save`, in format 1 or 2.
 
         Raises:
             FolderError: If the file cannot be read, is damaged, or is not a comparison.
@@ -267,7 +267,7 @@ class ComparisonRecord:
             raise _not_a_comparison(path, "it has no checksum")
         if content.get("format") != FORMAT:
             raise FolderError(
-                f"{path} has format {content.get('format')}, this release reads formats 1 to "
+                f"{path} has format {content.get('format')}, but this release reads formats 1 to "
                 f"{FORMAT}; use a newer release of attar, or compare the models again"
             )
         try:
@@ -306,7 +306,7 @@ _OPPOSITE: dict[Outcome, Outcome] = {
 
 
 def reverse(verdict: Verdict) -> Verdict:
-    """Return the same verdict from the side of the other model."""
+    """Return the verdict with the two models exchanged."""
     return replace(
         verdict,
         model=verdict.other,
@@ -340,8 +340,8 @@ def count_confusions(
 ) -> Counter[tuple[int, int]]:
     """Count the examples of each pair of true and predicted class that occurs.
 
-    Counts of several networks can be added. The predicted class is `NO_ANSWER` where a model's
-    answer is not a number.
+    Counts of several networks can be added. The predicted class is `NO_ANSWER` if a model's output
+    is not a number.
 
     Example:
         >>> dict(count_confusions([0, 0, 1], [0, 1, NO_ANSWER]))

@@ -74,8 +74,8 @@ def tell_margin(record: ComparisonRecord) -> str:
 def tell_gap(record: ComparisonRecord, model: ModelResult) -> tuple[str, str] | None:
     """Return the share of the gap that a model closes, and its interval.
 
-    Where the share has no meaning, the reason stands in its place, with an empty interval. None for
-    teacher and baseline, and without both of them.
+    If the share has no meaning, the first text is the reason, and the interval is empty. None for
+    teacher and baseline, and if either is missing.
     """
     ends = (record.teacher, record.baseline)
     if None in ends or model.name in ends:
@@ -90,7 +90,7 @@ def tell_gap(record: ComparisonRecord, model: ModelResult) -> tuple[str, str] | 
 
 
 def warn(record: ComparisonRecord) -> tuple[str, ...]:
-    """Return warnings: answers that are not numbers, few examples, classes without examples."""
+    """Return warnings: outputs that are not numbers, few examples, classes without examples."""
     warnings = []
     for model in record.models:
         for seed, network in enumerate(model.networks):
@@ -98,14 +98,16 @@ def warn(record: ComparisonRecord) -> tuple[str, ...]:
                 continue
             which = model.name if len(model.networks) == 1 else f"{model.name}, seed {seed}"
             count = f"{network.not_a_number:,} of {record.examples:,}"
-            warnings.append(f"{which}: {count} answers are not numbers (NaN); each is an error.")
+            warnings.append(
+                f"{which}: {count} outputs are not numbers (NaN); each counts as an error."
+            )
     absent = sum(count == 0 for count in record.class_examples)
     if absent:
         of = f"{absent:,} of {len(record.class_names):,}"
-        warnings.append(f"The test set has no example of {of} classes; it does not measure them.")
+        warnings.append(f"The test set has no examples of {of} classes; these are not measured.")
     if record.examples < 30:
         examples = "example" if record.examples == 1 else "examples"
-        warnings.append(f"{record.examples} test {examples} can show very little.")
+        warnings.append(f"{record.examples} test {examples}: too few to show most differences.")
     return tuple(warnings)
 
 
@@ -137,7 +139,7 @@ def write_count(count: float) -> str:
 
 
 def _tell_numbers(record: ComparisonRecord, verdict: Verdict) -> str:
-    """Return the errors of both models and the p-value; the interval, if nothing is decided."""
+    """Return the errors of both models and the p-value; the interval too if undecided."""
     first, second = record.model(verdict.model), record.model(verdict.other)
     counts = f"{tell_errors(first)} and {tell_errors(second)} errors"
     p_value = verdict.p_value

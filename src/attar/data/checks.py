@@ -213,7 +213,7 @@ def _count_classes(hard_targets: Tensor, classes: int | None) -> int:
         return classes
     largest = int(hard_targets.max())
     if largest < 0:
-        raise DataError("expected to learn the classes, got no hard target; give classes=")
+        raise DataError("the number of classes is unknown, got no hard target; pass classes=")
     if largest >= MOST_CLASSES:
-        raise DataError(f"expected hard targets to be class indices, got {largest}; give classes=")
+        raise DataError(f"expected hard targets to be class indices, got {largest}; pass classes=")
     return largest + 1

@@ -135,7 +135,7 @@ def _pad(ids: NDArray[Any], lengths: NDArray[Any], padding: int, source: str) ->
     if (starts > 1).any():
         raise DataError(
             f"expected the padding token {padding} before or after the others alone in {source}, "
-            f"got it between them in row {np.flatnonzero(starts > 1)[0]}; give another padding="
+            f"got it between them in row {np.flatnonzero(starts > 1)[0]}; pass another padding="
         )
     return padded
 

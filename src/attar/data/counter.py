@@ -1,8 +1,7 @@
 """Random numbers by position: a pure function of (seed, view, example, draw).
 
-A generator with a state gives an example whatever number comes next, so its augmentation hangs on
-the order of batches. Here each number is computed from its own position instead: any batch, in any
-order, on any machine, finds the same ones.
+A stateful generator ties augmentation to the order of batches. Here each number is computed from
+its position, so it is the same in any batch, in any order, on any machine.
 
 Source: the SplitMix64 generator of Steele, Lea & Flood (2014), "Fast splittable pseudorandom number
 generators", OOPSLA, whose n-th output is `finalise(seed + (n + 1) * GAMMA)`. We use that output as

@@ -109,7 +109,7 @@ def draw_glyphs(
     faces, unreadable = find_faces(fonts)
     points = _wanted(faces, characters, fonts)
     if make_folder(folder) and any(folder.iterdir()):
-        raise FolderError(f"{folder} holds other files; give another folder with --out")
+        raise FolderError(f"{folder} contains other files; choose another folder with --out")
     sample = points[:: max(1, len(points) // _SAMPLE)][:_SAMPLE]
     with reporting(progress) as report:
         kept, pens, merged = _merge_alike(faces, sample, side)

@@ -160,7 +160,7 @@ def _imports() -> tuple[Any, Any, Any, Any]:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError as error:
         raise MissingExtraError(
-            f"expected Pillow and fontTools to draw glyphs, got none of {error.name}; "
-            "try pip install 'attar[vision]'"
+            f"{error.name} is not installed, which is needed to draw glyphs; "
+            "run `pip install 'attar[vision]'`"
         ) from error
     return ttLib, Image, ImageDraw, ImageFont

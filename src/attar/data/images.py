@@ -257,7 +257,7 @@ def _import_pillow(path: Path) -> tuple[Any, Any]:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise AttarError(
-            f"expected Pillow to read {path}, got none of {error.name}; "
-            "try pip install 'attar[vision]'"
+            f"{error.name} is not installed, which is needed to read {path}; "
+            "run `pip install 'attar[vision]'`"
         ) from error
     return Image, ImageOps

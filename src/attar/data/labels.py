@@ -101,7 +101,7 @@ def _find_names(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     found = sorted(pc.unique(labels.drop_null()).to_pylist())
     if not found and class_names is None:
-        raise DataError(f"expected class names in {source}, got none; give class_names=")
+        raise DataError(f"expected class names in {source}, got none; pass class_names=")
     names = tuple(found if class_names is None else class_names)
     known = set(names)
     extra = [each for each in found if each not in known]

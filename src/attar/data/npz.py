@@ -54,4 +54,4 @@ def read_npz(path: Path, wanted: Sequence[str]) -> tuple[tuple[str, ...], dict[s
 def damaged(path: Path, error: Exception) -> DataError:
     """Say that a file is damaged, and why, in one line."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return DataError(f"{path} is damaged, or not what it is called: {reason}")
+    return DataError(f"{path} is damaged or is not a {path.suffix} file: {reason}")

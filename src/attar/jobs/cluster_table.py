@@ -1,4 +1,4 @@
-"""The table of a job file that says where the work is done."""
+"""The table of a job file that selects where the work is done."""
 
 from typing import Literal
 
@@ -11,35 +11,37 @@ EngineName = Literal["local", "ray"]
 
 
 class ClusterTable(Table):
-    """Where the work is done: in this process, or by those of a Ray cluster."""
+    """Where the work is done: in this process, or by the processes of a Ray cluster."""
 
     engine: EngineName = Field(
-        default="local", description="ray spreads the work over processes, of one machine or many"
+        default="local",
+        description="ray distributes the work over processes on one or several machines",
     )
     address: str | None = Field(
         default=None,
-        description="of the cluster's head, or auto for one that runs on this machine; by default "
-        "what RAY_ADDRESS says, else one is started here and stopped at the end",
+        description="address of the cluster's head, or auto for a cluster that runs on this "
+        "machine; by default the value of RAY_ADDRESS, else a cluster is started here and stopped "
+        "at the end",
         examples=["10.0.0.1:6379"],
     )
     workers: Count | None = Field(
         default=None,
-        description="processes at once; by default one for each processor of the cluster",
+        description="number of parallel processes; by default one per processor of the cluster",
         examples=[8],
     )
-    cores: Count = Field(default=1, description="that each of them has", examples=[4])
+    cores: Count = Field(default=1, description="processors per worker", examples=[4])
     together: bool = Field(
         default=False,
-        description="all workers train each student together, a part of every batch each, one "
-        "student after the other; else each worker trains one of its own",
+        description="true: all workers train one student at a time, each on a part of every batch; "
+        "false: each worker trains a different student",
         examples=[True],
     )
     start_seconds: Positive = Field(
         default=300.0,
-        description="how long processes that train together may take to start, new machines of a "
-        "cloud included",
+        description="longest time to wait for the processes that train together to start, "
+        "including new cloud machines",
         examples=[900.0],
     )
     gpus: NotNegative = Field(
-        default=0.0, description="that each of them has, or a part of one", examples=[1.0]
+        default=0.0, description="GPUs per worker; may be a fraction", examples=[1.0]
     )

@@ -1,9 +1,9 @@
-"""A fingerprint of the code behind `file.py:name`: what the name uses, and nothing else.
+"""A fingerprint of the code behind `file.py:name`: the definitions that the name uses.
 
-Comments, layout and definitions that the name does not use do not count, so that a new student does
-not make its neighbor in the file, the teacher, another one. Files that are imported from the job's
-folder, or from beside the file, count the same way; installed packages do not count. What
-code looks up by a text, as `getattr` does, is not seen, nor are files that it reads.
+Comments, layout and unused definitions are not hashed, so a new student does not change the
+fingerprint of a teacher in the same file. Files imported from the job's folder, or from the folder
+of the file, are treated in the same way; installed packages are not hashed. Code that is looked up
+by a string, as with `getattr`, and files that the code reads are not tracked.
 """
 
 import ast
@@ -21,7 +21,7 @@ def fingerprint_code(spec: str, folder: Path) -> str:
     """Hash the code that `spec` names, `file.py:name` or `package.module:name`.
 
     Raises:
-        ObjectError: If a file cannot be read, or is no Python.
+        ObjectError: If a file cannot be read, or is not Python.
     """
     place, _, name = spec.rpartition(":")
     reader = _Reader(folder)
@@ -41,9 +41,9 @@ class _Reader:
         self._files: dict[Path, dict[str, list[ast.AST]]] = {}
 
     def follow(self, file: Path, name: str) -> None:
-        """Collect what defines the name at the top of a file, and what that uses, and so on.
+        """Collect the definition of a name in a file, and recursively everything that it uses.
 
-        The name `*` stands for all of them. What a file does beside defining names always counts.
+        The name `*` means all definitions. Statements that define no name are always collected.
         """
         if (file, name) in self._seen:
             return

@@ -24,15 +24,15 @@ def compare_models(
     step: Step,
     tell: Tell,
 ) -> None:
-    """Compare the models, and keep what was found, and the report if the step has one.
+    """Compare the models, and write the result and, if requested, the report.
 
     Args:
         job: The job.
         models: By name.
-        test_set: What they are compared on.
-        trained: By a model's name, the folders where its seeds were trained.
-        step: This one.
-        tell: Gets how far it is.
+        test_set: The test set.
+        trained: Name of a model -> the training folders of its seeds.
+        step: The step.
+        tell: Called with progress and messages.
     """
     distill = job.settings.distill
     found = compare(

@@ -1,4 +1,4 @@
-"""Where a job's work is done: in this process, or wherever another engine takes it."""
+"""Engines that do the work of a job: in this process, or elsewhere."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ from attar.teachers import Teacher
 
 @dataclass(frozen=True)
 class StepWork:
-    """A step, and what does it; it can be sent to another process that sees the job's folder."""
+    """A step and its function; can be sent to another process with access to the job's folder."""
 
     step: Step
     make: Callable[[Step, Tell], None]
 
     def begin(self, tell: Tell) -> bool:
-        """Prepare the step; answer whether it is done already."""
+        """Prepare the step; return whether it is already done."""
         return self.step.begin(tell)
 
     def __call__(self, tell: Tell) -> None:
-        """Do the step."""
+        """Run the step."""
         started = time.monotonic()
         self.make(self.step, tell)
         tell(f"{self.step.title}: done in {time.monotonic() - started:,.1f} s")
@@ -36,7 +36,7 @@ class StepWork:
 
 @runtime_checkable
 class Label(Protocol):
-    """`attar.label`, or what does the same."""
+    """`attar.label`, or an equivalent."""
 
     def __call__(
         self,
@@ -52,11 +52,11 @@ class Label(Protocol):
         expected_accuracy: float | None,
         progress: Callable[[LabelingProgress], None],
     ) -> SoftTargets:
-        """Label, and answer the finished store."""
+        """Label, and return the finished store."""
 
 
 def do_in_turn(works: Sequence[StepWork], tell: Tell) -> None:
-    """Do one work after the other."""
+    """Run the works in order."""
     for work in works:
         if not work.begin(tell):
             work(tell)
@@ -64,9 +64,9 @@ def do_in_turn(works: Sequence[StepWork], tell: Tell) -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """What does a job's work: how it labels, and how it does works that do not wait for another.
+    """How a job labels, trains and runs independent works.
 
-    Where it trains a student `together`, with all its workers, students are no such works.
+    If all workers train each student `together`, students are not independent works.
     """
 
     label: Label = label
@@ -76,7 +76,7 @@ class Engine:
 
 
 def show_labeling(step: Step, now: LabelingProgress) -> JobProgress:
-    """Say how far the labeling of a step is."""
+    """Return the progress of a labeling step."""
     return JobProgress(
         title=step.title,
         fraction=now.fraction,

@@ -1,4 +1,4 @@
-"""Looking at a finished job: what its folder gives to the explorer."""
+"""Collect the content of the explorer from a finished job."""
 
 import shlex
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ from attar.teachers.networks import NetworkTeacher
 from attar.temperatures import TemperatureChoice
 
 TEACHER = "teacher"
-TEST_EXAMPLES, TRANSFER_EXAMPLES = 10_000, 1000  # that are shown, at most
+TEST_EXAMPLES, TRANSFER_EXAMPLES = 10_000, 1000  # shown, at most
 TEST_BYTES, TRANSFER_BYTES = 8_000_000, 1_500_000  # of their inputs, at most
 _BATCH = 256
 
 
 def refuse_folder(folder: Path) -> NoReturn:
-    """Explain how to explore a job whose folder was given: a folder alone never runs code.
+    """Raise an error that explains how to explore a job; folders never run code.
 
     Raises:
         FolderError: Always.
@@ -37,18 +37,18 @@ def refuse_folder(folder: Path) -> NoReturn:
     path = above[0] if above else Path(name)
     missing = "" if above else f" (no folder above {folder} has {name})"
     raise FolderError(
-        f"to explore {folder}, its job file must be run, which executes the Python code it names; "
-        f"if you trust it: attar explore {shlex.quote(str(path))}{missing}"
+        f"exploring {folder} needs its job file, which runs the Python code that it names; "
+        f"if you trust it, run: attar explore {shlex.quote(str(path))}{missing}"
     )
 
 
 def explore_job(job: Job) -> Exploration:
-    """Collect what the explorer shows of a job: the teacher, and the students of the first seed.
+    """Collect the models and examples of a job: the teacher, and the students of the first seed.
 
-    Of an ensemble, that is the mean with which the students were distilled.
+    For an ensemble, the mean with which the students were distilled is shown.
 
     Raises:
-        JobError: If the job is not done as far as its students, or what it names has changed.
+        JobError: If the students are not trained yet, or the inputs of a step have changed.
     """
     run = JobRun(job, frozenset(), print)
     run.check_teacher()
@@ -72,7 +72,7 @@ def explore_job(job: Job) -> Exploration:
 
 
 def _choose(data: AnySet, most: int, most_bytes: int) -> Tensor:
-    """Choose the examples that there is room for: all of them, or some drawn from all."""
+    """Choose the examples to show: all, or a random sample if there are too many."""
     inputs = data.batch(torch.tensor([0])).inputs[0]
     count = max(1, min(most, most_bytes // max(1, inputs.numel()), len(data)))
     drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))
@@ -84,7 +84,7 @@ def _show(
 ) -> ExampleSet:
     examples = data.subset(rows)
     logits = {each: compute_logits(network, examples) for each, network in networks.items()}
-    # Scores made elsewhere are known by the places in the whole set.
+    # Stored scores are indexed by positions in the whole set.
     answers = [run.teacher.logits(data.batch(some)).float() for some in rows.split(_BATCH)]
     of_teacher = torch.cat(answers, dim=-2)
     if of_teacher.ndim == 3:
@@ -103,7 +103,7 @@ def _temperature(run: JobRun) -> float:
 
 
 def _facts(run: JobRun) -> dict[str, str]:
-    """Tell where a job is from, for the end of a page."""
+    """Return facts about a job, for the end of a page."""
     settings = run.job.settings
     machine = run.student_steps()["distilled"][0].machine()
     versions = [f"{name} {machine.get(name.lower())}" for name in ("attar", "torch", "Python")]

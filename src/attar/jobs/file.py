@@ -1,4 +1,4 @@
-"""Reading a job file, with errors that name the line, the key, what was expected and what came."""
+"""Read a job file, with errors that name line, key, expected and actual value."""
 
 import difflib
 import re
@@ -19,12 +19,12 @@ from attar.jobs.table import Table
 from attar.jobs.values import AUTO
 from attar.objects import add_users_line, describe_error, users_line
 
-Details = Mapping[str, Any]  # pydantic's, of an error: type, loc, msg, input
+Details = Mapping[str, Any]  # of a pydantic error: type, loc, msg, input
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job file that was read and is right as far as it can be told without its data."""
+    """A job file, validated as far as possible without its data."""
 
     path: Path
     text: str
@@ -32,21 +32,21 @@ class Job:
 
     @property
     def root(self) -> Path:
-        """What the job file's paths are relative to."""
+        """The folder to which paths of the job file are relative."""
         return self.path.parent
 
     @property
     def folder(self) -> Path:
-        """Where results go."""
+        """The folder of the results."""
         return self.root / (self.settings.folder or self.path.stem)
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the file says, without defaults."""
+        """The content of the file, without defaults."""
         return tomllib.loads(self.text)
 
     def place(self, *key: str | int) -> str:
-        """Say where a key stands, to begin an error with."""
+        """Return file, line and name of a key, the start of an error."""
         line = find_line(self.text, key)
         return f"{self.path}, line {line}, {show_key(key, self.content)}"
 
@@ -56,9 +56,9 @@ class Job:
 
     @contextmanager
     def blaming(self, *key: str | int, but: type[AttarError] = JobError) -> Iterator[None]:
-        """Begin the errors of the body, but those of a kind, with the place of the key to blame.
+        """Prefix errors of the body, except those of type `but`, with the place of a key.
 
-        An error that began in the user's code ends with its file and line there.
+        An error from the user's code ends with its file and line there.
         """
         try:
             yield
@@ -67,7 +67,7 @@ class Job:
         except AttarError as error:
             raise self.error(add_users_line(str(error), error), *key) from error
         except Exception as error:
-            if users_line(error) is None:  # a mistake of attar's own
+            if users_line(error) is None:  # a bug in attar
                 raise
             raise self.error(describe_error(error), *key) from error
 
@@ -76,7 +76,7 @@ def read_job(path: Path | str) -> Job:
     """Read a job file.
 
     Raises:
-        JobError: If it cannot be read, is no TOML, or has a key or value that is not expected.
+        JobError: If it cannot be read, is not TOML, or has an unexpected key or value.
     """
     path = Path(path)
     try:
@@ -101,38 +101,40 @@ def read_job(path: Path | str) -> Job:
         raise job.error("expected a path, got one with a null character", "folder")
     if job.folder.resolve() in (job.root.resolve(), path.resolve()):
         hint = f'try folder = "runs/{path.stem}"'
-        raise job.error(f"expected a folder of the job's own, got {job.folder}; {hint}", "folder")
+        raise job.error(f"expected a folder for this job alone, got {job.folder}; {hint}", "folder")
     return job
 
 
 def _check_together(job: Job) -> None:
-    """Raise `JobError` if tables contradict each other: before anything is spent."""
+    """Raise `JobError` if tables contradict each other."""
     settings = job.settings
     soft_targets, distill, teachers = settings.soft_targets, settings.distill, settings.teacher
     if soft_targets.encoding == "sparse":
         if distill.temperature != AUTO and distill.temperature < 1:
-            found = f"expected 1 or more with sparse soft targets, got {distill.temperature}"
-            raise job.error(f'{found}; or keep "dense" ones', "distill", "temperature")
+            found = f"expected at least 1 with sparse soft targets, got {distill.temperature}"
+            raise job.error(f'{found}; or use encoding = "dense"', "distill", "temperature")
         if distill.mean == "geometric" and len(teachers) > 1:
             found = "expected arithmetic with the sparse soft targets of an ensemble, got geometric"
-            raise job.error(f'{found}; or keep "dense" ones', "distill", "mean")
+            raise job.error(f'{found}; or use encoding = "dense"', "distill", "mean")
     if distill.temperature == AUTO and settings.transfer_set.unlabeled:
-        found = 'expected a number, as the transfer set is unlabeled, got "auto"'
+        found = 'expected a number, because the transfer set is unlabeled, got "auto"'
         raise job.error(f"{found}; try temperature = 4.0", "distill", "temperature")
     if distill.temperature == AUTO and settings.cluster.together:
-        found = 'expected a number where processes train together, got "auto"'
+        found = 'expected a number with [cluster] together = true, got "auto"'
         raise job.error(f"{found}; try temperature = 4.0", "distill", "temperature")
     weights = distill.member_weights
     if weights is not None and len(weights) != len(teachers):
-        found = f"expected a weight for each of {len(teachers)} teachers, got {list(weights)}"
+        found = f"expected one weight for each of {len(teachers)} teachers, got {list(weights)}"
         raise job.error(f"{found}; or leave it out", "distill", "member_weights")
     if weights is not None and sum(weights) == 0:
-        found = f"expected weights, not all of them 0, got {list(weights)}"
+        found = f"expected weights that are not all 0, got {list(weights)}"
         raise job.error(f"{found}; or leave it out", "distill", "member_weights")
     seen = settings.transfer_set
     if any(soft_targets.views) and not seen.jitter and ":" not in seen.source:
-        found = f"expected [0], as the transfer set has no views, got {list(soft_targets.views)}"
-        raise job.error(f"{found}; say jitter = 2 there", "soft_targets", "views")
+        found = (
+            f"expected [0], because the transfer set has no views, got {list(soft_targets.views)}"
+        )
+        raise job.error(f"{found}; set jitter = 2 in [transfer_set]", "soft_targets", "views")
 
 
 def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
@@ -141,13 +143,13 @@ def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
     line = int(found[1]) if found and found[1] else len(text.splitlines())
     reason = message[: found.start()] if found else message
     reason = reason[:1].lower() + reason[1:]
-    return f'{path}, line {line}: expected TOML such as epochs = 10 or source = "mnist", {reason}'
+    return f"{path}, line {line}: invalid TOML ({reason}); write lines such as epochs = 10"
 
 
 def _explain(path: Path, text: str, content: dict[str, Any], error: ValidationError) -> str:
-    """Put one of the errors into one line: a misspelled key explains others, else the first."""
+    """Describe one of the errors in a line: a misspelled key if there is one, else the first."""
     errors = error.errors(include_url=False)
-    # An array that lacks what is wrong in it is not too short.
+    # An array with an invalid item is also reported as too short.
     outer = {each["loc"][:size] for each in errors for size in range(len(each["loc"]))}
     inner = [each for each in errors if each["loc"] not in outer]
     details = min(
@@ -160,7 +162,7 @@ def _explain(path: Path, text: str, content: dict[str, Any], error: ValidationEr
 
 
 def _tell(key: Key, details: Details) -> str:
-    """Say what was expected, what came and what to try."""
+    """Describe the expected and actual value, and what to try."""
     kind, value = details["type"], details["input"]
     names = [part for part in key if isinstance(part, str)]
     name = names[-1] if names else ""
@@ -185,9 +187,9 @@ def _expectation(details: Details, is_table: bool) -> str:
     if kind in ("tuple_type", "model_type"):
         return "a table" if is_table else "an array in [brackets]"
     if kind in ("missing", "too_short"):
-        return "more in the array"
+        return "more items in the array"
     if kind == "too_long":
-        return "less in the array"
+        return "fewer items in the array"
     return f"a number {message}" if message.startswith(("greater", "less")) else message
 
 
@@ -197,8 +199,8 @@ def _unknown(name: str, table: type[Table]) -> str:
     homes = [".".join([*path, name]) for path, each in TABLES.items() if name in each.model_fields]
     hint = f"did you mean {near[0]}?" if near else ""
     if not near and homes:
-        hint = f"it belongs elsewhere: {' or '.join(homes)}"
-    return f"expected one of {', '.join(names)}, got {name!r}; {hint or 'take it out'}"
+        hint = f"did you mean {' or '.join(homes)}?"
+    return f"expected one of {', '.join(names)}, got {name!r}; {hint or 'remove it'}"
 
 
 def _toml(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Where a key stands in a TOML file, which `tomllib` does not tell."""
+"""Find the line of a key in a TOML file, which `tomllib` does not report."""
 
 import re
 import tomllib
@@ -8,7 +8,7 @@ from typing import Any
 
 Key = tuple[str | int, ...]  # names of tables and keys, positions in arrays
 
-# What may open or close a bracket, begin a comment, or end a line, and strings, which do not.
+# Brackets, comments and line ends, and the strings in which they have no meaning.
 _TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"{3,5}' + r"|'''.*?'{3,5}"
     r'|"(?:\\.|[^"\\\n])*"' + r"|'[^'\n]*'" + r"|\#[^\n]*|[\[\]{}]|\n",
@@ -17,10 +17,9 @@ _TOKEN = re.compile(
 
 
 def find_line(text: str, key: Sequence[str | int]) -> int:
-    r"""Return the line, from 1, where the statement that gives the key a value begins.
+    r"""Return the line, from 1, of the statement that sets a key.
 
-    A key that is not there is sought as the innermost of its tables that is; the first line, if
-    none is.
+    If the key is missing, return the line of its innermost existing table, or else 1.
 
     Example:
         >>> find_line('[a]\nb = [\n  1,\n  2,\n]\nc = 3\n', ("a", "b", 1))
@@ -32,13 +31,15 @@ def find_line(text: str, key: Sequence[str | int]) -> int:
         if (*found, part) in lines:
             found = (*found, part)
             line = lines[found]
-        elif part != 0 or (*found, 0) in lines:  # position 0 of what is no array is the thing
+        elif (
+            part != 0 or (*found, 0) in lines
+        ):  # position 0 of a value that is not an array is the value
             break
     return line
 
 
 def show_key(key: Sequence[str | int], content: Any) -> str:  # noqa: ANN401 (what TOML can hold)
-    """Write a key as people say it; the position in an array is told where there are several."""
+    """Write a key as text, with the position in an array if it has several items."""
     shown = ""
     for part in key:
         if isinstance(part, str):
@@ -54,7 +55,7 @@ def show_key(key: Sequence[str | int], content: Any) -> str:  # noqa: ANN401 (wh
 
 @lru_cache(maxsize=4)
 def _find_lines(text: str) -> Mapping[Key, int]:
-    """Return the line of every key, table and position in an array: where it gets its value."""
+    """Return the line that sets each key, table and array item."""
     lines: dict[Key, int] = {}
     sizes: dict[Key, int] = {}  # of the arrays of tables so far
     table: Key = ()
@@ -86,9 +87,9 @@ def _find_lines(text: str) -> Mapping[Key, int]:
 
 
 def _split(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the statements of a TOML file, each with the line where it begins."""
+    """Yield the statements of a TOML file with their first lines."""
     line, start, depth = 1, 0, 0
-    first = 1  # the line of what comes next
+    first = 1  # the line of the next statement
     for token in _TOKEN.finditer(text + "\n"):
         found = token[0]
         line += found.count("\n")

@@ -1,4 +1,4 @@
-"""`attar plan`: measure a few batches, and tell what the job will take before it is spent."""
+"""`attar plan`: estimate the cost of a job from a few measured batches."""
 
 import copy
 import math
@@ -33,16 +33,16 @@ from attar.training import LossFn, TrainingRun, TrainingSettings, hard_target_lo
 SPARSE = (8, 32, 128)  # values of k
 TEMPERATURES = (1.0, 2.0, 4.0, 10.0, 20.0)
 _NOT_TRAINED = (
-    "the teacher is not trained yet: what sparse soft targets lose can be told when it is"
+    "the teacher is not trained yet: the loss from sparse encoding can be measured afterwards"
 )
-_SECONDS = 2.0  # for each thing that is measured
-_MOST_LOGITS = 2**22  # that information is measured on
+_SECONDS = 2.0  # per measurement
+_MOST_LOGITS = 2**22  # for measuring the loss from encoding
 _MOST_UPDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class EncodingCost:
-    """What soft targets of one encoding take, and what they lose."""
+    """Size of soft targets in an encoding, and the loss from it."""
 
     name: str
     total_bytes: int
@@ -53,7 +53,7 @@ class EncodingCost:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long something will take."""
+    """Estimated time of a step."""
 
     name: str
     seconds: float
@@ -62,28 +62,28 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """What a job will take."""
+    """Estimates for a job."""
 
     examples: int
     classes: int
     views: int
     members: int
     temperatures: tuple[float, ...]
-    measured_examples: int  # that the lost information was measured on
+    measured_examples: int  # for measuring the loss from encoding
     encodings: tuple[EncodingCost, ...]
     durations: tuple[Duration, ...]
-    memory_bytes: int | None  # at its highest; None if this system does not tell
-    note: str  # what could not be told, and why; mostly nothing
+    memory_bytes: int | None  # peak; None if unknown on this system
+    note: str  # what could not be estimated, and why; usually empty
     labeling: LabelingCost  # of one worker
     teacher: TeacherQuality | None  # on the measured examples; None if not trained or no labels
     doubt: str | None  # what looks wrong about the teacher
 
 
 def plan_job(job: Job) -> JobPlan:
-    """Measure a few batches, in seconds, and write nothing; also how often the teacher is right.
+    """Measure a few batches, and the accuracy of the teacher, without writing anything.
 
     Raises:
-        JobError: If what the job file names cannot be loaded, or does not fit.
+        JobError: If something that the job file names cannot be loaded, or does not fit.
     """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # of modules beside the job
     try:
@@ -117,7 +117,7 @@ def _plan(job: Job) -> JobPlan:
     table = job.settings.cluster if is_ray else job.settings.soft_targets
     workers = table.workers or os.cpu_count() or 1
     taken = scale_labeling(cost, workers).seconds if is_ray else cost.worker_seconds / workers
-    detail = f"{seconds * 1000:.3g} ms an example on one thread, {workers} worker(s)"
+    detail = f"{seconds * 1000:.3g} ms per example on one thread, {workers} worker(s)"
     labeling = Duration("label", taken, detail)
     return JobPlan(
         examples=store.examples,
@@ -149,11 +149,11 @@ def _temperatures(job: Job) -> tuple[float, ...]:
 def _ask(
     job: Job, teacher: Teacher, transfer_set: AnySet
 ) -> tuple[Tensor, float, TeacherQuality | None]:
-    """Ask the teacher about examples drawn from all of the set, in batches that grow.
+    """Run the teacher on random examples of the set, in growing batches.
 
     Returns:
-        Logits `[members, examples, classes]`, the seconds an example took on one thread, and how
-        often the teacher is right.
+        Logits `[members, examples, classes]`, the seconds per example on one thread, and the
+        accuracy of the teacher.
     """
     most = max(1, _MOST_LOGITS // transfer_set.classes)
     order = torch.randperm(len(transfer_set), generator=torch.Generator().manual_seed(0))
@@ -241,7 +241,7 @@ def _time_students(
     candidates = [MemberWeights(temperature=each, **terms) for each in temperatures]
 
     def loss_fn(found: Tensor, batch: Batch) -> Tensor:
-        rows = batch.indices % logits.shape[1]  # any will do to take the time
+        rows = batch.indices % logits.shape[1]  # any logits serve for timing
         found = found if found.ndim == 3 else found[None]  # [candidates, batch, classes]
         weights = candidates[: len(found)]
         losses = [
@@ -269,9 +269,9 @@ def _time_students(
 def _time_update(
     network: nn.Module, examples: AnySet, loss_fn: LossFn, settings: TrainingSettings
 ) -> float:
-    """Return the seconds that an update of a network takes: the median of some.
+    """Return the median time of an update of a network, in seconds.
 
-    The first does not count, in which torch loads and allocates what it needs.
+    The first update, in which torch loads and allocates, is not counted.
     """
     few = examples.subset(torch.arange(min(len(examples), _MOST_UPDATES * settings.batch_size)))
     times: list[float] = []
@@ -298,7 +298,7 @@ def _duration(
 
 
 def _memory(store: StorePlan, workers: int) -> int | None:
-    """Estimate: what this process has reached by now, and the shards that are being written."""
+    """Estimate peak memory: that of this process so far, plus the shards being written."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -306,4 +306,4 @@ def _memory(store: StorePlan, workers: int) -> int | None:
     reached = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     reached *= 1 if sys.platform == "darwin" else 1024
     shard = min(store.shard_examples, store.examples) * row_bytes(store.encoding, store.classes)
-    return reached + 2 * workers * shard  # its columns, and the file made of them
+    return reached + 2 * workers * shard  # the columns, and the file

@@ -1,4 +1,4 @@
-"""Running a job: each step in turn, those whose inputs have not changed skipped."""
+"""Run a job: its steps in order, without those whose inputs have not changed."""
 
 import contextlib
 import warnings
@@ -51,7 +51,7 @@ from attar.training import load_weights
 Part = Literal["train", "label", "distill", "compare"]
 PARTS: tuple[Part, ...] = ("train", "label", "distill", "compare")
 TARGETS = "targets"
-OWNER = "job.json"  # says whose results a folder holds
+OWNER = "job.json"  # names the job file of a folder
 
 
 def run_job(
@@ -60,17 +60,17 @@ def run_job(
     tell: Tell,
     engine: Engine = Engine(),  # noqa: B008 (frozen)
 ) -> None:
-    """Do parts of a job, in their order; what they need of the others has to be there.
+    """Run parts of a job in order; results that they need from other parts must exist.
 
     Args:
         job: The job.
         parts: Which of train, label, distill (with the baseline) and compare.
-        tell: Gets lines to be shown, and how far each step is.
-        engine: What does the work; by default this process.
+        tell: Called with messages and with the progress of each step.
+        engine: Where the work is done; by default in this process.
 
     Raises:
-        JobError: If the job file names what does not fit, or a part that is needed is not done.
-        AttarError: If a step fails; what it has done so far is kept.
+        JobError: If something that the job file names does not fit, or a required part is missing.
+        AttarError: If a step fails; its progress so far is kept.
         FolderError: If the job's folder cannot be used.
     """
     with hold_folder(job.folder):
@@ -79,24 +79,24 @@ def run_job(
 
 
 def choose_encoding(job: Job) -> Encoding:
-    """Return the encoding that the job file asks for."""
+    """Return the encoding set in the job file."""
     table = job.settings.soft_targets
     return Dense() if table.k is None else Sparse(k=table.k)
 
 
 @dataclass(frozen=True)
 class JobRun:
-    """A job, and what it names, loaded when it is needed first."""
+    """A job, and the objects that it names, loaded on first use."""
 
     job: Job
     parts: frozenset[Part]
     tell: Tell
     engine: Engine = field(default_factory=Engine)
-    doubts: list[str] = field(default_factory=list)  # warnings about the teacher, as they are told
+    doubts: list[str] = field(default_factory=list)  # warnings about the teacher, as shown
 
     @cached_property
     def transfer_set(self) -> AnySet:
-        """The inputs that are labeled."""
+        """The transfer set."""
         return load_transfer_set(self.job)
 
     @cached_property
@@ -106,11 +106,11 @@ class JobRun:
 
     @cached_property
     def test_set(self) -> TransferSet:
-        """The set that is compared on."""
+        """The test set."""
         return load_test_set(self.job, self.transfer_set)
 
     def do(self) -> None:
-        """Check first what can be checked, then do the parts."""
+        """Check as much as possible first, then run the parts."""
         settings = self.job.settings
         if self.parts & {"distill", "label"}:
             student = make_network(self.job, "student", seed=settings.distill.seeds[0])
@@ -128,11 +128,11 @@ class JobRun:
             self.compare()
 
     def once(self, step: Step, make: Callable[[Step, Tell], None]) -> None:
-        """Do a step, unless it is done."""
+        """Run a step, unless it is done."""
         do_in_turn([StepWork(step, make)], self.tell)
 
     def train(self) -> None:
-        """Train the teachers that are to be trained."""
+        """Train every teacher that has a table `train`."""
         teachers = self.job.settings.teacher
         trainable = [position for position, each in enumerate(teachers) if each.train]
         if not trainable and self.parts == {"train"}:
@@ -147,7 +147,7 @@ class JobRun:
         self.engine.do_all(works, self.tell)
 
     def trained(self, position: int) -> Path | None:
-        """Return the weights of a teacher that the job trains, made sure that they are current."""
+        """Return the weights file of a teacher that the job trains; checks that it is current."""
         if self.job.settings.teacher[position].train is None:
             return None
         step = teacher_step(self.job, self.transfer_set, position)
@@ -155,10 +155,10 @@ class JobRun:
         return step.place / TEACHER
 
     def label(self, *, read_all: bool) -> None:
-        """Label the transfer set; shards that were lost or damaged since are labeled again.
+        """Label the transfer set; missing and damaged shards are labeled again.
 
         Args:
-            read_all: Read all shards to find damage. Otherwise only their sizes are compared.
+            read_all: Compare the checksums of all shards; otherwise only their sizes.
         """
         views = self.job.settings.soft_targets.views
         with self.job.blaming("soft_targets"):
@@ -169,14 +169,14 @@ class JobRun:
             StepWork(step, self.write_targets)(self.tell)
         else:
             self.once(step, self.write_targets)
-        if not self.doubts:  # it may have been labeled before
+        if not self.doubts:  # the set may have been labeled in an earlier run
             quality = SoftTargets.open(step.place / TARGETS).teacher_quality
             doubt = find_store_doubt(quality, self.job.settings.soft_targets.expected_accuracy)
             if doubt is not None:
                 self.tell(f"warning: {doubt}")
 
     def _has_lost_shards(self, step: Step, plan: StorePlan, *, read_all: bool) -> bool:
-        """Tell whether the step is done, but shards of it are missing or damaged since."""
+        """Return whether the step is done, but shards are missing or damaged."""
         try:
             step.check_done("attar label")
         except JobError:
@@ -193,7 +193,7 @@ class JobRun:
         return bool(missing)
 
     def write_targets(self, step: Step, tell: Tell) -> None:
-        """Do the step that labels."""
+        """Run the labeling step."""
         table = self.job.settings.soft_targets
         with self.job.blaming("soft_targets", but=FolderError), self.telling_warnings(tell):
             targets = self.engine.label(
@@ -208,13 +208,13 @@ class JobRun:
                 progress=lambda now: tell(show_labeling(step, now)),
             )
         quality = targets.teacher_quality
-        tell(f"teacher: {quality or 'not measured, as no example has a hard target'}")
+        tell(f"teacher: {quality or 'not measured, no example has a hard target'}")
         step.finish(f"{TARGETS}/manifest.json")
 
     @contextmanager
     def telling_warnings(self, tell: Tell) -> Iterator[None]:
-        """Tell warnings about the teacher and the store as lines, as soon as they are given."""
-        with warnings.catch_warnings():  # it brings back what is set here
+        """Show warnings about the teacher and the store as messages, immediately."""
+        with warnings.catch_warnings():  # restores the filters
             warnings.simplefilter("always", TeacherWarning)
             warnings.simplefilter("always", StoreWarning)
             show = warnings.showwarning
@@ -238,7 +238,7 @@ class JobRun:
             yield
 
     def identify_teacher(self) -> dict[str, Any]:
-        """Return the step inputs that say which teacher it is."""
+        """Return the step inputs that identify the teacher."""
         teachers = range(len(self.job.settings.teacher))
         return {
             "the teacher's code": [code_of(self.job, "teacher", at) for at in teachers],
@@ -246,7 +246,7 @@ class JobRun:
         }
 
     def label_step(self, more: dict[str, Any]) -> Step:
-        """Say what decides the soft targets; without `more`, what is known without the teacher."""
+        """Return the labeling step; without `more`, its inputs do not include the teacher."""
         settings = self.job.settings
         views = settings.soft_targets.views
         return Step(
@@ -263,7 +263,7 @@ class JobRun:
         )
 
     def store(self) -> SoftTargets:
-        """Open the soft targets; the teacher need not be there any more."""
+        """Open the soft targets; the teacher is not needed."""
         step = self.label_step({})
         step.check_done(f"attar label {self.job.path}")
         return SoftTargets.open(step.place / TARGETS)
@@ -291,13 +291,13 @@ class JobRun:
         self.engine.do_all(works, self.tell)
 
     def repair(self, store: SoftTargets) -> bool:
-        """Read all of the store before students learn from it, and label again what is damaged.
+        """Verify the whole store before training, and label damaged shards again.
 
         Returns:
-            Whether anything was.
+            Whether a shard was damaged.
 
         Raises:
-            StoreError: If something is damaged, and labeling is none of the parts to be done.
+            StoreError: If a shard is damaged, and labeling is not among the parts to run.
         """
         try:
             store.verify()
@@ -318,7 +318,7 @@ class JobRun:
         if self.teacher.reads_inputs:
             models["teacher"] = self.teacher
         else:
-            self.tell("the teacher is not compared: stored scores don't know the test set")
+            self.tell("the teacher is not compared: its stored scores cover only the transfer set")
         seeds = self.job.settings.distill.seeds
         students = self.students()
         weights = {
@@ -342,7 +342,7 @@ class JobRun:
         show_comparison(step, self.tell)
 
     def check_teacher(self) -> None:
-        """Raise `JobError` unless the teacher is the one that the soft targets are of."""
+        """Raise `JobError` unless the teacher is the one that produced the soft targets."""
         self.label_step(self.identify_teacher()).check_done(f"attar label {self.job.path}")
 
     def students(self) -> dict[str, list[nn.Module]]:
@@ -357,7 +357,7 @@ class JobRun:
         return students
 
     def student_steps(self) -> dict[str, list[Step]]:
-        """Say which students there are, by name, one for each seed."""
+        """Return the steps of the students, by name, one per seed."""
         job, transfer_set, seeds = self.job, self.transfer_set, self.job.settings.distill.seeds
         store, steps = self.store(), {}
         if job.settings.baseline is not None:
@@ -378,10 +378,10 @@ class JobRun:
 
 
 def read_owner(folder: Path) -> str:
-    """Return the name of the job file whose results a folder holds.
+    """Return the name of the job file to which a folder belongs.
 
     Raises:
-        FolderError: If the record is damaged, or has anything else than the name of a file.
+        FolderError: If the record is damaged, or does not contain the name of a file.
     """
     name = read_json(folder / OWNER).get("job")
     is_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
@@ -393,18 +393,18 @@ def read_owner(folder: Path) -> str:
 
 
 def _claim(job: Job) -> None:
-    """Raise `FolderError` if the folder is of another job, or of something else."""
+    """Raise `FolderError` if the folder belongs to another job or has other files."""
     path = job.folder / OWNER
     name = job.path.resolve().name
-    advice = f'name another one: folder = "runs/{job.path.stem}"'
+    advice = f'choose another folder: folder = "runs/{job.path.stem}"'
     if path.exists():
         owner = read_owner(job.folder)
         if owner != name and (job.root / owner).exists():
-            raise FolderError(f"{job.folder} holds the results of {owner}, not {name}; {advice}")
+            raise FolderError(f"{job.folder} contains the results of {owner}, not {name}; {advice}")
     else:
         others = sorted(each.name for each in job.folder.iterdir() if each.name[0] != ".")
         if others:
-            raise FolderError(f"{job.folder} holds other files ({others[0]}, ...); {advice}")
+            raise FolderError(f"{job.folder} contains other files ({others[0]}, ...); {advice}")
     write_json(path, {"job": name})
 
 

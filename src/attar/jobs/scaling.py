@@ -1,4 +1,4 @@
-"""What labeling takes of a cluster: hours and rates for N workers, from a measurement on one."""
+"""Estimate labeling with N workers of a cluster from a measurement with one."""
 
 import math
 from dataclasses import dataclass
@@ -6,35 +6,35 @@ from dataclasses import dataclass
 from attar.targets import StorePlan
 from attar.targets.encoding import row_bytes
 
-START_SECONDS = 20.0  # until every worker has its teacher; some seconds where nothing else runs
-DISK_RATE = 1e9  # bytes a second that a shared disk is taken to write, of all machines together
-DRIVER_SHARDS = 50.0  # a second, that one driver keeps account of
+START_SECONDS = 20.0  # until every worker has loaded its teacher
+DISK_RATE = 1e9  # assumed bytes per second of a shared disk, for all machines together
+DRIVER_SHARDS = 50.0  # per second that one driver can record
 
 
 @dataclass(frozen=True, slots=True)
 class LabelingCost:
-    """One measured worker, and what there is to do."""
+    """The measurement of one worker, and the amount of work."""
 
     examples: int
-    asked: int  # times that each of them is shown to a teacher: views times members
-    example_seconds: float  # that one worker takes to ask once, and to encode
-    row_bytes: int  # stored, of one answer
-    input_bytes: int  # read, of one example
+    asked: int  # times that a teacher runs on each example: views times members
+    example_seconds: float  # of one worker, to run once and encode
+    row_bytes: int  # stored, per row
+    input_bytes: int  # read, per example
     shard_examples: int
 
     @property
     def shards(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         return self.asked * math.ceil(self.examples / self.shard_examples)
 
     @property
     def store_bytes(self) -> int:
-        """How much is stored."""
+        """Size of the store."""
         return self.examples * self.asked * self.row_bytes
 
     @property
     def worker_seconds(self) -> float:
-        """How long one worker would take."""
+        """Time of a single worker."""
         return self.examples * self.asked * self.example_seconds
 
 
@@ -44,14 +44,14 @@ class ScaledLabeling:
 
     workers: int
     seconds: float
-    write_rate: float  # bytes a second, all workers together
+    write_rate: float  # bytes per second, all workers together
     read_rate: float
-    shard_rate: float  # shards a second
-    bottleneck: str  # what limits it first, and what to do about it
+    shard_rate: float  # shards per second
+    bottleneck: str  # the first limit, and what to do about it
 
 
 def cost_labeling(store: StorePlan, input_bytes: int, seconds: float) -> LabelingCost:
-    """Say what a store takes whose teacher, of all members, takes so many seconds an example."""
+    """Return the cost of a store, for the seconds per example of all members together."""
     return LabelingCost(
         examples=store.examples,
         asked=len(store.views) * store.member_count,
@@ -67,18 +67,18 @@ def scale_labeling(
 ) -> ScaledLabeling:
     """Estimate labeling with a number of workers.
 
-    Workers do not wait for each other: each takes the next shard that is left, so the time is that
-    of the most shards that one of them makes, unless the disk or the driver is slower.
+    Each worker takes the next remaining shard. The time is that of the worker with the most shards,
+    unless the disk or the driver is slower.
 
     Args:
-        cost: What there is to do.
-        workers: How many processes.
-        disk_rate: Bytes a second that the shared disk writes, or reads.
+        cost: Measurement and amount of work.
+        workers: Number of processes.
+        disk_rate: Bytes per second that the shared disk writes or reads.
 
     Example:
         >>> cost = LabelingCost(1_000_000, 1, 1e-3, 20, 784, 65_536)
         >>> scale_labeling(cost, 4).bottleneck
-        'the teacher: more workers, up to 16, one for each shard'
+        'the teacher: use more workers, up to 16, one per shard'
     """
     shard_seconds = min(cost.shard_examples, cost.examples) * cost.example_seconds
     teacher = math.ceil(cost.shards / workers) * shard_seconds
@@ -99,14 +99,14 @@ def _bottleneck(
     cost: LabelingCost, workers: int, teacher: float, disk: float, driver: float
 ) -> str:
     if workers > cost.shards:
-        return f"too few shards, {cost.shards} for {workers} workers: smaller ones"
+        return f"too few shards, {cost.shards} for {workers} workers: use smaller shards"
     if driver > max(teacher, disk):
-        return "the driver, which keeps account of the shards: larger ones"
+        return "the driver, which records the shards: use larger shards"
     if disk > teacher:
         writes = cost.store_bytes >= cost.examples * cost.asked * cost.input_bytes
         return (
-            "writing the store: sparse soft targets, or a faster disk"
+            "writing the store: use sparse soft targets or a faster disk"
             if writes
-            else "reading the inputs: inputs nearer to the workers, or a faster disk"
+            else "reading the inputs: move them closer to the workers, or use a faster disk"
         )
-    return f"the teacher: more workers, up to {cost.shards:,}, one for each shard"
+    return f"the teacher: use more workers, up to {cost.shards:,}, one per shard"

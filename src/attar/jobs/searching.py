@@ -1,4 +1,4 @@
-"""`temperature = "auto"`: what it needs, checked before anything is spent, and what it found."""
+"""`temperature = "auto"`: check its requirements, and store its result."""
 
 import copy
 from pathlib import Path
@@ -17,14 +17,14 @@ from attar.jobs.values import AUTO
 from attar.temperatures import TemperatureChoice, TemperatureSearch, hold_out
 
 CHOICE, CURVE = "temperature.json", "temperature.svg"
-SEARCH = TemperatureSearch()  # what "auto" stands for
+SEARCH = TemperatureSearch()  # the search that "auto" runs
 
 
 def check_search(job: Job, student: nn.Module, transfer_set: AnySet) -> None:
-    """Raise `JobError` if a temperature is to be chosen, and cannot be.
+    """Raise `JobError` if the job uses "auto" and its requirements are not met.
 
-    That takes examples with hard targets, to be held out, and a student whose copies can be
-    trained together.
+    The search needs held-out examples with hard targets, and a student whose copies can be trained
+    together.
     """
     if job.settings.distill.temperature != AUTO:
         return
@@ -39,14 +39,14 @@ def check_search(job: Job, student: nn.Module, transfer_set: AnySet) -> None:
 
 
 def learned_from(transfer_set: AnySet) -> int:
-    """Return how many examples the candidates of a search learn from."""
+    """Return the number of training examples of the candidates of a search."""
     if not isinstance(transfer_set, TransferSet):
         raise AttarError('expected a number for a streamed set, got "auto"; try temperature = 4.0')
     return len(hold_out(transfer_set, SEARCH.held_out, seed=0)[0])
 
 
 def keep_choice(step: Step, checkpoint: Path) -> tuple[str, ...]:
-    """Keep what was chosen, as JSON and drawn, in the step's folder; return the files' names."""
+    """Write the choice, as JSON and as a plot, to the step's folder; return the file names."""
     found = choice_path(checkpoint)
     if not found.exists():
         return ()
@@ -56,5 +56,5 @@ def keep_choice(step: Step, checkpoint: Path) -> tuple[str, ...]:
 
 
 def choice_path(checkpoint: Path) -> Path:
-    """Say where `attar.distill` keeps what it chose."""
+    """Return the path to which `attar.distill` writes its choice."""
     return checkpoint.with_name(f"{checkpoint.name}.choice.json")

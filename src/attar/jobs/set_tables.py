@@ -9,59 +9,63 @@ from attar.jobs.values import MOST, Classes, Count, OneOrMore, Seed, Several, Si
 
 
 class SetTable(Table):
-    """Examples that are measured on."""
+    """Examples on which the models are compared."""
 
     source: str = Field(
-        description="mnist, the path of an .npz, .npy, .parquet, .csv or .tsv file or of a folder "
-        "with a folder of images for each class, or file.py:name of a TransferSet or of a function "
-        "that makes one",
+        description="mnist; the path of an .npz, .npy, .parquet, .csv or .tsv file; the path of a "
+        "folder with one folder of images per class; or file.py:name of a TransferSet or of a "
+        "function that returns one",
         examples=["mnist"],
     )
     examples: Count | None = Field(
-        default=None, description="take the first so many", examples=[1000]
+        default=None, description="use only the first N examples", examples=[1000]
     )
     inputs: OneOrMore[str] | None = Field(
         default=None,
-        description="the columns of inputs in a table, or the array in an .npz file; by default "
-        "all other columns, or `inputs`",
+        description="input columns of a table, or the input array of an .npz file; by default all "
+        "remaining columns, or the array `inputs`",
         examples=[["length", "width"]],
     )
     ignore: OneOrMore[str] | None = Field(
         default=None,
-        description="columns of a table, or arrays, to leave out; required next to token ids for "
-        "further inputs of transformers models, such as token_type_ids that are not all 0",
+        description="columns or arrays to leave out; required for further inputs of transformers "
+        "models beside the token ids, such as token_type_ids that are not all 0",
         examples=[["token_type_ids"]],
     )
     target: str = Field(
         default="hard_targets",
-        description="the column, or the array, of hard targets: class indices or names",
+        description="column or array of hard targets: class indices or class names",
         examples=["species"],
     )
     unlabeled: bool = Field(
         default=False,
-        description="the set has no hard targets, or they are not used; images may then lie in one "
-        "folder, without folders for classes",
+        description="the set has no hard targets, or they are not used; images may then be in one "
+        "folder without class folders",
         examples=[True],
     )
     class_names: Several[str] | None = Field(
         default=None,
-        description="names of the classes, in order; by default those that come, sorted, and for "
-        "the test set those of the transfer set",
+        description="class names, in order; by default the sorted names in the data, and for the "
+        "test set the class names of the transfer set",
         examples=[["cat", "dog"]],
     )
     classes: Classes | None = Field(
-        default=None, description="how many classes, where the data does not tell", examples=[10]
+        default=None,
+        description="number of classes, if the data does not determine it",
+        examples=[10],
     )
     padding: Token | None = Field(
         default=None,
-        description="the token id that fills up short lists of token ids",
+        description="token id used to pad short lists of token ids",
         examples=[0],
     )
     size: Size | None = Field(
-        default=None, description="height and width that images are brought to", examples=[[32, 32]]
+        default=None,
+        description="height and width to which images are resized",
+        examples=[[32, 32]],
     )
     colors: Literal["RGB", "L"] = Field(
-        default="RGB", description="of images: three channels, or L, one of gray", examples=["L"]
+        default="RGB", description="RGB, three channels; or L, one gray channel", examples=["L"]
     )
 
 
@@ -70,22 +74,20 @@ class TransferTable(SetTable):
 
     jitter: Annotated[int, Field(ge=0, le=MOST)] = Field(
         default=0,
-        description="views 1 and above show each image shifted by up to so many pixels; a teacher "
-        "that is trained sees another view every epoch",
+        description="largest shift, in pixels, of the images in views 1 and above; a trained "
+        "teacher sees a different view in every epoch",
         examples=[2],
     )
-    jitter_seed: Seed = Field(
-        default=0, description="another seed gives other shifts", examples=[1]
-    )
+    jitter_seed: Seed = Field(default=0, description="random seed of the shifts", examples=[1])
     streamed: bool = Field(
         default=False,
-        description="a Parquet file, a folder of such or its URL, or a folder of images, is read a "
-        "part at a time: it may be larger than memory",
+        description="read the data in parts, so that it may be larger than memory; for a Parquet "
+        "file, a folder of Parquet files or its URL, or a folder of images",
         examples=[True],
     )
     fingerprint: str | None = Field(
         default=None,
-        description="what stands for the content of a streamed set, such as its date: it is then "
-        "not read as a whole before anything else",
+        description="a text that identifies the content of a streamed set, such as its date; "
+        "without it, the whole set is read once at the start to hash it",
         examples=["2026-11-24"],
     )

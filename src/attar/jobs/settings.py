@@ -1,4 +1,4 @@
-"""What a job file may say: every key, its type and range, and what it is for."""
+"""The keys of a job file: types, ranges and descriptions."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,65 +30,69 @@ class TrainTable(Table):
 
     epochs: Count = Field(description="passes over the transfer set", examples=[10])
     batch_size: Count = Field(default=256, description="examples in a batch", examples=[128])
-    learning_rate: Positive = Field(default=1e-3, description="at its highest", examples=[1e-3])
+    learning_rate: Positive = Field(default=1e-3, description="peak learning rate", examples=[1e-3])
     optimizer: OptimizerName = Field(
         default="adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
     )
-    weight_decay: NotNegative = Field(default=0.0, description="of the optimizer", examples=[0.01])
+    weight_decay: NotNegative = Field(
+        default=0.0, description="weight decay of the optimizer", examples=[0.01]
+    )
     schedule: ScheduleName = Field(
-        default="cosine", description="how the learning rate falls", examples=["linear"]
+        default="cosine", description="decay of the learning rate", examples=["linear"]
     )
     warmup_epochs: NotNegative = Field(
         default=0.0,
-        description="epochs in which the learning rate climbs from zero",
+        description="epochs over which the learning rate rises linearly from zero",
         examples=[1.0],
     )
     clip_norm: Positive | None = Field(
-        default=None, description="longest allowed gradient", examples=[1.0]
+        default=None, description="maximum norm of the gradient", examples=[1.0]
     )
     seed: Seed = Field(
-        default=0, description="of first weights, order, views and dropout", examples=[1]
+        default=0,
+        description="random seed of initial weights, order, views and dropout",
+        examples=[1],
     )
 
 
 class TeacherTable(Table):
-    """A teacher; several tables [[teacher]] make an ensemble."""
+    """A teacher. Several tables [[teacher]] make an ensemble."""
 
     source: str = Field(
-        description="file.py:name of a torch module or classifier, or of a function that makes "
-        "one; or the path of an .onnx file, of scores made elsewhere (.npy, .npz, .parquet), or "
-        "of a folder that transformers saved",
+        description="file.py:name of a torch module or classifier, or of a function that returns "
+        "one; or the path of an .onnx file, of stored scores (.npy, .npz, .parquet), or of a "
+        "folder saved by transformers",
         examples=["networks.py:make_teacher"],
     )
     weights: str | None = Field(
         default=None,
-        description="a file with the weights: safetensors, or a torch checkpoint such as .pth",
+        description="file with the weights: safetensors, or a torch checkpoint such as .pth",
         examples=["teacher.safetensors"],
     )
     answers: Answers | None = Field(
         default=None,
-        description="what it answers with: logits, or probabilities; by default what a file says, "
-        "else logits",
+        description="output of the teacher: logits or probabilities; by default as recorded in the "
+        "file, else logits",
         examples=["probabilities"],
     )
     rest: str | None = Field(
         default=None,
-        description="what to do with probabilities that sum to less than 1: renormalize divides "
-        "each row by its sum, class:NAME gives the missing part to that class; by default an error",
+        description="how to treat probabilities that sum to less than 1: renormalize divides each "
+        "row by its sum; class:NAME adds the missing part to that class; by default an error",
         examples=["renormalize"],
     )
     padding: Token | None = Field(
-        default=None, description="the token id of padding, for an attention mask", examples=[0]
+        default=None, description="padding token id, for the attention mask", examples=[0]
     )
     processor: str | None = Field(
         default=None,
-        description="the folder of the image processor whose mean and standard deviation normalize "
-        "the images of a model of transformers, by default the model's own folder; or none, if the "
-        "model takes the images as they are",
+        description="folder of the image processor that normalizes the images of a transformers "
+        "model, by default the folder of the model; or none, if the model takes the images "
+        "unchanged",
         examples=["none"],
     )
     train: TrainTable | None = Field(
-        default=None, description="the table [teacher.train], if the teacher is to be trained"
+        default=None, description="the table [teacher.train], to train the teacher"
     )
 
     @model_validator(mode="after")
@@ -99,30 +103,30 @@ class TeacherTable(Table):
 
 
 class SoftTargetsTable(Table):
-    """What is kept of the teacher's answers."""
+    """How the teacher's outputs are stored."""
 
     encoding: Literal["dense", "sparse"] = Field(
-        default="dense", description="dense: every logit; sparse: the k largest and the tail"
+        default="dense", description="dense: all logits; sparse: the k largest logits and the tail"
     )
     k: Count | None = Field(
-        default=None, description="how many logits a sparse one keeps", examples=[32]
+        default=None, description="number of logits kept by the sparse encoding", examples=[32]
     )
     views: Several[Annotated[int, Field(ge=0, le=MOST)]] = Field(
         default=(0,),
         description="numbers of the views to label; 0 is the plain example, others need jitter or "
-        "a set with views. The student sees them in turn, an epoch each",
+        "a set with views. The student sees one view per epoch, in turn",
         examples=[[0, 1, 2, 3]],
     )
     batch_size: Count = Field(
-        default=256, description="examples the teacher sees at once", examples=[64]
+        default=256, description="examples in a batch of the teacher", examples=[64]
     )
     workers: Count | None = Field(
-        default=None, description="threads that label; by default one for each core", examples=[1]
+        default=None, description="labeling threads; by default one per core", examples=[1]
     )
     expected_accuracy: Fraction | None = Field(
         default=None,
-        description="accuracy that the teacher is known to have; a warning is given if it is "
-        "clearly lower on the labeled examples of the transfer set",
+        description="known accuracy of the teacher; a warning is shown if its accuracy on the "
+        "labeled examples of the transfer set is clearly lower",
         examples=[0.8],
     )
 
@@ -136,45 +140,46 @@ class SoftTargetsTable(Table):
 
 
 class StudentTable(Table):
-    """The network that is distilled into."""
+    """The network to train from soft targets."""
 
     source: str = Field(
-        description="file.py:name of a torch module, or of a function that makes one",
+        description="file.py:name of a torch module, or of a function that returns one",
         examples=["networks.py:make_student"],
     )
 
 
 class DistillTable(Table):
-    """How students are trained: soft_weight · T² · soft + hard_weight · hard."""
+    """How students are trained. Loss: soft_weight · T² · soft + hard_weight · hard."""
 
     temperature: Temperature = Field(
-        description='T of the soft targets, at least 1 for sparse ones; or "auto": students of '
-        "several, trained together, tell which makes the fewest errors on a tenth of the labeled "
-        "examples, and one of that T is then trained on all",
+        description='temperature of the soft targets, at least 1 for sparse ones; or "auto": '
+        "students at several temperatures are trained together, the temperature with the fewest "
+        "errors on a held-out tenth of the labeled examples is chosen, and a student is trained "
+        "with it on all examples",
         examples=[4.0],
     )
-    soft_weight: NotNegative = Field(description="factor of the soft term", examples=[1.0])
-    hard_weight: NotNegative = Field(description="factor of the hard term", examples=[0.1])
+    soft_weight: NotNegative = Field(description="weight of the soft term", examples=[1.0])
+    hard_weight: NotNegative = Field(description="weight of the hard term", examples=[0.1])
     epochs: Count = Field(description="passes over the transfer set", examples=[10])
     batch_size: Count = Field(default=256, description="examples in a batch", examples=[128])
-    learning_rate: Positive = Field(default=1e-3, description="at its highest", examples=[1e-3])
+    learning_rate: Positive = Field(default=1e-3, description="peak learning rate", examples=[1e-3])
     optimizer: OptimizerName = Field(
         default="adamw", description="adamw, or sgd with Nesterov momentum 0.9", examples=["sgd"]
     )
     seeds: Several[Seed] = Field(
         default=(0,),
-        description="a student for each: of first weights, order and dropout",
+        description="random seeds of initial weights, order and dropout; one student per seed",
         examples=[[0, 1, 2]],
     )
     mean: Mean = Field(
         default="arithmetic",
-        description="of an ensemble's members: of their probabilities, or geometric, of their "
-        "logits",
+        description="mean of an ensemble's members: arithmetic, of their probabilities; or "
+        "geometric, of their logits",
         examples=["geometric"],
     )
     member_weights: Several[NotNegative] | None = Field(
         default=None,
-        description="of the members in that mean; by default all alike",
+        description="weights of the members; equal by default",
         examples=[[2, 1]],
     )
 
@@ -187,16 +192,16 @@ class DistillTable(Table):
 
 
 class BaselineTable(Table):
-    """The same students, trained on hard targets alone: what distillation is held against."""
+    """The same students, trained on hard targets alone, as the baseline of the comparison."""
 
     epochs: Count | None = Field(
         default=None,
-        description="passes over the examples that have a hard target; by default as many as make "
-        "the updates of the distilled students",
+        description="passes over the examples that have a hard target; by default as many as give "
+        "the number of updates of the distilled students",
         examples=[20],
     )
     learning_rate: Positive | None = Field(
-        default=None, description="at its highest; by default that of distill", examples=[1e-3]
+        default=None, description="peak learning rate; by default as in [distill]", examples=[1e-3]
     )
 
 
@@ -204,15 +209,15 @@ class CompareTable(Table):
     """How the models are compared on the test set."""
 
     latency: bool = Field(
-        default=True, description="measure the models' speed, some seconds each", examples=[False]
+        default=True,
+        description="measure the speed of the models; takes seconds each",
+        examples=[False],
     )
-    report: bool = Field(
-        default=True, description="write a report, a page for a browser", examples=[False]
-    )
+    report: bool = Field(default=True, description="write an HTML report", examples=[False])
     margin: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
-        description="a difference of error rates, as a fraction, that you consider too small to "
-        "matter: models that differ by less can be EQUIVALENT",
+        description="difference of error rates, as a fraction, that is too small to matter; "
+        "models that differ by less can be EQUIVALENT",
         examples=[0.005],
     )
 
@@ -222,16 +227,21 @@ class JobSettings(Table):
 
     folder: str | None = Field(
         default=None,
-        description="where results go, relative to the job file; by default its name without .toml",
+        description="folder of the results, relative to the job file; by default the name of the "
+        "job file without .toml",
         examples=["runs/first"],
     )
     transfer_set: TransferTable
-    test_set: SetTable | None = Field(default=None, description="without it, nothing is compared")
+    test_set: SetTable | None = Field(
+        default=None, description="the table [test_set]; without it, nothing is compared"
+    )
     teacher: OneOrMore[TeacherTable]
     soft_targets: SoftTargetsTable = SoftTargetsTable()
     student: StudentTable
     distill: DistillTable
-    baseline: BaselineTable | None = Field(default=None, description="without it, none is trained")
+    baseline: BaselineTable | None = Field(
+        default=None, description="the table [baseline]; without it, no baseline is trained"
+    )
     compare: CompareTable = CompareTable()
     cluster: ClusterTable = ClusterTable()
 
@@ -252,5 +262,5 @@ TABLES: dict[tuple[str, ...], type[Table]] = {
 
 
 def validate(content: dict[str, Any]) -> JobSettings:
-    """Validate what a job file says; raises pydantic's `ValidationError`."""
+    """Validate the content of a job file; raises pydantic's `ValidationError`."""
     return JobSettings.model_validate(content)

@@ -1,4 +1,4 @@
-"""What a job file names, loaded: sets of examples, networks, teachers."""
+"""Load the objects that a job file names: sets of examples, networks, teachers."""
 
 import copy
 from collections.abc import Callable
@@ -45,10 +45,10 @@ _FOR_STREAMS = {"streamed", "fingerprint"}
 
 
 def load_transfer_set(job: Job, *, cache: bool = True) -> AnySet:
-    """Load the transfer set; with `cache`, decoded images are kept in the job's folder.
+    """Load the transfer set; with `cache`, decoded images are stored in the job's folder.
 
     Raises:
-        JobError: If it cannot be loaded; it names the line.
+        JobError: If it cannot be loaded; the message names the line.
     """
     table = job.settings.transfer_set
     loaded = _load_set(job, "transfer_set", table, None, job.folder / "cache" if cache else None)
@@ -61,14 +61,14 @@ def load_transfer_set(job: Job, *, cache: bool = True) -> AnySet:
 
 
 def load_test_set(job: Job, transfer_set: AnySet, *, cache: bool = True) -> TransferSet:
-    """Load the test set, which has the classes of the transfer set and a hard target everywhere.
+    """Load the test set, which has the transfer set's classes and a hard target per example.
 
     Raises:
-        JobError: If there is none, or it cannot be loaded; it names the line.
+        JobError: If there is none, or it cannot be loaded; the message names the line.
     """
     table = job.settings.test_set
     if table is None:
-        raise job.error("expected a table [test_set] to compare on, got none", "test_set")
+        raise job.error("comparing needs a table [test_set]", "test_set")
     names = transfer_set.class_names
     loaded = _load_set(job, "test_set", table, names, job.folder / "cache" if cache else None)
     if not isinstance(loaded, TransferSet):
@@ -76,26 +76,28 @@ def load_test_set(job: Job, transfer_set: AnySet, *, cache: bool = True) -> Tran
     if loaded.class_names != names:
         told = f"{list(loaded.class_names[:5])} of {loaded.classes}"
         wanted = f"{list(names[:5])} of {len(names)}"
-        raise job.error(f"expected the classes {wanted}, got {told}; give class_names", "test_set")
+        raise job.error(f"expected the classes {wanted}, got {told}; set class_names", "test_set")
     columns = loaded.feature_names
     if columns is not None and transfer_set.feature_names not in (None, columns):
         order = list((transfer_set.feature_names or ())[:8])
         raise job.error(
             f"expected the input columns of the transfer set in its order, {order}, got "
-            f"{list(columns[:8])}; give inputs",
+            f"{list(columns[:8])}; set inputs",
             "test_set",
         )
     unlabeled = (loaded.hard_targets < 0).nonzero()
     if len(unlabeled):
         first = int(unlabeled[0])
-        raise job.error(f"expected a hard target everywhere, example {first} has none", "test_set")
+        raise job.error(
+            f"expected a hard target for every example, but example {first} has none", "test_set"
+        )
     return loaded
 
 
 def make_network(job: Job, *key: str | int, seed: int) -> nn.Module:
-    """Make the network whose `source` stands at the key, always anew.
+    """Make a new network from the `source` at the key.
 
-    What it draws from torch's default generator hangs on the seed.
+    Values drawn from torch's default generator depend on the seed.
 
     Raises:
         JobError: If it cannot be made.
@@ -105,12 +107,12 @@ def make_network(job: Job, *key: str | int, seed: int) -> nn.Module:
         made = _make(job, spec, seed)
         if not isinstance(made, nn.Module):
             kind = type(made).__qualname__
-            raise ObjectError(f"expected a torch module from {spec}, to be trained, got {kind}")
+            raise ObjectError(f"expected a torch module from {spec}, got {kind}")
     return made
 
 
 def check_network(job: Job, network: nn.Module, transfer_set: AnySet, *key: str | int) -> None:
-    """Raise `JobError` unless the network turns two examples into a logit for each class."""
+    """Raise `JobError` unless the network returns one logit per class for two examples."""
     batch = transfer_set.batch(torch.arange(min(2, len(transfer_set))))
     given = f"inputs {list(batch.inputs.shape)} {str(batch.inputs.dtype).removeprefix('torch.')}"
     spec = _value(job, *key, "source")
@@ -124,22 +126,22 @@ def check_network(job: Job, network: nn.Module, transfer_set: AnySet, *key: str 
     expected = [len(batch.indices), transfer_set.classes]
     if list(logits.shape) != expected:
         raise job.error(
-            f"expected logits {expected}, one for each class of the transfer set, got "
+            f"expected logits {expected}, one per class of the transfer set, got "
             f"{list(logits.shape)} from {given}",
             *(*key, "source"),
         )
 
 
 def load_teacher(job: Job, transfer_set: AnySet, trained: Callable[[int], Path | None]) -> Teacher:
-    """Load the teacher, or the ensemble of them.
+    """Load the teacher or the ensemble.
 
     Args:
         job: The job.
-        transfer_set: The set whose classes it tells apart.
-        trained: Position of a teacher -> the weights that the job trained, if it does.
+        transfer_set: The transfer set.
+        trained: Position of a teacher -> weights file trained by the job, or None.
 
     Raises:
-        JobError: If one cannot be loaded, or does not fit the transfer set.
+        JobError: If a teacher cannot be loaded, or does not fit the transfer set.
     """
     teachers = []
     for position, table in enumerate(job.settings.teacher):
@@ -151,7 +153,7 @@ def load_teacher(job: Job, transfer_set: AnySet, trained: Callable[[int], Path |
 
 
 def code_of(job: Job, *key: str | int) -> str | None:
-    """Return the fingerprint of the code that makes what `source` names; None of a plain file."""
+    """Return the fingerprint of the code behind `source`; None for a file."""
     spec = _value(job, *key, "source")
     if not is_object(spec):
         return None
@@ -160,10 +162,10 @@ def code_of(job: Job, *key: str | int) -> str | None:
 
 
 def identify_views(job: Job, transfer_set: AnySet, *, are_seen: bool) -> dict[str, str | None]:
-    """Return the step inputs that say what makes the views of a set, if a step sees any.
+    """Return the step inputs that identify the views of a set, if the step uses views.
 
-    The name of a function or a class does not show a change of its code. It belongs to the source
-    of the set, so that its code is part of the code of that.
+    The name of a function or class does not change with its code. Its code belongs to the `source`
+    of the set and is hashed with it.
     """
     if not are_seen:
         return {"jitter": None}
@@ -175,7 +177,7 @@ def identify_views(job: Job, transfer_set: AnySet, *, are_seen: bool) -> dict[st
 
 
 def is_object(source: str) -> bool:
-    """Tell whether this is `file.py:name` or `package.module:name`, and not a path."""
+    """Return whether a source is `file.py:name` or `package.module:name`, not a path."""
     place, _, name = source.rpartition(":")
     return bool(place) and name.replace(".", "").isidentifier()
 
@@ -199,7 +201,8 @@ def _load_teacher(
     if not is_object(table.source):
         if table.weights is not None:
             raise job.error(
-                f"expected no weights beside the file {table.source}, got {table.weights!r}",
+                f"weights cannot be used with the file {table.source}, got {table.weights!r}; "
+                "remove it",
                 *("teacher", position, "weights"),
             )
         return wrap(job.root / table.source)
@@ -208,11 +211,11 @@ def _load_teacher(
     if weights is not None:
         if not isinstance(made, nn.Module):
             kind = type(made).__qualname__
-            raise AttarError(f"expected a torch module to put {weights} into, got {kind}")
+            raise AttarError(f"expected a torch module for the weights {weights}, got {kind}")
         with job.blaming("teacher", position, "weights" if table.weights else "source"):
             load_weights(weights, made)
     if trained is not None and isinstance(made, nn.Module) and is_hugging_face(made):
-        return wrap(as_network(made, transfer_set.class_names))  # asked as it was trained
+        return wrap(as_network(made, transfer_set.class_names))  # called as in its training
     is_function = callable(made) and not isinstance(made, nn.Module | Teacher)
     if not is_function or is_classifier(made):
         return wrap(made)
@@ -220,12 +223,12 @@ def _load_teacher(
 
 
 def _make(job: Job, spec: str, seed: int) -> object:
-    """Load what a name stands for; what can be called, and is no network yet, is called."""
+    """Load a named object; functions and classes are called, networks are copied."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # for what the file draws where it is run, once
+        torch.manual_seed(0)  # for values drawn when the file is imported
         found = load_object(spec, job.root)
         if isinstance(found, nn.Module):
-            return copy.deepcopy(found)  # one that was trained must not be trained again
+            return copy.deepcopy(found)  # training must not change the original
         if callable(found):
             torch.manual_seed(seed)
             return make_object(spec, job.root, object)
@@ -240,7 +243,7 @@ def _load_set(
     if table.examples is None:
         return loaded
     if table.examples > len(loaded):
-        found = f"expected at most {len(loaded)} examples, as {table.source} has"
+        found = f"expected at most the {len(loaded)} examples of {table.source}"
         raise job.error(f"{found}, got {table.examples}", name, "examples")
     return loaded.subset(torch.arange(table.examples))
 
@@ -284,24 +287,24 @@ def _read_set(
 
 
 def _check_no_target(job: Job, name: str, table: SetTable, loaded: AnySet) -> None:
-    """Raise `JobError` if the column of hard targets of an unlabeled table became an input."""
+    """Raise `JobError` if the hard targets of an unlabeled table became an input."""
     if table.unlabeled and table.inputs is None and table.target in (loaded.feature_names or ()):
         raise job.error(
-            f"expected no column {table.target!r} among the inputs of an unlabeled set; give "
-            f'inputs, or ignore = ["{table.target}"]',
+            f"expected no column {table.target!r} among the inputs of an unlabeled set; set inputs "
+            f'or ignore = ["{table.target}"]',
             name,
             "unlabeled",
         )
 
 
 def _check_keys(job: Job, name: str, table: SetTable, told: str, *known: AbstractSet[str]) -> None:
-    """Raise `JobError` if a key was given that such a source has no use for."""
+    """Raise `JobError` if a key has no effect for such a source."""
     used = _FOR_ALL.union(*known)
     for key in type(table).model_fields:
         if key in table.model_fields_set and key not in used:
             value = getattr(table, key)
             if value != type(table).model_fields[key].default:
-                raise job.error(f"expected no {key} for {told}, got some; take it out", name, key)
+                raise job.error(f"{key} has no effect for {told}; remove it", name, key)
 
 
 def _read_arrays(
@@ -354,7 +357,7 @@ def _stream_set(job: Job, name: str, table: TransferTable) -> StreamedSet:
             fingerprint=table.fingerprint,
         )
     if table.class_names is None:
-        raise AttarError("expected class_names beside streamed = true, got none; name the classes")
+        raise AttarError("streamed = true needs class_names; list the names of the classes")
     _check_keys(
         job, name, table, "a streamed Parquet file", _FOR_TABLES - {"classes"}, _FOR_STREAMS
     )

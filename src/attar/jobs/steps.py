@@ -1,8 +1,8 @@
-"""Steps of a job: done once for the inputs they have, said to be skipped or done again, never lost.
+"""Steps of a job. A step runs once for its inputs; results are never overwritten.
 
-Each step has a folder with `step.json`, which holds its inputs: settings as they are, all else as
-fingerprints. A step whose inputs have changed starts in an empty folder; the one that was there
-moves to `earlier/`, unharmed, and moves back if the inputs become what they were.
+Each step has a folder with `step.json`, which contains its inputs: settings as values, all else as
+fingerprints. If the inputs have changed, the step starts in an empty folder; the earlier folder
+moves to `earlier/`, and moves back if the inputs change back.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ from attar.records import read_json, this_machine, write_json
 from attar.training import Step as Update
 
 RECORD, EARLIER = "step.json", "earlier"
-_MOST_CHANGES = 4  # told in one line
+_MOST_CHANGES = 4  # shown in one line
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far a step is."""
+    """Progress of a step."""
 
     title: str  # of the step
     fraction: float  # of the step
     detail: str
-    seconds_left: float | None  # of the step; None before anything is known
-    update: Update | None = None  # of weights, where the step is a training
+    seconds_left: float | None  # of the step; None if unknown
+    update: Update | None = None  # of the weights, if the step is a training
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return one line of progress."""
         return f"{self.title} · {self.detail}"
 
 
-Tell = Callable[[ProgressRecord | str], None]  # takes how far it is, or a line to be shown
+Tell = Callable[[ProgressRecord | str], None]  # called with progress, or a message
 
 
 @dataclass(frozen=True)
@@ -48,27 +48,27 @@ class Step:
 
     folder: Path  # of the job
     name: str  # its folder within that, such as "distill/seed-0"
-    inputs: dict[str, Any]  # what decides its outputs; what JSON can hold
+    inputs: dict[str, Any]  # everything that affects the outputs; JSON values
 
     def __post_init__(self) -> None:
-        """Make the inputs what is read back from a record."""
+        """Convert the inputs to the values that are read back from JSON."""
         object.__setattr__(self, "inputs", json.loads(json.dumps(self.inputs)))
 
     @property
     def place(self) -> Path:
-        """Its folder."""
+        """The folder of the step."""
         return self.folder / self.name
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """The name in messages."""
         return self.name.replace("/", " ")
 
     def begin(self, tell: Tell) -> bool:
-        """Say what is to be done, and prepare the folder for it.
+        """Announce the step and prepare its folder.
 
         Returns:
-            Whether the step is done already.
+            Whether the step is already done.
 
         Raises:
             FolderError: If the folder cannot be read or written, or its record is damaged.
@@ -80,9 +80,9 @@ class Step:
                 tell(f"{self.title}: nothing has changed, skipped")
                 return True
             if not changed:
-                tell(f"{self.title}: goes on where it stopped")
+                tell(f"{self.title}: resumes")
                 return False
-            why = f"{changed[0]} is not as it was written"
+            why = f"{changed[0]} is damaged or was changed"
         elif found is not None:
             why = describe_changes(found["inputs"], self.inputs)
         aside = self._put_aside(found)
@@ -93,36 +93,36 @@ class Step:
             if why:
                 tell(f"{self.title} again: {why}{aside}")
             return False
-        tell(f"{self.title}: {why or 'it is gone'}; so it was once before, taken from {EARLIER}/")
+        tell(f"{self.title}: {why or 'missing'}; earlier result restored from {EARLIER}/")
         return bool(found["done"])
 
     def is_done(self) -> bool:
-        """Tell whether it is done, with these inputs."""
+        """Return whether the step is done with these inputs."""
         found = self._read()
         return found is not None and found["done"] and found["inputs"] == self.inputs
 
     def machine(self) -> dict[str, Any]:
-        """Say where it was done."""
+        """Return the machine on which the step was done."""
         found = self._read()
         return {} if found is None else dict(found["machine"])
 
     def finish(self, *outputs: str, **more: Any) -> None:  # noqa: ANN401 (what JSON can hold)
-        """Write that the step is done; `outputs` are its files, by name, `more` is for people."""
+        """Record that the step is done; `outputs` are its files, `more` is for information."""
         self._write(done=True, outputs={name: _hash(self.place / name) for name in outputs}, **more)
 
     def check_done(self, command: str) -> None:
-        """Raise `JobError` unless the step is done, with these inputs among its own."""
+        """Raise `JobError` unless the step is done and its inputs include these."""
         found = self._read()
-        try_it = f"try `{command}`, or `attar run` for all"
+        try_it = f"run `{command}`, or `attar run` for all steps"
         if found is None or not found["done"]:
-            state = "not begun" if found is None else "not finished"
-            raise JobError(f"expected the step {self.title} to be done, it is {state}; {try_it}")
+            state = "not started" if found is None else "not finished"
+            raise JobError(f"the step {self.title} is {state}; {try_it}")
         why = describe_changes(found["inputs"], found["inputs"] | self.inputs)
         if why:
-            raise JobError(f"expected the step {self.title} as it was done, got {why}; {try_it}")
+            raise JobError(f"the inputs of the step {self.title} have changed: {why}; {try_it}")
         changed = _changed(self.place, found)
         if changed:
-            raise JobError(f"{self.place / changed[0]} is not as it was written; {try_it}")
+            raise JobError(f"{self.place / changed[0]} is damaged or was changed; {try_it}")
 
     def _read(self) -> dict[str, Any] | None:
         return _read_record(self.place / RECORD)
@@ -132,19 +132,19 @@ class Step:
         write_json(self.place / RECORD, inputs | content | {"machine": asdict(this_machine())})
 
     def _put_aside(self, found: dict[str, Any] | None) -> str:
-        """Move what is there to `earlier`; say where it is now, nothing if there was none."""
+        """Move the existing folder to `earlier`; return a message, empty if there was none."""
         if not self.place.exists() or not any(self.place.iterdir()):
             return ""
         digest = "unknown" if found is None else _digest(found["inputs"])
         if found is not None and found["inputs"] == self.inputs:
-            digest += "-changed"  # not to be taken back
+            digest += "-changed"  # not restored later
         target = self.folder / EARLIER / f"{self.name}-{digest}"
         number = 1
         while target.exists():
             number += 1
             target = target.with_name(f"{Path(self.name).name}-{digest}-{number}")
         _move(self.place, target)
-        return f" (what was there is now {target})"
+        return f" (the earlier result is now {target})"
 
     def _take_back(self) -> dict[str, Any] | None:
         source = self.folder / EARLIER / f"{self.name}-{_digest(self.inputs)}"
@@ -158,7 +158,7 @@ class Step:
 
 
 def _changed(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """Return which outputs of a step are not those that were written."""
+    """Return the outputs of a step that are missing or changed."""
     return [
         name
         for name, checksum in record["outputs"].items()
@@ -175,7 +175,7 @@ def _hash(path: Path) -> str:
 
 
 def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say which inputs have changed, and from what to what where people can read that.
+    """Describe the inputs that have changed, with old and new value if readable.
 
     Example:
         >>> describe_changes({"temperature": 4.0, "k": 8}, {"temperature": 2.0, "k": 8})
@@ -189,7 +189,7 @@ def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _describe(name: str, before: object, now: object) -> str:
     if any(_FINGERPRINT.search(str(value)) for value in (before, now)):
-        return f"{name} changed" if before and now else f"{name} {'new' if now else 'gone'}"
+        return f"{name} changed" if before and now else f"{name} {'added' if now else 'removed'}"
     return f"{name} {_show(before)} -> {_show(now)}"
 
 
@@ -209,8 +209,8 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     wrong = [name for name, kind in parts.items() if not isinstance(found.get(name), kind)]
     if wrong:
         raise FolderError(
-            f"{path} is damaged: expected a valid entry {wrong[0]!r}; move {path.parent} away, so "
-            "that the step is done again"
+            f"{path} is damaged: expected a valid entry {wrong[0]!r}; move {path.parent} away to "
+            "repeat the step"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The steps that train: teachers, distilled students, and students on hard targets alone."""
+"""The training steps: teachers, distilled students, and baselines on hard targets."""
 
 import time
 from collections.abc import Callable
@@ -39,12 +39,12 @@ def labeled(job: Job, transfer_set: AnySet, *key: str | int) -> AnySet:
 
 
 def teacher_name(position: int) -> str:
-    """Name the step that trains a teacher, as its folder is called."""
+    """Return the name, and folder, of the step that trains a teacher."""
     return f"train/teacher-{position}"
 
 
 def teacher_step(job: Job, transfer_set: AnySet, position: int) -> Step:
-    """Say what decides a teacher that the job trains."""
+    """Return the step that trains a teacher."""
     key = ("teacher", position)
     table = job.settings.teacher[position]
     assert table.train is not None
@@ -65,7 +65,7 @@ def teacher_step(job: Job, transfer_set: AnySet, position: int) -> Step:
 
 
 def train_teacher(job: Job, transfer_set: AnySet, position: int, step: Step, tell: Tell) -> None:
-    """Train a teacher on the hard targets, and keep its weights."""
+    """Train a teacher on the hard targets and save its weights."""
     key = ("teacher", position)
     table = job.settings.teacher[position].train
     assert table is not None
@@ -88,12 +88,12 @@ def train_teacher(job: Job, transfer_set: AnySet, position: int, step: Step, tel
 def distill_step(
     job: Job, network: nn.Module, store: SoftTargets | None, transfer_set: AnySet, seed: int
 ) -> Step:
-    """Say what decides a distilled student; without the store, for what is decided already."""
+    """Return the step of a distilled student; without the store, its inputs omit the targets."""
     inputs = job.settings.distill.model_dump(exclude={"seeds"}) | {"seed": seed}
     inputs["member_weights"] = inputs["member_weights"] and list(inputs["member_weights"])
     inputs |= _of_student(job, network, transfer_set)
     if store is not None:
-        inputs["the soft targets"] = store.fingerprint()  # with the name of the views, if any
+        inputs["the soft targets"] = store.fingerprint()  # includes the name of the views, if any
     views = identify_views(job, transfer_set, are_seen=any(job.settings.soft_targets.views))
     inputs |= {name: value for name, value in views.items() if name != "jitter"}
     return Step(job.folder, f"distill/seed-{seed}", inputs)
@@ -108,7 +108,7 @@ def distill_student(
     step: Step,
     tell: Tell,
 ) -> None:
-    """Train a student on soft targets by `attar.distill`, or its like, and keep its weights."""
+    """Train a student with `attar.distill` or an equivalent, and save its weights."""
     table, checkpoint = job.settings.distill, step.place / _CHECKPOINT
 
     def make_meter(title: str, examples: int, place: Path | None = None) -> "_Meter":
@@ -146,11 +146,11 @@ class Baseline:
 
     settings: TrainingSettings
     examples: AnySet  # those with a hard target
-    views: tuple[int, ...]  # that the distilled one sees, too
+    views: tuple[int, ...]  # as for the distilled student
 
 
 def plan_baseline(job: Job, transfer_set: AnySet, seed: int) -> Baseline:
-    """Choose how the baseline is trained: as the distilled student, unless the job says else."""
+    """Return the training of the baseline: as the distilled student, except as set in the job."""
     table, distilled = job.settings.baseline, job.settings.distill
     assert table is not None
     examples = labeled(job, transfer_set, "baseline")
@@ -167,7 +167,7 @@ def plan_baseline(job: Job, transfer_set: AnySet, seed: int) -> Baseline:
 
 
 def baseline_step(job: Job, network: nn.Module, baseline: Baseline, transfer_set: AnySet) -> Step:
-    """Say what decides a student on hard targets."""
+    """Return the step of a student on hard targets."""
     inputs = asdict(baseline.settings) | {"views": list(baseline.views)}
     inputs |= _of_student(job, network, transfer_set)
     inputs |= identify_views(job, transfer_set, are_seen=any(baseline.views))
@@ -177,7 +177,7 @@ def baseline_step(job: Job, network: nn.Module, baseline: Baseline, transfer_set
 def train_baseline(
     job: Job, network: nn.Module, baseline: Baseline, step: Step, tell: Tell
 ) -> None:
-    """Train a student on hard targets, and keep its weights."""
+    """Train a student on hard targets and save its weights."""
     with job.blaming("baseline", but=FolderError):
         run = TrainingRun(
             network,
@@ -213,7 +213,7 @@ def _keep(
 
 
 class _Meter:
-    """Turns updates of weights into progress, and keeps the epochs in a folder, if one is given."""
+    """Converts training steps to progress, and records epochs in a folder, if given."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the values of a job file may be: types with their ranges."""
+"""Types of values in a job file, with their ranges."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -6,9 +6,9 @@ from pydantic import BeforeValidator, Field, PlainValidator
 
 T = TypeVar("T")
 AUTO: Literal["auto"] = "auto"
-MOST = 10**12  # of what can be counted
-MOST_CLASSES = 10**7  # each of them has a name in memory
-LARGEST = 1e15  # its square and products with losses are float32
+MOST = 10**12  # upper limit of counts
+MOST_CLASSES = 10**7  # each name is in memory
+LARGEST = 1e15  # its square and its products with losses fit into float32
 
 
 def _to_tuple(value: object) -> object:

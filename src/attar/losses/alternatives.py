@@ -49,12 +49,12 @@ def standardize_logits(logits: PerClass) -> PerClass:
 def standardized_kl_divergence(
     logits: PerClass, teacher_logits: PerClass, *, temperature: float
 ) -> PerExample:
-    """Measure what the student loses against the teacher, whose logits and own are standardized.
+    """Return T² · KL of teacher and student after standardizing both sets of logits.
 
     Args:
-        logits: The student's, shape `[..., classes]`.
-        teacher_logits: The teacher's, same shape.
-        temperature: T > 0, in standard deviations of a row's logits.
+        logits: Student logits, shape `[..., classes]`.
+        teacher_logits: Teacher logits, same shape.
+        temperature: Temperature T > 0, in standard deviations of a row's logits.
 
     Returns:
         T² · KL(p, q) in nats, shape `[...]`.
@@ -91,7 +91,7 @@ def decoupled_divergence(
     second term next to no weight, and with it the dark knowledge; here it has a weight of its own.
 
     Args:
-        logits: The student's, shape `[..., classes]`, in nats; two classes or more.
+        logits: Student logits, shape `[..., classes]`, in nats; at least two classes.
         teacher_logits: The teacher's, same shape, in nats, finite.
         hard_targets: True class indices, shape `[...]`, `int64`; -1 gives the plain T² · KL.
         temperature: T > 0 of both softmaxes.
@@ -117,7 +117,7 @@ def decoupled_divergence(
     log_q, log_p = _log_probabilities(temperature, logits, teacher_logits)
     check_hard_targets(hard_targets, logits)
     if logits.shape[-1] < 2:
-        raise ShapeError(f"expected two classes or more, got logits {list(logits.shape)}")
+        raise ShapeError(f"expected at least two classes, got logits {list(logits.shape)}")
     true = hard_targets.clamp(min=0).unsqueeze(-1)  # [..., 1]
     is_true = torch.zeros_like(log_q, dtype=torch.bool).scatter_(-1, true, True)
     log_q_others = log_q.masked_fill(is_true, -torch.inf)

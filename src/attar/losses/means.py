@@ -19,14 +19,14 @@ def check_mean(mean: str) -> None:
 
 
 def member_shares(weights: Sequence[float] | None, members: int) -> tuple[float, ...]:
-    """Turn weights of an ensemble's members into shares of the mean, which sum to 1.
+    """Normalize the weights of an ensemble's members to sum 1.
 
     Args:
-        weights: One for each member, >= 0, not all of them 0; None for equal ones.
-        members: How many there are.
+        weights: One weight >= 0 per member, not all 0; None for equal weights.
+        members: Number of members.
 
     Raises:
-        AttarError: If there are others.
+        AttarError: If the weights are not of this form.
 
     Example:
         >>> member_shares([3, 1], 2), member_shares(None, 2)
@@ -35,7 +35,7 @@ def member_shares(weights: Sequence[float] | None, members: int) -> tuple[float,
     given = [1.0] * members if weights is None else list(weights)
     if len(given) != members or min(given) < 0 or not 0 < sum(given) < float("inf"):
         raise AttarError(
-            f"expected a weight >= 0 for each of {members} members, not all of them 0, got {given}"
+            f"expected one weight >= 0 for each of {members} members, not all 0, got {given}"
         )
     return tuple(weight / sum(given) for weight in given)
 
@@ -50,10 +50,11 @@ def mean_logits(
     """Return logits whose softmax at a temperature is a mean of the members' at that temperature.
 
     Args:
-        logits: Of each member, shape `[members, ..., classes]`, in nats.
-        mean: Arithmetic, or geometric and made to sum to 1; the latter hangs on no temperature.
-        temperature: T > 0 of the probabilities that are averaged.
-        shares: Of the members in the mean, together 1; by default all alike.
+        logits: Logits of the members, shape `[members, ..., classes]`, in nats.
+        mean: `arithmetic`, or `geometric` and renormalized; the geometric mean does not depend on
+            temperature.
+        temperature: Temperature T > 0 of the averaged probabilities.
+        shares: Weights of the members, sum 1; equal by default.
 
     Example:
         >>> both = torch.tensor([[0.25, 0.75], [0.75, 0.25]]).log()

@@ -1,9 +1,8 @@
-"""Losses of a large output layer: features -> thousands of logits -> loss, in one matrix.
+"""Losses of a large output layer with the memory of one `[batch, classes]` matrix.
 
-Plain autograd keeps logits, their softmax and the gradient, each `[batch, classes]`. The gradient
-of an example's loss by its logits is known as soon as the logits are, up to one factor: it is
-written over them, some rows at a time so that all steps of the loss happen in the processor's
-cache. The products, most of the work, stay whole.
+Plain autograd keeps logits, softmax and gradient, each `[batch, classes]`. Here the logits are
+overwritten with their gradient block by block, so that one matrix suffices and each block stays in
+the processor's cache. The matrix products, most of the work, are not split.
 """
 
 from collections.abc import Callable
@@ -31,26 +30,26 @@ def output_layer_loss(
     *,
     rows: int | None = None,
 ) -> PerExample:
-    """Apply a linear output layer and a loss on its logits, in the memory of the logits alone.
+    """Apply a linear output layer and a loss, with no more memory than the logits.
 
     Losses and gradients are those of `loss_fn(features @ weight.T + bias, slice(0, batch))`, in
-    float32 at least, also where the caller runs under `torch.autocast`.
+    at least float32, also under `torch.autocast`.
 
     Args:
-        features: What the layer is given.
-        weight: Of the layer.
-        bias: Of the layer.
-        loss_fn: Logits of some rows, and a slice that says which, to one number for each of
-            them, as all losses of `attar.losses`. It must not look at other rows, and whatever else
-            it depends on gets no gradient.
-        rows: How many are done at once; by default as many as fit into a processor's cache.
+        features: Inputs of the layer.
+        weight: Weight of the layer.
+        bias: Bias of the layer.
+        loss_fn: Function of the logits of some rows and their slice that returns one number per
+            row, like the losses of `attar.losses`. It must not depend on other rows. Other tensors
+            that it depends on get no gradient.
+        rows: Rows per block; by default as many as fit into a processor's cache.
 
     Returns:
         The losses, shape `[batch]`.
 
     Raises:
-        ShapeError: If features, weight and bias don't fit each other, or `loss_fn` does not
-            return one number for each row.
+        ShapeError: If features, weight and bias do not fit, or `loss_fn` does not return one number
+            per row.
 
     Example:
         >>> hard_targets, hidden = torch.tensor([1, 0]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -72,7 +71,7 @@ def output_layer_loss(
 
 
 class _OutputLayerLoss(torch.autograd.Function):
-    """Keeps one matrix: the logits in forward, from then on the losses' gradients by them."""
+    """Keeps one matrix: the logits, overwritten by their gradient."""
 
     @staticmethod
     def forward(
@@ -105,7 +104,7 @@ class _OutputLayerLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, loss_gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        """Go on from the gradients by the logits; once, as they are scaled in place."""
+        """Propagate the gradients of the logits; works once, because they are scaled in place."""
         features, weight = ctx.saved_tensors
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:

@@ -76,7 +76,7 @@ def _check_owner(
     if not path.exists():
         others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
         if others:
-            raise FolderError(f"{folder} holds other files ({others[0]}, ...); {advice}")
+            raise FolderError(f"{folder} contains other files ({others[0]}, ...); {advice}")
         return
     earlier = read_json(path)
     if earlier.get("experiment") != experiment:

@@ -1,4 +1,4 @@
-"""The report's sentences, and the form of its numbers."""
+"""The sentences of the report, and the format of its numbers."""
 
 from attar.comparison_records import ComparisonRecord, ModelResult, Outcome, Verdict, tell_teacher
 from attar.comparison_records.sentences import tell_margin, write_count
@@ -14,14 +14,14 @@ _AGAINST: dict[Outcome, str] = {
 
 
 def shorten(name: str) -> str:
-    """Cut a long name, and isolate its direction of writing from the text around it.
+    """Shorten a long name, and isolate its writing direction from the surrounding text.
 
     Example:
         >>> len(shorten("x" * 10_000))
         62
     """
     cut = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
-    return f"\u2068{' '.join(cut.split())}\u2069"  # between the marks that isolate a direction
+    return f"\u2068{' '.join(cut.split())}\u2069"  # between direction isolates
 
 
 def count(number: float | None, sd: float | None = None) -> str:
@@ -57,14 +57,14 @@ def points(difference: float) -> str:
 
 
 def candidate(record: ComparisonRecord) -> ModelResult | None:
-    """Return the student that the report is about: the one with the fewest errors."""
+    """Return the student of the headline: the one with the fewest errors."""
     return min(_students(record), key=lambda model: model.mean("errors") or 0.0, default=None)
 
 
 def headline(record: ComparisonRecord) -> str:
-    """Say whether the best student can replace its teacher.
+    """Return a sentence on whether the best student can replace its teacher.
 
-    If the teacher is not better than the student without it, that comes first.
+    A sentence on a teacher that is not better than the baseline comes first.
     """
     lead = tell_teacher(record)
     return f"{lead} {_tell_student(record)}" if lead else _tell_student(record)
@@ -77,7 +77,7 @@ def _tell_student(record: ComparisonRecord) -> str:
         best = min(record.models, key=lambda model: model.mean("errors") or 0.0)
         return f"{shorten(best.name)} makes the fewest errors, {_errors(best)} {of}."
     name, students = shorten(student.name), len(_students(record))
-    if students > 1:  # chosen by the errors that are told here
+    if students > 1:  # selected by the errors that are reported here
         name = f"{name}, the best of {students} students on this test set,"
     to_teacher = _verdict(record, student, record.teacher)
     if to_teacher is None:
@@ -112,7 +112,7 @@ def _limits(record: ComparisonRecord, verdict: Verdict) -> str:
 
 
 def _risk(verdict: Verdict) -> str:
-    """Return how much worse a model may be that is not significantly different."""
+    """Return the upper limit of the difference if the pair is undecided."""
     if verdict.outcome != "undecided" or verdict.interval.high <= 0:
         return ""
     return f" (its error rate may be up to {100 * verdict.interval.high:.2f} points higher)"

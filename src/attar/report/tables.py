@@ -1,4 +1,4 @@
-"""The report's tables: numbers of the record, written out, in rows for the template."""
+"""The tables of the report: formatted numbers in rows for the template."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class VerdictRow:
 
 
 def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
-    """Write out all verdicts; a student comes before a teacher or baseline."""
+    """Format all verdicts, with the student before the teacher or baseline."""
     rank = {model.name: _RANK[model.role] for model in record.models}
     verdicts = [
         reverse(each) if rank[each.model] > rank[each.other] else each for each in record.verdicts
@@ -68,7 +68,7 @@ def verdict_rows(record: ComparisonRecord) -> list[VerdictRow]:
 
 
 def quality_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
-    """Write out the measurements, one list for each column; empty columns are left out."""
+    """Format the measurements, one list per column; empty columns are left out."""
 
     def written(measure: str, digits: int) -> list[str]:
         return [_spread(model, measure, digits) for model in record.models]
@@ -90,7 +90,7 @@ def quality_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
 
 
 def cost_columns(record: ComparisonRecord) -> list[tuple[str, list[str]]]:
-    """Write out the models' costs, one list for each column."""
+    """Format the models' costs, one list per column."""
     models = record.models
     columns = [
         ("parameters", [f"{m.parameters:,}" if m.parameters else "–" for m in models]),
@@ -129,7 +129,7 @@ def _gap(record: ComparisonRecord, model: ModelResult) -> str:
 
 
 def agreement_rows(record: ComparisonRecord) -> list[tuple[int, list[str]]]:
-    """Write out the agreement with the teacher: the model's place, and six cells."""
+    """Format the agreement with the teacher: position of the model, and six cells."""
     rows = []
     for place, model in enumerate(record.models):
         split = [network.with_teacher for network in model.networks if network.with_teacher]
@@ -164,7 +164,7 @@ class ClassRow:
 
     @property
     def cells(self) -> list[tuple[str, float]]:
-        """What the report shows of each model: errors and recall, and the length of the bar."""
+        """Errors and recall of each model, and the length of its bar."""
         return [
             (
                 "–" if recall is None else f"{write_count(round(errors, 1))} ({recall:.0%})",
@@ -175,7 +175,7 @@ class ClassRow:
 
 
 def class_rows(record: ComparisonRecord, *, most: int = MOST_CLASSES) -> list[ClassRow]:
-    """Write out errors and recall of all classes, or of the `most` with most errors."""
+    """Format errors and recall of all classes, or of the `most` with the most errors."""
     errors = np.array(
         [np.mean([each.class_errors for each in model.networks], axis=0) for model in record.models]
     )  # [models, classes]
@@ -207,7 +207,7 @@ class Confusions:
 
 
 def confusions(record: ComparisonRecord, place: int) -> Confusions:
-    """Count a model's confusions: of all classes, or of those that are confused most."""
+    """Count a model's confusions, of all classes or of those confused most."""
     counts: Counter[tuple[int, int]] = Counter()
     for network in record.models[place].networks:
         counts.update(count_confusions(record.hard_targets, network.predictions))

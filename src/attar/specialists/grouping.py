@@ -124,7 +124,7 @@ def count_cover(groups: Sequence[Tensor], classes: int) -> Int64[Tensor, " class
 
 
 def check_groups(groups: Sequence[Tensor], classes: int) -> None:
-    """Raise `AttarError` unless each group is of two classes or more, each of them there once."""
+    """Raise `AttarError` unless each group has at least two classes, each of them once."""
     if not groups:
         raise AttarError("expected one group of classes or more, got none")
     for place, group in enumerate(groups):
@@ -133,7 +133,7 @@ def check_groups(groups: Sequence[Tensor], classes: int) -> None:
             raise AttarError(f"expected group {place} as a list of class indices, got {found}")
         if len(group) < 2:
             raise AttarError(
-                f"expected two classes or more for a specialist, got {len(group)} in group "
+                f"expected at least two classes for a specialist, got {len(group)} in group "
                 f"{place}; one class leaves nothing to tell apart"
             )
         if len(group.unique()) < len(group) or int(group.min()) < 0 or int(group.max()) >= classes:

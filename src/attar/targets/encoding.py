@@ -155,7 +155,7 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
 
 
 def encoding_from_json(content: object) -> Encoding:
-    """Read what the manifest says of an encoding; raise a `ValueError` if this release can't."""
+    """Read the encoding in a manifest; raise `ValueError` if this release does not support it."""
     fields = dict(content) if isinstance(content, dict) else {}
     kind = fields.pop("kind", None)
     if kind == "dense":

@@ -32,11 +32,11 @@ class StoreSummary:
     bytes_per_example: float  # and view and member
     measured_rows: int
     costs: tuple[CostAtTemperature, ...]
-    teacher: TeacherQuality | None  # None if no example has a hard target, or of old stores
+    teacher: TeacherQuality | None  # None without hard targets, and for old stores
 
 
 def inspect(targets: SoftTargets) -> StoreSummary:
-    """Summarize a store: its sizes, what its encoding costs, how often its teacher is right.
+    """Summarize a store: its size, the loss from its encoding, and the teacher's accuracy.
 
     The costs were measured while labeling, against the teacher's own logits, on a seeded sample of
     each shard: one row in 256, one at least.

@@ -1,4 +1,4 @@
-"""The manifest: what a store was made from, and what it is made of."""
+"""The manifest: the plan of a store, and its shards."""
 
 import json
 import math
@@ -23,7 +23,7 @@ from attar.urls import Place, do_each
 
 FORMAT = "attar soft targets"
 FORMAT_VERSION = 1
-MANIFEST, PLAN = "manifest.json", "plan.json"  # of a finished store, of one in the making
+MANIFEST, PLAN = "manifest.json", "plan.json"  # of a finished store, of an unfinished one
 MOST_SHARDS = 10**6
 _SHARD_BYTES, _SHARD_EXAMPLES, _FEW = 2**25, 2**16, 256
 _ADVICE = "restore a copy, or remove the store and label again"
@@ -32,7 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 Record = TypeVar("Record")
 
 
-_IDENTITY = (  # fields of a plan that a fingerprint is made of
+_IDENTITY = (  # fields of a plan that are part of a fingerprint
     "examples",
     "class_names",
     "encoding",
@@ -46,28 +46,28 @@ _IDENTITY = (  # fields of a plan that a fingerprint is made of
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way in which the teacher saw every example."""
+    """A view of the examples."""
 
     number: int  # as given to `TransferSet.batch`; 0 is the plain example
-    maker: str = ""  # what made it, such as "Jitter(pixels=2)"
+    maker: str = ""  # the object that makes it, such as "Jitter(pixels=2)"
     seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StorePlan:
-    """All that determines a store's bytes, but for the teacher's logits.
+    """Everything that determines a store's bytes, except the teacher's logits.
 
     Args:
-        examples: How many the transfer set has.
-        class_names: One for each class, in the order of the logits.
+        examples: Number of examples of the transfer set.
+        class_names: Names of the classes, in the order of the logits.
         encoding: `Dense()` or `Sparse(k=...)`.
         data: Fingerprint of the transfer set.
         teacher: Fingerprint of the teacher.
-        members: Fingerprints of an ensemble's members, if each is stored; empty for one teacher.
-        views: Which views of each example are labeled.
-        shard_examples: How many examples a shard has; by default as many as make 32 MiB, but at
-            most 65,536, and no more than an eighth of them unless these are few: a shard is what
-            one worker does, and what is lost when it is killed.
+        members: Fingerprints of an ensemble's members; empty for a single teacher.
+        views: The labeled views of each example.
+        shard_examples: Examples in a shard. By default as many as fit into 32 MiB, at most 65,536,
+            and at most an eighth of the examples unless there are few. A shard is the work unit of
+            a worker, and is lost if the worker is killed.
 
     Raises:
         AttarError: If an argument is out of range.
@@ -83,14 +83,14 @@ class StorePlan:
     shard_examples: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges, and fill in the size of a shard."""
+        """Check the ranges, and set the size of a shard."""
         if self.examples < 1 or not self.class_names:
             got = f"{self.examples} examples, {self.classes} classes"
-            raise AttarError(f"expected one example and one class at least, got {got}")
+            raise AttarError(f"expected at least one example and one class, got {got}")
         check_encoding(self.encoding, self.classes)
         numbers = [view.number for view in self.views]
         if not numbers or min(numbers) < 0 or len(set(numbers)) < len(numbers):
-            raise AttarError(f"expected views of different numbers, 0 or more, got {numbers}")
+            raise AttarError(f"expected views with different numbers >= 0, got {numbers}")
         if self.shard_examples < 0:
             raise AttarError(f"expected shard_examples > 0, got {self.shard_examples}")
         if self.shard_examples == 0:
@@ -108,22 +108,22 @@ class StorePlan:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.class_names)
 
     @property
     def member_count(self) -> int:
-        """How many logits there are for each example and view."""
+        """Number of stored members per example and view."""
         return max(1, len(self.members))
 
     @property
     def blocks(self) -> int:
-        """How many shards hold all examples of one view and member."""
+        """Number of shards per view and member."""
         return -(-self.examples // self.shard_examples)
 
     @property
     def shard_count(self) -> int:
-        """How many shards there are."""
+        """Number of shards."""
         return len(self.views) * self.member_count * self.blocks
 
     @property
@@ -132,7 +132,7 @@ class StorePlan:
         return tuple(self.shard(number) for number in range(self.shard_count))
 
     def shard(self, number: int) -> "Shard":
-        """Say what the shard of a number holds: views outermost, then members, then examples."""
+        """Return the shard of a number; the order is by view, then member, then examples."""
         series, block = divmod(number, self.blocks)
         view, member = divmod(series, self.member_count)
         start = block * self.shard_examples
@@ -142,7 +142,7 @@ class StorePlan:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A range of examples, as one member of the teacher saw one view of them."""
+    """A range of examples of one view, labeled by one member."""
 
     number: int
     view: int
@@ -152,29 +152,29 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Name of its file."""
+        """File name."""
         return f"shard-{self.number:05d}.arrow"
 
     @property
     def content(self) -> str:
-        """Say what it holds."""
+        """Description of the content."""
         return f"view {self.view}, member {self.member}, examples {self.start} to {self.stop - 1}"
 
     def __str__(self) -> str:
-        """Name it, and say what it holds."""
+        """Return the file name and the content."""
         return f"{self.name} ({self.content})"
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the encoding cost, measured against the teacher's logits on some rows of a shard."""
+    """Loss from the encoding, measured against the teacher's logits on some rows of a shard."""
 
     rows: int
     temperatures: tuple[float, ...] = ()
-    entropy_nats: tuple[float, ...] = ()  # mean of the teacher's, at each temperature
+    entropy_nats: tuple[float, ...] = ()  # mean entropy of the teacher, at each temperature
     tail_error: tuple[float, ...] = ()  # largest error of the tail's probability
-    error: tuple[float, ...] = ()  # largest total variation, the tail taken as one class
-    lost_nats: tuple[float, ...] = ()  # mean KL(teacher, stored with the tail spread evenly)
+    error: tuple[float, ...] = ()  # largest total variation, with the tail as one class
+    lost_nats: tuple[float, ...] = ()  # mean KL(teacher ‖ stored, with the tail spread evenly)
 
     def __post_init__(self) -> None:
         """Check that there is a finite value for each temperature."""
@@ -189,7 +189,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class AnswerCounts:
-    """How often the teacher was right on the examples of a shard that have a hard target."""
+    """Counts of the teacher's right answers on the labeled examples of a shard."""
 
     labeled: int
     right: int
@@ -197,7 +197,7 @@ class AnswerCounts:
     class_counts: tuple[tuple[int, int], ...]  # (class, labeled examples), most frequent first
 
     def __post_init__(self) -> None:
-        """Check that the counts are possible."""
+        """Check that the counts are consistent."""
         counts = [count for _, count in self.class_counts]
         if (
             not 0 <= self.right <= self.labeled
@@ -205,12 +205,12 @@ class AnswerCounts:
             or min((*counts, *(number + 1 for number, _ in self.class_counts)), default=1) < 1
             or not math.isfinite(self.nll_sum)
         ):
-            raise StoreError(f"expected possible counts of right answers, got {self}"[:200])
+            raise StoreError(f"expected consistent counts of right answers, got {self}"[:200])
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
-    """A shard that has been written."""
+    """The entry of a written shard."""
 
     number: int
     view: int
@@ -221,12 +221,12 @@ class ShardEntry:
     bytes: int
     sha256: str
     measured: Measured = field(default_factory=lambda: Measured(rows=0))
-    # None if its view is not the one that is counted, or the shard is from an earlier release.
-    # Left out of comparisons, so that `merge` takes shards of both releases for the same.
+    # None if its view is not counted, or the shard is from an earlier release. Not compared, so
+    # that `merge` treats shards of both releases as equal.
     answers: AnswerCounts | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Check what is not part of the plan; the checksum names a file of the cache."""
+        """Check the fields that are not in the plan; the checksum is a file name of the cache."""
         if not _SHA256.fullmatch(self.sha256):
             raise StoreError(f"expected a SHA-256 of 64 hex digits, got {self.sha256[:80]!r}")
         labeled = 0 if self.answers is None else self.answers.labeled
@@ -238,39 +238,39 @@ class ShardEntry:
 
     @property
     def shard(self) -> Shard:
-        """What it holds."""
+        """The shard."""
         return Shard(self.number, self.view, self.member, self.start, self.stop)
 
 
 def entry_path(folder: Place, shard: Shard) -> Place:
-    """Return where a shard's entry stands as long as there is no manifest."""
+    """Return the path of a shard's entry in an unfinished store."""
     return folder / f"{shard.name.removesuffix('.arrow')}.json"
 
 
 def write_plan(folder: Place, plan: StorePlan) -> None:
-    """Write what a store in the making is going to be."""
+    """Write the plan of an unfinished store."""
     _write(folder / PLAN, _plan_to_json(plan))
 
 
 def write_entry(folder: Place, entry: ShardEntry) -> None:
-    """Write that a shard is finished."""
+    """Write the entry of a finished shard."""
     _write(entry_path(folder, entry.shard), asdict(entry))
 
 
 def write_manifest(folder: Place, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
-    """Write what makes a store whole."""
+    """Write the manifest, which finishes a store."""
     _write(folder / MANIFEST, _plan_to_json(plan) | {"shards": [asdict(e) for e in entries]})
 
 
 def read_plan(folder: Place) -> StorePlan:
-    """Read the plan of a store in the making; raise `StoreError` if it is damaged."""
+    """Read the plan of an unfinished store; raise `StoreError` if it is damaged."""
     return _plan_from_json(folder / PLAN, _read(folder / PLAN))
 
 
 def read_entries(folder: Place, plan: StorePlan) -> list[ShardEntry | None]:
-    """Read the entries of all shards; None for one that isn't finished, or not for sure.
+    """Read the entries of all shards; None for a shard that is not finished.
 
-    Shards are compared with their sizes alone.
+    Only the sizes of the shards are checked.
     """
     names = {each.name for each in folder.iterdir()}
 
@@ -281,7 +281,7 @@ def read_entries(folder: Place, plan: StorePlan) -> list[ShardEntry | None]:
         try:
             entry = _parse(ShardEntry, path, _read(path))
         except FolderError:
-            return None  # then it is written anew
+            return None  # the shard is written again
         whole = (folder / shard.name).stat().st_size == entry.bytes
         return entry if whole and entry.shard == shard else None
 
@@ -297,9 +297,9 @@ def read_manifest(folder: Place) -> tuple[StorePlan, tuple[ShardEntry, ...]]:
     entries = tuple(
         _parse(ShardEntry, path, each) for each in (shards if isinstance(shards, list) else ())
     )
-    # Counts are compared first, as a damaged plan may have far too many shards to list.
+    # Counts are compared first, because a damaged plan may have too many shards to list.
     if len(entries) != plan.shard_count or tuple(each.shard for each in entries) != plan.shards:
-        raise StoreError(f"{path} is damaged: its shards don't cover its examples; {_ADVICE}")
+        raise StoreError(f"{path} is damaged: its shards do not cover its examples; {_ADVICE}")
     return plan, entries
 
 
@@ -314,14 +314,16 @@ def _read(path: Place) -> dict[str, Any]:
     except FolderError as error:
         raise StoreError(f"{error}, or restore a copy of it") from error
     if content.get("format") != FORMAT:
-        raise StoreError(f"{path} is no part of a soft-target store; expected format {FORMAT!r}")
+        raise StoreError(f"{path} is not part of a soft-target store; expected format {FORMAT!r}")
     if content.get("version") != FORMAT_VERSION:
-        found = f"{path} has format {content.get('version')}, this release reads {FORMAT_VERSION}"
+        found = (
+            f"{path} has format {content.get('version')}, but this release reads {FORMAT_VERSION}"
+        )
         raise StoreError(f"{found}; install a newer attar")
     checksum = content.pop("checksum", None)
     try:
         is_whole = checksum == _checksum(content)
-    except (ValueError, RecursionError):  # not what `_write` can have written
+    except (ValueError, RecursionError):  # cannot have been written by `_write`
         is_whole = False
     if not is_whole:
         raise StoreError(f"{path} is damaged: its checksum differs; {_ADVICE}")
@@ -336,7 +338,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 
 def identify_plan(plan: StorePlan) -> dict[str, Any]:
-    """Return what a fingerprint is made of, as JSON: these fields, and none added later."""
+    """Return the fields of a plan that are part of a fingerprint, as JSON."""
     content = _plan_to_json(plan)
     return {name: content[name] for name in _IDENTITY}
 
@@ -354,7 +356,7 @@ def _plan_from_json(path: Place, content: Mapping[str, Any]) -> StorePlan:
 
 
 def _parse(kind: type[Record], path: Place, content: object) -> Record:
-    """Make a record of JSON; raise `StoreError` unless each field has exactly its type."""
+    """Make a record from JSON; raise `StoreError` unless each field has exactly its type."""
     try:
         return cast(Record, _ADAPTERS[kind].validate_json(json.dumps(content), strict=True))
     except ValidationError as error:
@@ -364,12 +366,12 @@ def _parse(kind: type[Record], path: Place, content: object) -> Record:
 
 
 def answers_to_json(counts: AnswerCounts | None) -> dict[str, Any] | None:
-    """Make the counts of a shard what JSON can hold."""
+    """Convert the counts of a shard to JSON values."""
     return None if counts is None else asdict(counts)
 
 
 def answers_from_json(content: Mapping[str, Any] | None) -> AnswerCounts | None:
-    """Read the counts of a shard."""
+    """Convert JSON values to the counts of a shard."""
     if content is None:
         return None
     pairs = tuple((label, count) for label, count in content["class_counts"])

@@ -1,4 +1,4 @@
-"""How often a teacher is right, counted while it labels, and when that gives reason for doubt."""
+"""Accuracy of a teacher, measured during labeling, and warnings about it."""
 
 import math
 from collections import Counter
@@ -12,41 +12,41 @@ from attar.errors import AttarError
 from attar.losses.checks import hard_cross_entropy
 from attar.targets.manifest import AnswerCounts, ShardEntry, StorePlan
 
-FEWEST_LABELED = 50  # a teacher is not doubted on fewer examples
-_MOST_CLASSES = 256  # whose counts a shard keeps: all others have less than 1/256 of its examples
-_LEVEL = 0.05  # of the tests on all labeled examples
-_EARLY_LEVEL = 0.001  # of those on the first shards, which are repeated after each shard
-_ONE_CLASS = 0.9  # share of a class from which on examples seem to be sorted by class
-_MIXED = 0.1  # how much a class's share in the first shards may differ from that in the whole set
-_TOLERANCE = 0.05  # how far below the expected accuracy a teacher may be
-MOST_NATS = 20.0  # that an example counts for: a probability of 0 would outweigh all others
-_INFORMATIVE = 0.9  # an NLL below this part of the classes' entropy is not that of a guess
+FEWEST_LABELED = 50  # labeled examples needed for a warning
+_MOST_CLASSES = 256  # with counts in a shard; all others have less than 1/256 of its examples
+_LEVEL = 0.05  # significance level of the tests on all labeled examples
+_EARLY_LEVEL = 0.001  # of the tests on the first shards, which are repeated
+_ONE_CLASS = 0.9  # share of a class above which examples are assumed to be sorted by class
+_MIXED = 0.1  # largest difference of a class's share in the first shards and the set
+_TOLERANCE = 0.05  # how far the accuracy may be below the expected one
+MOST_NATS = 20.0  # limit of an example's NLL: a probability of 0 would outweigh the others
+_INFORMATIVE = 0.9  # an NLL below this fraction of the class entropy is better than guessing
 CAUSES = (
-    "inputs normalized in another way than the teacher was trained with, classes in another "
-    "order, an input that the model needs but did not get (token types, attention mask), "
-    "a model left in training mode, the wrong checkpoint"
+    "inputs normalized differently than in the teacher's training, classes in another order, "
+    "a missing model input (token types, attention mask), a model left in training mode, the wrong "
+    "checkpoint"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherQuality:
-    """How often a teacher is right on the examples of a transfer set that have a hard target.
+    """Accuracy of a teacher on the examples of a transfer set that have a hard target.
 
-    Members of an ensemble are stored one by one, so the accuracy of their mean is not known:
-    `accuracy` and `nll` are the means of those of the `members`.
+    Members of an ensemble are stored separately, so the accuracy of their mean is unknown:
+    `accuracy` and `nll` are averages over the `members`.
     """
 
     labeled: int  # examples with a hard target
     classes: int
-    accuracy: float  # fraction of them where the most probable class is the true one
-    nll: float  # mean of -log p of the true class at T = 1, in nats, 20 an example at most
-    # Of those examples; both are approximate if there are more than 256 classes.
+    accuracy: float  # fraction whose most probable class is the true one
+    nll: float  # mean of -log p of the true class at T = 1, in nats, at most 20 an example
+    # On the labeled examples; approximate with more than 256 classes.
     most_frequent_class_share: float
     class_entropy: float  # of the classes' frequencies, in nats
-    members: tuple["TeacherQuality", ...] = ()  # none for a single teacher
+    members: tuple["TeacherQuality", ...] = ()  # empty for a single teacher
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return a one-line summary."""
         about = (
             f"{_percent(self.accuracy)} of {self.labeled:,} labeled examples (most frequent class "
             f"{_percent(self.most_frequent_class_share)}), NLL {self.nll:.2f}"
@@ -59,10 +59,10 @@ class TeacherQuality:
 
 
 class AnswerTally:
-    """Counts a teacher's right answers, a batch at a time."""
+    """Counts a teacher's right answers in batches."""
 
     def __init__(self, classes: int) -> None:
-        """Begin with none."""
+        """Start without any."""
         self.labeled, self.right, self.nll_sum = 0, 0, 0.0
         self.class_counts = torch.zeros(classes, dtype=torch.int64)
 
@@ -80,10 +80,10 @@ class AnswerTally:
         self.class_counts += torch.bincount(known, minlength=len(self.class_counts))
 
     def counts(self) -> AnswerCounts:
-        """Return what was counted."""
+        """Return the counts."""
         order = self.class_counts.argsort(descending=True, stable=True)[:_MOST_CLASSES]
         pairs = zip(order.tolist(), self.class_counts[order].tolist(), strict=True)
-        # Six digits: what follows them depends on the processor. Finite: JSON has no infinity.
+        # Six digits: further ones depend on the processor. Finite: JSON has no infinity.
         nll_sum = float(f"{min(self.nll_sum, 1e300):.6g}")
         return AnswerCounts(
             self.labeled, self.right, nll_sum, tuple(pair for pair in pairs if pair[1])
@@ -91,7 +91,7 @@ class AnswerTally:
 
 
 def counted_view(plan: StorePlan) -> int:
-    """Return the number of the view in which answers are counted: 0, or else the first one."""
+    """Return the number of the view in which answers are counted: 0, or else the first."""
     numbers = [view.number for view in plan.views]
     return 0 if 0 in numbers else numbers[0]
 
@@ -143,10 +143,10 @@ def _summarize(counts: Sequence[AnswerCounts], classes: int) -> TeacherQuality:
 
 
 def is_mixed(counts: Sequence[AnswerCounts], hard_targets: Tensor | None) -> bool:
-    """Tell whether the classes of the first shards are about as frequent as in the whole set.
+    """Return whether class frequencies in the first shards are similar to those in the set.
 
     They are not if the examples are sorted by class. Without the hard targets of the whole set, the
-    answer is no if nearly all examples are of one class.
+    result is False if nearly all examples have the same class.
     """
     labeled = sum(one.labeled for one in counts)
     frequencies = _add_up(counts)
@@ -166,10 +166,10 @@ def _add_up(counts: Sequence[AnswerCounts]) -> Counter[int]:
 
 
 def check_expected_accuracy(expected_accuracy: float | None) -> None:
-    """Raise `AttarError` unless it is a fraction above 0, or None."""
+    """Raise `AttarError` unless the value is a fraction above 0, or None."""
     if expected_accuracy is not None and not 0 < expected_accuracy <= 1:
         raise AttarError(
-            f"expected expected_accuracy as a fraction, above 0 and at most 1, "
+            f"expected_accuracy must be a fraction above 0 and at most 1, "
             f"got {expected_accuracy}; 80 % is 0.8"
         )
 
@@ -180,22 +180,22 @@ def find_doubt(
     *,
     is_early: bool = False,
 ) -> str | None:
-    """Say why a teacher looks wrong; None if it does not, or if there are too few examples.
+    """Return a warning if a teacher looks wrong; None if not, or if there are too few examples.
 
-    It looks wrong if it is not significantly more often right than always answering the most
-    frequent class (one-sided binomial test, 5 %) while its NLL is no better than 0.9 of the
-    entropy of the class frequencies, or if it is significantly more than 5 percentage points below
-    the expected accuracy. The NLL counts because a good teacher of rare classes may be right no
-    more often than the most frequent class is.
+    It looks wrong in two cases. First, its accuracy is not significantly higher than that of always
+    predicting the most frequent class (one-sided binomial test, 5 %), and its NLL is at least 0.9
+    times the entropy of the class frequencies. The NLL is used because with rare classes the
+    accuracy of a good teacher may not exceed the share of the most frequent class. Second, its
+    accuracy is significantly more than 5 percentage points below the expected accuracy.
 
     Args:
-        quality: What was counted.
-        expected_accuracy: Fraction of right answers that the teacher is known to have.
-        is_early: These are the first shards, judged again after each: only a teacher that is far
-            off is doubted.
+        quality: Accuracy and NLL of the teacher.
+        expected_accuracy: Known accuracy of the teacher.
+        is_early: Whether these are the first shards, which are tested again after each shard. The
+            tests are then stricter.
 
     Returns:
-        What is wrong and its usual causes, in one line.
+        The problem and its usual causes, in one line.
     """
     if quality is None:
         return None
@@ -206,19 +206,19 @@ def find_doubt(
         return None
     first, *others = doubted
     who = f"member {first} of the teacher's {len(reasons)}" if quality.members else "the teacher"
-    more = f"; members in doubt too: {', '.join(map(str, others))}" if others else ""
+    more = f"; also members {', '.join(map(str, others))}" if others else ""
     return f"{who} is {'so far ' * is_early}{reasons[first]}{more}; usual causes: {CAUSES}"
 
 
 def find_store_doubt(
     quality: TeacherQuality | None, expected_accuracy: float | None = None
 ) -> str | None:
-    """Do what `find_doubt` does for a finished store; also say if the accuracy is not checked."""
+    """Return the warning for a finished store; also if the accuracy cannot be checked."""
     labeled = 0 if quality is None else quality.labeled
     if expected_accuracy is not None and labeled < FEWEST_LABELED:
         return (
-            f"expected {FEWEST_LABELED} examples with a hard target, or more, to check "
-            f"expected_accuracy, got {labeled}; leave it out, or give more hard targets"
+            f"checking expected_accuracy needs at least {FEWEST_LABELED} examples with a hard "
+            f"target, got {labeled}; leave it out or add hard targets"
         )
     return find_doubt(quality, expected_accuracy)
 
@@ -228,8 +228,8 @@ def _find_reason(quality: TeacherQuality, expected: float | None) -> str:
     if labeled < FEWEST_LABELED:
         return ""
     right = round(quality.accuracy * labeled)
-    chance, meaning = quality.most_frequent_class_share, "always answering the most frequent class"
-    if chance == 1:  # then every other answer would be a fault
+    chance, meaning = quality.most_frequent_class_share, "always predicting the most frequent class"
+    if chance == 1:  # then every other prediction would be wrong
         chance, meaning = 1 / quality.classes, f"a guess among {quality.classes:,} classes"
     is_informative = quality.nll < _INFORMATIVE * quality.class_entropy
     if not is_informative and _at_least(right, labeled, chance) > _LEVEL:
@@ -262,14 +262,14 @@ def _accuracy(quality: TeacherQuality) -> str:
 
 
 def _at_most(right: int, labeled: int, rate: float) -> float:
-    """Return the probability of so few right answers, or fewer, at a rate."""
+    """Return the probability of at most this many right answers at a rate."""
     from scipy.special import bdtr  # here: importing it takes a while
 
     return float(bdtr(right, labeled, rate)) if rate > 0 else 1.0
 
 
 def _at_least(right: int, labeled: int, rate: float) -> float:
-    """Return the probability of so many right answers, or more, at a rate."""
+    """Return the probability of at least this many right answers at a rate."""
     from scipy.special import bdtrc
 
     return float(bdtrc(right - 1, labeled, rate)) if right else 1.0

@@ -1,4 +1,4 @@
-"""One shard: columns in an Arrow file, of one record batch, uncompressed."""
+"""A shard: an uncompressed Arrow file with one record batch."""
 
 import os
 from pathlib import Path
@@ -30,18 +30,18 @@ def map_shard(
 ) -> Columns:
     """Map a shard into memory, and return its columns without copying them.
 
-    The map keeps no file open. Of a shard at a URL, this machine's copy is mapped; a copy that is
-    missing or damaged is downloaded first.
+    The map keeps no file open. For a shard at a URL, the local copy is mapped; a missing or damaged
+    copy is downloaded first.
 
     Args:
         path: The shard.
-        entry: What the manifest records about it.
+        entry: Its entry in the manifest.
         encoding: The store's encoding.
         classes: The store's number of classes.
-        check: Compare the mapped bytes with the recorded checksum. This reads all of them once.
+        check: Compare the mapped bytes with the checksum, which reads all of them once.
 
     Raises:
-        StoreError: If the shard is missing, damaged, or not laid out as the manifest says.
+        StoreError: If the shard is missing, damaged, or does not match the manifest.
     """
     if isinstance(path, UrlPath):
         content = _map_copy(path, entry, check=check)
@@ -71,18 +71,18 @@ def map_shard(
 
 
 def check_size(path: Place, entry: ShardEntry) -> None:
-    """Raise `StoreError` if the shard is missing or does not have its size."""
+    """Raise `StoreError` if the shard is missing or has another size."""
     _raise_if(_size_fault(path, entry), path, entry)
 
 
 def find_fault(path: Place, entry: ShardEntry, *, check: bool = True) -> str | None:
-    """Say what is wrong with a shard; None if nothing is.
+    """Return a description of what is wrong with a shard; None if nothing is.
 
     Args:
         path: The shard.
-        entry: What is recorded about it.
-        check: Compare its bytes with its checksum, not only its size. At a URL this is not done,
-            as it means to download the shard.
+        entry: Its entry in the manifest.
+        check: Compare the checksum, not only the size. Not done at a URL, because this would
+            download the shard.
     """
     fault = _size_fault(path, entry)
     if fault is None and check and isinstance(path, Path):
@@ -91,7 +91,7 @@ def find_fault(path: Place, entry: ShardEntry, *, check: bool = True) -> str | N
 
 
 def read_checked(path: Place, entry: ShardEntry) -> bytes:
-    """Read a shard; raise `StoreError` unless it has the checksum that it was written with."""
+    """Read a shard; raise `StoreError` unless it matches its checksum."""
     check_size(path, entry)
     try:
         content = path.read_bytes()
@@ -102,7 +102,7 @@ def read_checked(path: Place, entry: ShardEntry) -> bytes:
 
 
 def refresh_copy(path: UrlPath, entry: ShardEntry) -> None:
-    """Compare a shard at a URL with its checksum; replace this machine's copy unless it is whole.
+    """Compare a shard at a URL with its checksum; replace the local copy if it is damaged.
 
     Raises:
         StoreError: If the shard at the URL is missing or damaged.
@@ -121,7 +121,7 @@ def _map_file(path: Path, entry: ShardEntry, *, check: bool) -> pa.Buffer:
 
 
 def _map_copy(path: UrlPath, entry: ShardEntry, *, check: bool) -> pa.Buffer:
-    """Map this machine's copy of a shard at a URL, and download it first if it is not whole."""
+    """Map the local copy of a shard at a URL; download it first if it is missing or damaged."""
     copy = _copy_path(entry)
     try:
         return _map_file(copy, entry, check=check)
@@ -137,7 +137,7 @@ def _copy_path(entry: ShardEntry) -> Path:
 
 def _map_bytes(path: Path) -> pa.Buffer:
     try:
-        with pa.memory_map(str(path)) as file:  # closing the file leaves the map as it is
+        with pa.memory_map(str(path)) as file:  # the map stays valid after closing the file
             return file.read_buffer()
     except OSError as error:
         raise file_error("read", path, error) from error
@@ -169,5 +169,5 @@ def _raise_if(fault: str | None, path: Place, entry: ShardEntry) -> None:
 
 def _advice(path: Place) -> str:
     if isinstance(path, UrlPath):
-        return "remove it and label again (only what is missing is labeled), or restore a copy"
-    return "label again (only what is missing or damaged is labeled), or restore a copy"
+        return "remove it and label again (only missing shards are labeled), or restore a copy"
+    return "label again (only missing and damaged shards are labeled), or restore a copy"

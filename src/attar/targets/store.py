@@ -1,4 +1,4 @@
-"""Reading a store: any examples, in any order, straight from the page cache."""
+"""Read a store: any examples, in any order, through memory maps."""
 
 import json
 import threading
@@ -34,14 +34,14 @@ _LOCKS = 16
 
 
 class SoftTargets:
-    """A finished store, mapped into memory: it takes no more of it than the batches do.
+    """A finished store, mapped into memory; only batches take memory of the process.
 
-    The bytes of a shard are compared with its checksum when it is needed first, once for each
-    opened store. Several threads may read batches at once.
+    Each shard is compared with its checksum on first use, once per opened store. Several threads
+    may read batches at once.
     """
 
     def __init__(self, folder: Place, plan: StorePlan, entries: tuple[ShardEntry, ...]) -> None:
-        """Hold what `open` has read."""
+        """Use `SoftTargets.open` instead."""
         self.folder, self.plan, self.entries = folder, plan, entries
         self._columns = lru_cache(maxsize=MOST_MAPPED)(self._map)
         self._checked: set[int] = set()  # numbers of shards
@@ -52,12 +52,13 @@ class SoftTargets:
     def open(cls, folder: Place | str) -> "SoftTargets":
         """Open a store.
 
-        Of one at a URL, this machine keeps a copy of each shard from when it is needed first, in
-        `attar/soft-targets` of the user's folder of caches (`XDG_CACHE_HOME`).
+        Shards of a store at a URL are downloaded on first use and cached in `attar/soft-targets` of
+        the user's cache folder (`XDG_CACHE_HOME`).
 
         Raises:
             StoreError: If it is unfinished, damaged or of a newer format, or a shard is missing or
-                truncated. The shards' bytes are checked by `batch`, or all at once by `verify`.
+                truncated. `batch` checks the checksums of the shards that it reads, `verify` those
+                of all shards.
         """
         folder = as_place(folder)
         if not (folder / MANIFEST).exists():
@@ -67,7 +68,7 @@ class SoftTargets:
         return cls(folder, plan, entries)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Map it anew where it is unpickled."""
+        """Map the shards again when unpickled."""
         return type(self), (self.folder.absolute(), self.plan, self.entries)
 
     def __len__(self) -> int:
@@ -76,14 +77,14 @@ class SoftTargets:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return self.plan.classes
 
     @property
     def teacher_quality(self) -> TeacherQuality | None:
-        """How often the teacher was right while it labeled, in view 0 or else the first view.
+        """Accuracy of the teacher during labeling, in view 0 or else the first view.
 
-        None if no example has a hard target, or if an earlier release of attar made the store.
+        None if no example has a hard target, or the store was made by an earlier release of attar.
         """
         return pool_answers(self.plan, self.entries)
 
@@ -93,10 +94,10 @@ class SoftTargets:
         """Fetch the soft targets of some examples.
 
         Args:
-            indices: Positions in the transfer set; in any order, one may come twice.
-            view: Number of a view that was labeled.
-            member: Position of a member of the ensemble; None for all of them, which then stand
-                along a first axis, unless there is but one.
+            indices: Positions in the transfer set, in any order; repetitions are allowed.
+            view: Number of a labeled view.
+            member: Position of a member of the ensemble; None for all members, along a first axis
+                if there are several.
 
         Raises:
             DataError: If an index, the view or the member is not in the store.
@@ -105,7 +106,7 @@ class SoftTargets:
         rows = self._check_indices(indices)
         if view not in self._series:
             known = ", ".join(str(number) for number in self._series)
-            raise DataError(f"expected a view that {self.folder} has, {known}, got {view}")
+            raise DataError(f"expected one of the views {known} of {self.folder}, got {view}")
         members = self.plan.member_count
         if member is not None and not 0 <= member < members:
             raise DataError(f"expected a member in 0..{members - 1}, got {member}")
@@ -118,7 +119,7 @@ class SoftTargets:
         return decode(columns, self.plan.encoding, self.classes)
 
     def fingerprint(self) -> str:
-        """Hash the plan and the shards' checksums: stores of the same content have the same."""
+        """Hash the plan and the shards' checksums; equal for stores with the same content."""
         content = [identify_plan(self.plan), [entry.sha256 for entry in self.entries]]
         return sha256(json.dumps(content, sort_keys=True).encode())
 
@@ -127,7 +128,7 @@ class SoftTargets:
         if self.plan.data != data:
             raise StoreError(
                 f"{self.folder} was made for the transfer set {self.plan.data[:12]}…, "
-                f"got {data[:12]}…; label this one, or take the one that it was made for"
+                f"got {data[:12]}…; label this set, or use the set of the store"
             )
         names = tuple(class_names)
         if self.plan.class_names != names:
@@ -142,20 +143,20 @@ class SoftTargets:
         is_sparse = isinstance(self.plan.encoding, Sparse)
         if mean == "geometric" and self.plan.member_count > 1 and is_sparse:
             raise AttarError(
-                "expected a dense store for the geometric mean: sparse members have different "
-                "classes; label with Dense(), or take the arithmetic mean"
+                "the geometric mean needs a dense store, because sparse members store different "
+                "classes; label with Dense(), or use the arithmetic mean"
             )
 
     def verify(self) -> None:
-        """Compare every shard with its checksum, whether or not it has been read before.
+        """Compare every shard with its checksum, even if it has been read before.
 
-        Of a store at a URL, this checks the files there and this machine's copies, which `batch`
-        reads; a copy that is damaged or missing is replaced.
+        For a store at a URL, this checks the remote files and the local copies, which `batch`
+        reads; damaged and missing copies are replaced.
 
         Raises:
-            StoreError: If one differs; it names the shard and what to do.
+            StoreError: If a shard differs; the message names it and what to do.
         """
-        self._columns.cache_clear()  # maps of copies that are replaced
+        self._columns.cache_clear()  # drop maps of replaced copies
         self._checked.clear()
         for entry in self.entries:
             path = self.folder / entry.shard.name
@@ -166,7 +167,7 @@ class SoftTargets:
     def _map(self, number: int) -> Columns:
         entry = self.entries[number]
         path = self.folder / entry.shard.name
-        # A thread that wants a shard waits while another checks it.
+        # Other threads that need the shard wait until it is checked.
         with self._locks[number % _LOCKS]:
             is_new = number not in self._checked
             columns = map_shard(path, entry, self.plan.encoding, self.classes, check=is_new)
@@ -177,7 +178,7 @@ class SoftTargets:
         """Copy rows out of the shards of one view and member."""
         first, size = series * self.plan.blocks, self.plan.shard_examples
         blocks, places = np.divmod(rows, size)
-        order = np.argsort(blocks, kind="stable")  # so that each shard is gone to once
+        order = np.argsort(blocks, kind="stable")  # so that each shard is visited once
         blocks, places = blocks[order], places[order]
         ends = [*(np.flatnonzero(blocks[1:] != blocks[:-1]) + 1).tolist(), len(rows)]
         template = self._columns(first + int(blocks[0]))
@@ -201,7 +202,7 @@ class SoftTargets:
     def _check_indices(self, indices: Tensor) -> NDArray[np.int64]:
         if indices.dtype != torch.int64 or indices.ndim != 1 or len(indices) == 0:
             found = f"got {list(indices.shape)} {indices.dtype}"
-            raise DataError(f"expected indices [batch] of int64, one or more, {found}")
+            raise DataError(f"expected at least one index, [batch] of int64, {found}")
         rows: NDArray[np.int64] = indices.cpu().numpy()
         if rows.min() < 0 or rows.max() >= len(self):
             wrong = int(rows[(rows < 0) | (rows >= len(self))][0])
@@ -211,11 +212,11 @@ class SoftTargets:
 
 def _why_not_finished(folder: Place) -> str:
     if not (folder / PLAN).exists():
-        return f"{folder} is no soft-target store: it has no {MANIFEST}; is the path right?"
+        return f"{folder} is not a soft-target store: it has no {MANIFEST}; is the path right?"
     plan = read_plan(folder)
     entries = zip(plan.shards, read_entries(folder, plan), strict=True)
     missing = [shard for shard, entry in entries if entry is None]
     if not missing:
-        return f"{folder} is unfinished: all shards are there, but no {MANIFEST}; label again"
+        return f"{folder} is unfinished: it has all shards, but no {MANIFEST}; label again"
     count = f"{len(missing)} of {plan.shard_count} shards are missing"
-    return f"{folder} is unfinished: {count}, such as {missing[0]}; label again to go on"
+    return f"{folder} is unfinished: {count}, such as {missing[0]}; label again to resume"

@@ -1,4 +1,4 @@
-"""Writing a store, a shard at a time; what is there already is never made again."""
+"""Write a store in shards; finished shards are never written again."""
 
 import os
 import platform
@@ -38,29 +38,29 @@ _SHARD_FILE = re.compile(r"shard-\d{5,}\.(arrow|json)")
 
 @dataclass(frozen=True, slots=True)
 class PackedShard:
-    """A shard that only has to be written."""
+    """A computed shard, ready to be written."""
 
     entry: ShardEntry
     content: bytes
 
 
 class TargetWriter:
-    """Fills a folder with soft targets.
+    """Writes soft targets to a folder.
 
-    A killed writer resumes from `missing()`. Several writers may fill one folder, on one machine or
-    many, as long as each writes other shards. The bytes depend on the plan and the logits alone,
-    not on the order of the shards or the size of the batches.
+    A killed writer resumes from `missing()`. Several writers, on one or more machines, may write to
+    one folder if each writes different shards. The bytes depend only on the plan and the logits,
+    not on the order of shards or the batch size.
 
-    A finished store that has lost shards is repaired in the same way: write those that `missing()`
-    returns. They have to be what the manifest records, byte for byte.
+    A finished store with missing shards is repaired in the same way: write the shards that
+    `missing()` returns. Their bytes must match the manifest.
 
     Args:
-        folder: A path, or a `UrlPath`; empty, new, or with a store of the same plan, or of one that
-            has no shard yet.
-        plan: What the store is going to be.
+        folder: A path or `UrlPath`; new, empty, with a store of the same plan, or with a store
+            without any shard.
+        plan: The plan of the store.
 
     Raises:
-        StoreError: If the folder holds something else.
+        StoreError: If the folder has other content.
 
     Example:
         >>> import tempfile
@@ -86,16 +86,16 @@ class TargetWriter:
         else:
             others = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
             if others:
-                found = f"{folder} holds other files ({others[0]}, ...)"
-                raise StoreError(f"expected an empty folder, but {found}; give another")
+                found = f"{folder} contains other files ({others[0]}, ...)"
+                raise StoreError(f"expected an empty folder, but {found}; choose another folder")
             write_plan(folder, plan)
 
     @classmethod
     def join(cls, folder: Place, plan: StorePlan) -> "TargetWriter":
-        """Write into a folder that another process, maybe on another machine, has claimed.
+        """Write to a folder that another process, possibly on another machine, has claimed.
 
         Raises:
-            StoreError: If the folder is not claimed here, for this plan.
+            StoreError: If the folder is not claimed for this plan, as seen from this machine.
         """
         writer = cls.__new__(cls)
         writer._hold(folder, plan)
@@ -103,20 +103,20 @@ class TargetWriter:
             return writer
         if not (folder / PLAN).exists():
             raise StoreError(
-                f"expected {folder} as {platform.node()} sees it to have the {PLAN} that was just "
-                "written there, got none; give a folder on a disk that all machines share"
+                f"{folder} on {platform.node()} lacks the {PLAN} that was just written there; use "
+                "a folder on a disk that all machines share"
             )
         check_same_plan(folder, read_plan(folder), plan)
         return writer
 
     def missing(self) -> tuple[Shard, ...]:
-        """Return the shards that have to be written: those that are not there, or damaged.
+        """Return the shards that have to be written: the missing and the damaged ones.
 
-        Each shard that is there is compared with its checksum, once by each writer; at a URL, only
-        with its size.
+        Each existing shard is compared with its checksum, once per writer; at a URL, only with its
+        size.
 
         Warns:
-            StoreWarning: About each damaged shard, and each lost one of a finished store.
+            StoreWarning: For each damaged shard, and each missing shard of a finished store.
 
         Raises:
             StoreError: If the manifest is damaged.
@@ -139,22 +139,22 @@ class TargetWriter:
         return tuple(shard for shard in self.plan.shards if shard.number not in there)
 
     def write(self, shard: Shard, batches: Iterable[Tensor]) -> ShardEntry:
-        """Write a shard; if anything goes wrong, nothing is left of it.
+        """Write a shard; after an error, nothing of it remains.
 
         Args:
             shard: One of `plan.shards`.
             batches: The teacher's logits `[rows, classes]` of its examples, in their order.
 
         Raises:
-            DataError: If a logit is not finite; it names the example.
-            ShapeError: If there are not as many rows, or not as many classes, as there should be.
+            DataError: If a logit is not finite; the message names the example.
+            ShapeError: If the number of rows or classes is wrong.
             FolderError: If the folder cannot be written, or the disk is full.
-            StoreError: If another writer has claimed the folder for another store meanwhile.
+            StoreError: If another writer has claimed the folder for another store.
         """
         return self.store(self.pack(shard, batches))
 
     def pack(self, shard: Shard, batches: Iterable[Tensor]) -> PackedShard:
-        """Do the part of `write` that computes."""
+        """Compute a shard: the first part of `write`."""
         columns, sample = self._encode(shard, batches)
         content = to_arrow(columns)
         entry = ShardEntry(
@@ -171,7 +171,7 @@ class TargetWriter:
         return PackedShard(entry, content)
 
     def store(self, packed: PackedShard) -> ShardEntry:
-        """Do the part of `write` that waits for the disk."""
+        """Store a shard: the second part of `write`."""
         entry, finished = packed.entry, self._finished()
         if finished is not None:
             _check_same_bytes(self.folder / entry.shard.name, entry, finished[entry.number])
@@ -185,7 +185,7 @@ class TargetWriter:
         return entry
 
     def finish(self) -> SoftTargets:
-        """Write the manifest, which makes the store whole, and open it.
+        """Write the manifest, which finishes the store, and open it.
 
         Raises:
             StoreError: If a shard is still missing.
@@ -196,7 +196,9 @@ class TargetWriter:
         lost = lost or list(self.missing() if self._faulty else ())
         if lost:
             count = f"{len(lost)} of {len(entries)} shards"
-            raise StoreError(f"{self.folder} still lacks {count}, such as {lost[0]}; write them")
+            raise StoreError(
+                f"{self.folder} still lacks {count}, such as {lost[0]}; write them first"
+            )
         if finished is None:
             write_manifest(self.folder, self.plan, tuple(filter(None, entries)))
         remove_traces(self.folder, self.plan)
@@ -205,11 +207,11 @@ class TargetWriter:
     def _hold(self, folder: Place, plan: StorePlan) -> None:
         self.folder, self.plan = folder, plan
         self._manifest: tuple[ShardEntry, ...] | None = None
-        self._whole: set[int] = set()  # numbers of shards that were found whole
+        self._whole: set[int] = set()  # numbers of verified shards
         self._faulty: set[int] = set()
 
     def _finished(self) -> tuple[ShardEntry, ...] | None:
-        """Return what the manifest records, as soon as there is one; it has to be of this plan."""
+        """Return the entries of the manifest, if it exists; its plan must be this one."""
         if self._manifest is None and (self.folder / MANIFEST).exists():
             plan, entries = read_manifest(self.folder)
             check_same_plan(self.folder, plan, self.plan)
@@ -221,17 +223,17 @@ class TargetWriter:
         return find_fault(path, entry, check=entry.number not in self._whole)
 
     def _take_over(self, found: StorePlan) -> None:
-        """Go on with a store in the making; one of another plan gives way if it holds nothing."""
+        """Resume an unfinished store, or replace one of another plan if it has no shard."""
         if any(read_entries(self.folder, found)):
             check_same_plan(self.folder, found, self.plan)
         elif found != self.plan:
-            for half in self.folder.glob("shard-*"):  # without an entry, or with a damaged one
+            for half in self.folder.glob("shard-*"):  # without a valid entry
                 if _SHARD_FILE.fullmatch(half.name):
                     half.unlink(missing_ok=True)
             write_plan(self.folder, self.plan)
 
     def _encode(self, shard: Shard, batches: Iterable[Tensor]) -> tuple[Columns, Tensor]:
-        """Return the shard's columns, and the logits of the rows that are measured."""
+        """Return the shard's columns, and the logits of the measured rows."""
         plan, rows = self.plan, shard.stop - shard.start
         columns = {
             name: np.empty((rows, width), kind)
@@ -262,14 +264,14 @@ class TargetWriter:
             )
         if done + len(logits) > rows:
             raise ShapeError(f"expected {rows} rows of logits for {shard}, got more")
-        # A sum takes a seventh of the time; it is finite unless some logit, or itself, is not.
+        # The sum takes a seventh of the time; it is finite only if all logits are.
         if not logits.sum().isfinite() and not logits.isfinite().all():
             row = int((~logits.isfinite()).any(-1).nonzero()[0])
             value = logits[row][~logits[row].isfinite()][0].item()
             hint = (
                 "replace -inf by a large negative number, such as -1e4"
                 if value == -float("inf")
-                else "try the teacher in float32, and look at the example"
+                else "run the teacher in float32, and check the example"
             )
             raise DataError(
                 f"expected finite logits, got {value} for example {shard.start + done + row}, view "
@@ -278,12 +280,12 @@ class TargetWriter:
 
 
 def _check_same_bytes(path: Place, entry: ShardEntry, recorded: ShardEntry) -> None:
-    """Raise `StoreError` unless a shard that is written again is the one that was lost."""
+    """Raise `StoreError` unless a repaired shard has the same bytes as before."""
     if (entry.bytes, entry.sha256) != (recorded.bytes, recorded.sha256):
         raise StoreError(
-            f"{path} was labeled again, but differs from what {MANIFEST} records: expected SHA-256 "
+            f"{path} was labeled again, but differs from its entry in {MANIFEST}: expected SHA-256 "
             f"{recorded.sha256[:12]}…, got {entry.sha256[:12]}…; label with the batch_size, torch "
-            "and machine that the store was made with, or remove the store and label all of it"
+            "version and machine of the original run, or remove the store and label all of it"
         )
 
 
@@ -293,16 +295,16 @@ def check_same_plan(folder: Place, found: StorePlan, wanted: StorePlan) -> None:
         there, here = getattr(found, name), getattr(wanted, name)
         if there != here:
             what = name.replace("_", " ")
-            if isinstance(there, tuple):  # too long to be shown as a whole
+            if isinstance(there, tuple):  # too long to show
                 what, there, here = _first_difference(what, there, here)
             raise StoreError(
-                f"{folder} holds soft targets with {what} {_short(there)}, not {_short(here)}; "
-                "give another folder, or remove it"
+                f"{folder} contains soft targets with {what} {_short(there)}, not {_short(here)}; "
+                "choose another folder, or remove this one"
             )
 
 
 def remove_traces(folder: Place, plan: StorePlan) -> None:
-    """Remove what only a store in the making needs, and what writers that were killed left."""
+    """Remove the files of an unfinished store and temporary files of killed writers."""
     do_each(folder, lambda shard: entry_path(folder, shard).unlink(missing_ok=True), plan.shards)
     (folder / PLAN).unlink(missing_ok=True)
     for half in folder.glob(PARTIAL):
@@ -312,7 +314,7 @@ def remove_traces(folder: Place, plan: StorePlan) -> None:
 def _first_difference(
     what: str, there: tuple[object, ...], here: tuple[object, ...]
 ) -> tuple[str, object, object]:
-    """Return what differs first in two sequences: the length, or the items at a place."""
+    """Return the first difference of two sequences: the length, or the items at a position."""
     if len(there) != len(here):
         return f"a number of {what} of", len(there), len(here)
     place = next(place for place, item in enumerate(there) if item != here[place])

@@ -1,4 +1,4 @@
-"""Teachers that answered elsewhere: logits or probabilities in an array or a file."""
+"""Teachers of stored scores: logits or probabilities in an array or a file."""
 
 import hashlib
 import zipfile
@@ -37,16 +37,18 @@ _NAMES = "class_names"  # the array of a `.npz` file
 class _Stored:
     scores: NDArray[Any]  # [rows, classes], in the transfer set's order
     index: NDArray[Any] | None = None
-    answers: Answers | None = None  # what the file says that they are
-    order: tuple[int, ...] | None = None  # where the classes stood in the file; None: in place
+    answers: Answers | None = None  # as recorded in the file
+    order: tuple[int, ...] | None = None  # positions of the classes in the file; None: unchanged
 
 
 @dataclass(frozen=True)
 class StoredTeacher:
-    """Scores that were computed elsewhere, one row for each example of the transfer set."""
+    """Stored scores, one row per example of the transfer set."""
 
     scores: Shaped[NDArray[Any], "rows classes"]
-    rows: Int64[Tensor, " examples"] | None  # of each example, -1 for none; None: its position
+    rows: (
+        Int64[Tensor, " examples"] | None
+    )  # row of each example, -1 if it has none; None: in order
     answers: Answers
     name: str
     digest: str
@@ -56,7 +58,7 @@ class StoredTeacher:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return int(self.scores.shape[1])
 
     def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
@@ -73,7 +75,7 @@ class StoredTeacher:
         if not known.all():
             absent = int(indices[~known][0])
             raise DataError(
-                f"expected a row for each example, {self.name} with {len(self.scores)} rows "
+                f"expected a row for each example, but {self.name} with {len(self.scores)} rows "
                 f"has none for example {absent}; was it made for this transfer set?"
             )
         rows = indices if self.rows is None else self.rows[indices]
@@ -87,7 +89,7 @@ class StoredTeacher:
         )
 
     def fingerprint(self) -> str:
-        """Hash the bytes of the scores, with shape and type, and how they are read."""
+        """Return the hash of the scores, their shape and type, and the options."""
         return self.digest
 
 
@@ -106,7 +108,7 @@ def make_stored_teacher(
 
     Raises:
         ShapeError: If the scores are not `[examples, classes]`, or the index has another length.
-        DataError: If they are no floats, or the index is no list of different positions.
+        DataError: If they are not floats, or the index is not a list of different positions.
     """
     if scores.ndim != 2:
         raise ShapeError(
@@ -122,7 +124,7 @@ def make_stored_teacher(
     if rows is None and examples is not None and examples != len(scores):
         raise ShapeError(
             f"expected a row for each of the transfer set's {examples} examples, "
-            f"got {len(scores)} rows in {name}; give it an {INDEX!r} column of positions"
+            f"got {len(scores)} rows in {name}; add an {INDEX!r} column of positions"
         )
     digest = digest or hash_value([scores, index, *answers_key(answers, rest)])
     return StoredTeacher(scores, rows, answers, name, digest, rest)
@@ -137,13 +139,13 @@ def make_frame_teacher(
     answers: Answers,
     rest: Rest | None,
 ) -> StoredTeacher:
-    """Take a table with a column for each class, called as it is, and perhaps one called `index`.
+    """Make a teacher from a table with one column per class name, and optionally a column `index`.
 
-    Rows are examples in order; the labels that pandas gives to rows are not looked at.
+    Rows are in the order of the examples; the row index of pandas is ignored.
 
     Raises:
         ShapeError: If it has another number of rows or classes.
-        DataError: If it holds something else than numbers, or has other class names.
+        DataError: If it contains anything but numbers, or has other class names.
     """
     name = f"the {type(frame).__name__}"
     stored = _find_scores(read_frame(frame, name), class_names, name)
@@ -169,13 +171,13 @@ def open_stored_teacher(
 ) -> StoredTeacher:
     """Open `.npy` (memory-mapped), `.npz` or `.parquet`; nothing is unpickled.
 
-    A `.npz` has an array `logits` or `probabilities`, and perhaps `index` and `class_names`. A
-    Parquet file has such a column of lists, or a column of numbers for each class, called as it is,
-    and perhaps `index`.
+    A `.npz` file has an array `logits` or `probabilities`, and optionally `index` and
+    `class_names`. A Parquet file has such a column of lists, or one column of numbers per class
+    name, and optionally a column `index`.
 
     Raises:
         FolderError: If the file cannot be read.
-        DataError: If it is damaged, holds something else, or has other class names.
+        DataError: If it is damaged, has other content, or has other class names.
         ShapeError: If its shape does not fit.
     """
     name = f"the file {path.name}"
@@ -189,7 +191,7 @@ def open_stored_teacher(
         if isinstance(error, AttarError):
             raise
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is damaged or not what it is called: {reason}") from error
+        raise DataError(f"{path} is damaged or is not a {path.suffix} file: {reason}") from error
     answers = answers or stored.answers or "logits"
     order = () if stored.order is None else (stored.order,)
     return make_stored_teacher(
@@ -209,7 +211,7 @@ def _read_npy(path: Path, class_names: Sequence[str] | None) -> _Stored:
 
 
 def _read_npz(path: Path, class_names: Sequence[str] | None) -> _Stored:
-    # Opened here, as NumPy leaves a file that is no archive open.
+    # Opened here, because NumPy leaves files that are not archives open.
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         kind = _which(list(arrays), path)
         scores, index = arrays[kind], arrays.get(INDEX)
@@ -219,11 +221,11 @@ def _read_npz(path: Path, class_names: Sequence[str] | None) -> _Stored:
             [str(each) for each in arrays[_NAMES].tolist()],
             class_names,
             name=f"the file {path.name}",
-            remedy="write it with the transfer set's class names",
+            remedy="write it with the class names of the transfer set",
         )
     if scores.ndim != 2 or scores.shape[1] != len(order):
         raise ShapeError(
-            f"expected scores of its {len(order)} class_names in {path}, got {list(scores.shape)}"
+            f"expected scores of the {len(order)} class_names in {path}, got {list(scores.shape)}"
         )
     return _Stored(scores[:, order], index, kind, _moved(order))
 
@@ -232,7 +234,7 @@ def _read_parquet(path: Path, class_names: Sequence[str] | None) -> _Stored:
     with pyarrow.parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
-            raise DataError(f"expected columns of different names in {path}, got {names}")
+            raise DataError(f"expected columns with different names in {path}, got {names}")
         table = file.read()
     index = table[INDEX].to_numpy() if INDEX in names else None
     if not set(_KINDS) & set(names):  # a column for each class
@@ -248,7 +250,7 @@ def _read_parquet(path: Path, class_names: Sequence[str] | None) -> _Stored:
         widths = np.asarray(column.value_lengths())
     if len(set(widths.tolist())) != 1:
         raise DataError(
-            f"expected lists of one length in column {kind} of {path}, "
+            f"expected lists of the same length in column {kind} of {path}, "
             f"got {sorted(set(widths.tolist()))[:5]}"
         )
     flat = _whole(column.flatten(), path).to_numpy(zero_copy_only=False)
@@ -258,7 +260,7 @@ def _read_parquet(path: Path, class_names: Sequence[str] | None) -> _Stored:
 def _find_scores(
     columns: dict[str, NDArray[Any]], class_names: Sequence[str] | None, name: str
 ) -> _Stored:
-    """Take a column for each class, and perhaps the index, out of a table."""
+    """Return the scores of a table with one column per class, and its index, if any."""
     scores = {label: column for label, column in columns.items() if label != INDEX}
     stacked, order = stack_columns(scores, class_names, name)
     return _Stored(stacked, columns.get(INDEX), order=_moved(order))
@@ -270,7 +272,7 @@ def _moved(order: tuple[int, ...]) -> tuple[int, ...] | None:
 
 def _whole(column: Any, path: Path) -> Any:  # noqa: ANN401 (pyarrow has no types)
     if column.null_count:
-        raise DataError(f"expected a number everywhere in {path}, got {column.null_count} nulls")
+        raise DataError(f"expected no nulls in {path}, got {column.null_count}")
     return column
 
 
@@ -290,7 +292,7 @@ def _invert(index: NDArray[Any], rows: int, name: str) -> Tensor:
         )
     positions = torch.from_numpy(index.astype(np.int64))
     if rows == 0 or int(positions.min()) < 0:
-        raise DataError(f"expected an index of positions 0 or more, got others in {name}")
+        raise DataError(f"expected an index of positions >= 0 in {name}, got none or negative ones")
     row_of = torch.full((int(positions.max()) + 1,), -1)
     row_of[positions] = torch.arange(rows)
     twice = (row_of[positions] != torch.arange(rows)).nonzero()

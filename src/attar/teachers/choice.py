@@ -1,4 +1,4 @@
-"""Making a teacher out of whatever there is."""
+"""`attar.as_teacher`: make a teacher from a model, a file or a list of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,43 +50,43 @@ def as_teacher(
     rest: str | None = None,
     feature_names: Sequence[str] | None = None,
 ) -> Teacher:
-    """Make a teacher of a transfer set's classes out of a model, a file or a list of them.
+    """Make a teacher for the classes of a transfer set from a model, a file or a list of them.
 
     Args:
-        source: A torch module of one input; an `attar.EnsembleNetwork`, whose members are asked one
-            by one; a classifier of `transformers` for texts or images; a fitted classifier of
-            scikit-learn; a function from inputs to scores; scores `[examples, classes]`: a tensor,
-            an array, or a table (pandas, polars) with a column for each class; a file of scores
-            (`.npy`, `.npz`, `.parquet`) or of a network (`.onnx`); a folder that `transformers`
-            saved; a list of these, which makes an `Ensemble`; or a teacher.
-        class_names: Those of the transfer set, in order. Sources that name their classes are
-            matched by name; different names are an error.
-        classes: How many classes the transfer set has; by default as many as `class_names`.
-        examples: How many examples it has, to check stored scores against.
-        answers: What the source answers with; by default logits, for files what they say, and for
-            scikit-learn probabilities if it has them. Probabilities p become log p.
-        precision: Of a torch module's products.
-        padding: The id of padding tokens, for networks that take an attention mask.
-        version: For functions and scikit-learn: stands in the fingerprint for what decides the
-            answers. A function needs one, since it does not show what it computes.
-        processor: For image models of `transformers`, which need one: the image processor, whose
-            mean and standard deviation normalize the transfer set's images; or the folder that it
-            was saved to; or `"none"`, if the model takes the images as the transfer set hands them
-            out, uint8 ones divided by 255.
-        rest: For probabilities that sum to less than 1, as of an API that returns the largest few:
-            `"renormalize"` divides each row by its sum, `"class:<name>"` gives what is missing to
-            that class. By default they are an error.
-        feature_names: For scikit-learn: names of the transfer set's columns, in order, to pass a
-            model that was fitted on a table its own columns. `attar.label` and `attar.compare` pass
-            those of the set.
+        source: A torch module with one input; an `attar.EnsembleNetwork`; a text or image
+            classifier of `transformers`; a fitted classifier of scikit-learn; a function from
+            inputs to scores; scores `[examples, classes]` in a tensor, an array, or a table
+            (pandas, polars) with one column per class; a file of scores (`.npy`, `.npz`,
+            `.parquet`) or of a network (`.onnx`); a folder saved by `transformers`; a list of
+            sources, which makes an `Ensemble`; or a teacher.
+        class_names: Class names of the transfer set, in order. Sources with class names are matched
+            by name; different names are an error.
+        classes: Number of classes of the transfer set; by default the length of `class_names`.
+        examples: Number of examples of the transfer set, to check stored scores.
+        answers: Output of the source: `logits` or `probabilities`. By default logits; for files
+            what they contain; for scikit-learn probabilities, if available. Probabilities p become
+            log p.
+        precision: Precision of a torch module's matrix products.
+        padding: Id of the padding token, for networks with an attention mask.
+        version: Version of a function or scikit-learn model, which is hashed in its place. Required
+            for functions, whose behavior cannot be hashed.
+        processor: Image processor of a `transformers` image model, which normalizes the images of
+            the transfer set; or the folder of a saved processor; or `"none"` if the model takes the
+            images of the transfer set unchanged (uint8 images divided by 255). Required for image
+            models.
+        rest: How to treat probabilities that sum to less than 1, for example from a web API that
+            returns only the largest ones: `"renormalize"` divides each row by its sum;
+            `"class:<name>"` adds the missing part to that class. By default they are an error.
+        feature_names: Column names of the transfer set, in order, for scikit-learn models fitted on
+            a table. `attar.label` and `attar.compare` pass those of the set.
 
     Returns:
         The teacher; see `Teacher`.
 
     Raises:
-        AttarError: If the source is nothing of these, or something to go with it is missing.
-        DataError: If it is damaged, its classes are not the transfer set's, or it is a model for
-            another task: regression, several labels at once, a class for each token.
+        AttarError: If the source is unsupported, or needs an argument that was not given.
+        DataError: If the source is damaged, its classes differ from the transfer set's, or it is a
+            model for another task: regression, multi-label or per-token classification.
         ShapeError: If it has another number of classes or examples.
 
     Example:
@@ -113,7 +113,7 @@ def as_teacher(
         for each in teacher.teachers if isinstance(teacher, Ensemble) else (teacher,):
             if getattr(each, "answers", None) != "probabilities":
                 raise AttarError(
-                    f'expected answers="probabilities" with rest={rest!r}, got logits of '
+                    f'rest={rest!r} needs answers="probabilities", got logits from '
                     f"{getattr(each, 'name', type(each).__name__)}"
                 )
     return teacher
@@ -121,7 +121,7 @@ def as_teacher(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What `as_teacher` was asked for, beside the source."""
+    """The arguments of `as_teacher` other than the source."""
 
     class_names: Sequence[str] | None
     classes: int
@@ -137,7 +137,7 @@ class _Wanted:
 
 def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model of any library)
     if isinstance(source, type):
-        raise AttarError(f"expected a model, got the class {source.__name__}; make one of it")
+        raise AttarError(f"expected a model, got the class {source.__name__}; pass an instance")
     if isinstance(source, Teacher):
         return _keep(source, wanted)
     if isinstance(source, EnsembleNetwork):
@@ -161,8 +161,8 @@ def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model o
         )
     if wanted.processor is not None:
         raise AttarError(
-            "expected processor= with an image model of transformers or an ONNX file, got it with "
-            f"{type(source).__name__}; a torch module that prepares its images itself needs none"
+            "processor= is only for image models of transformers and ONNX files, got it with "
+            f"{type(source).__name__}; leave it out, and normalize images in the module itself"
         )
     if isinstance(source, nn.Module):
         check_one_input(source.forward, f"the network {type(source).__name__}")
@@ -173,7 +173,7 @@ def _choose(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401 (a model o
 
 
 def _choose_other(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401
-    """Make a teacher of what is no network: scores, a classifier, a function."""
+    """Make a teacher from scores, a classifier or a function."""
     answers = wanted.answers or "logits"
     if isinstance(source, np.ma.MaskedArray) and np.ma.is_masked(source):
         raise DataError(
@@ -214,14 +214,14 @@ def _choose_other(source: Any, wanted: _Wanted) -> Teacher:  # noqa: ANN401
 
 
 def _keep(teacher: Teacher, wanted: _Wanted) -> Teacher:
-    """Take a teacher as it is; options that would have made another one are an error."""
+    """Return a teacher unchanged; options that would change it are an error."""
     check_class_count(teacher.classes, classes=wanted.classes, name=type(teacher).__name__)
     names = ("answers", "padding", "version", "processor", "rest")
     ignored = [name for name in names if getattr(wanted, name) is not None]
     if ignored:
         raise AttarError(
-            f"expected a model or scores with {', '.join(f'{name}=' for name in ignored)}, got a "
-            f"teacher that is made already, a {type(teacher).__name__}; say that when making it"
+            f"{', '.join(f'{name}=' for name in ignored)} cannot be changed for an existing "
+            f"teacher, got a {type(teacher).__name__}; pass the option when making the teacher"
         )
     if isinstance(teacher, ClassifierTeacher):
         return teacher.with_features(wanted.feature_names)
@@ -250,8 +250,8 @@ def _wrap_function(function: object, wanted: _Wanted) -> FunctionTeacher:
     if wanted.version is None:
         name = getattr(function, "__qualname__", type(function).__name__)
         raise AttarError(
-            "expected version= with a function, a text that you change whenever its answers "
-            f'change, got none with {name}; try as_teacher({name}, classes=..., version="1")'
+            "a function needs version=, a text that you change whenever its outputs change, got "
+            f'none with {name}; try as_teacher({name}, classes=..., version="1")'
         )
     check_one_input(function, getattr(function, "__qualname__", type(function).__name__))
     return FunctionTeacher(
@@ -290,7 +290,9 @@ def _open(path: Path, wanted: _Wanted) -> Teacher:
             processor=wanted.processor,
         )
     if wanted.processor is not None:
-        raise AttarError(f"expected no processor= with {path}, which is no image model")
+        raise AttarError(
+            f"processor= cannot be used with {path}, which is not an image model; leave it out"
+        )
     if suffix in _STORED and path.is_file():
         return open_stored_teacher(
             path,
@@ -302,14 +304,14 @@ def _open(path: Path, wanted: _Wanted) -> Teacher:
         )
     if path.name.lower().endswith(_WEIGHTS):
         raise DataError(
-            f"expected a model, got {path}, which holds weights at best; make the network, call "
-            "attar.training.load_weights(path, network), and give the network; in a job, say "
+            f"expected a model, got {path}, a file of weights; make the network, call "
+            "attar.training.load_weights(path, network), and pass the network; in a job, set "
             'source = "networks.py:make_teacher" and weights = "..."'
         )
     if path.name.lower().endswith(_PICKLES):
         raise DataError(
-            f"expected a file that runs no code, got {path}; load the model yourself, if you "
-            "trust the file, and give that"
+            f"expected a file that runs no code, got the pickle {path}; if you trust it, load the "
+            "model yourself and pass the model"
         )
     raise DataError(
         f"expected {', '.join(_STORED)}, .onnx or a folder with config.json, got {path}"
@@ -327,8 +329,8 @@ def _count(class_names: Sequence[str] | None, classes: int | None) -> int:
         raise AttarError("expected class_names= or classes= of the transfer set, got neither")
     if classes < 2:
         raise AttarError(
-            f"expected two classes or more, got {classes}; the softmax of one class is always 1. "
-            "For two classes and one output z, give the logits [0, z] of both; for a regressor, "
-            "train with attar.TrainingRun and a loss of your own"
+            f"expected at least two classes, got {classes}; the softmax of one class is always 1. "
+            "For two classes and one output z, return the logits [0, z] of both; for a regressor, "
+            "use attar.TrainingRun with a custom loss"
         )
     return classes

@@ -1,4 +1,4 @@
-"""Teachers in the manner of scikit-learn, which need not be installed for this module."""
+"""Teachers with the interface of scikit-learn, which need not be installed."""
 
 import importlib
 import re
@@ -25,42 +25,42 @@ from attar.teachers.protocol import (
     to_logits,
 )
 
-_NUMBERED = re.compile(r"(Column_)?\d+$")  # LightGBM's and CatBoost's names of unnamed features
-_OWN = "attar.TrainingRun trains a student on such a model with a loss of your own"
+_NUMBERED = re.compile(r"(Column_)?\d+$")  # names of unnamed features in LightGBM and CatBoost
+_OWN = "use attar.TrainingRun with a custom loss to distill such a model"
 
 
 def is_classifier(model: object) -> bool:
-    """Tell whether the model predicts classes as scikit-learn's do, fitted or not."""
+    """Return whether the model has the interface of scikit-learn classifiers, fitted or not."""
     return hasattr(model, "predict") and (
         hasattr(model, "predict_proba") or hasattr(model, "decision_function")
     )
 
 
 def check_no_predictor(model: object) -> None:
-    """Raise `DataError` if a model predicts in the manner of scikit-learn, but no class scores."""
+    """Raise `DataError` if a model has the interface of scikit-learn, but no class scores."""
     if not hasattr(model, "predict") or is_classifier(model):
         return
     name = type(model).__name__
     if _is_regressor(model):
-        raise DataError(f"expected a classifier, {name} is a regressor; {_OWN}")
-    if not callable(model):  # what can be called is a function, as a model of Keras
+        raise DataError(f"expected a classifier, but {name} is a regressor; {_OWN}")
+    if not callable(model):  # callables are functions, such as Keras models
         raise DataError(
-            f"expected a classifier with predict_proba or decision_function, {name} has neither; "
-            "if its predict returns scores of all classes, wrap that in a function"
+            f"expected a classifier with predict_proba or decision_function, but {name} has "
+            "neither; if its predict returns scores of all classes, wrap it in a function"
         )
 
 
 @dataclass(frozen=True)
 class ClassifierTeacher:
-    """A fitted classifier, asked for `predict_proba` or, if it has none, `decision_function`.
+    """A fitted classifier: its `predict_proba` or, if it has none, its `decision_function`.
 
-    It sees the transfer set's inputs as a network does, flattened: uint8 inputs scaled to [0, 1].
-    If it was fitted on a table, it gets one with the same columns: by name where the transfer set
-    names its features, else in their order, with a warning.
+    Its inputs are those of a network, flattened: uint8 inputs are scaled to [0, 1]. If it was
+    fitted on a table, it gets a table with the same columns: matched by name if the transfer set
+    has feature names, else by position, with a warning.
     """
 
     model: Any
-    columns: tuple[int, ...]  # where in the model's answer each class of the transfer set stands
+    columns: tuple[int, ...]  # position of each class of the transfer set in the model's output
     answers: Answers
     version: str | None = None  # instead of a hash of the model's state
     rest: Rest | None = None  # see `to_logits`
@@ -70,21 +70,21 @@ class ClassifierTeacher:
 
     @property
     def classes(self) -> int:
-        """How many classes it tells apart."""
+        """Number of classes."""
         return len(self.columns)
 
     @property
     def name(self) -> str:
-        """What the errors call it."""
+        """Name in errors."""
         return f"the classifier {type(self.model).__name__}"
 
     def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
-        """Ask the classifier. A binary decision function s becomes the logits 0 and s.
+        """Run the classifier. A binary decision function s becomes the logits 0 and s.
 
         Raises:
-            ShapeError: If the scores are not one for each class, or the inputs do not have the
-                features that the model was fitted on.
-            DataError: If the answer is not what `answers` says.
+            ShapeError: If there is not one score per class, or the inputs do not have the features
+                on which the model was fitted.
+            DataError: If the output does not match `answers`.
         """
         inputs = self._prepare(batch.inputs.flatten(start_dim=1).cpu().numpy())
         if self.answers == "probabilities":
@@ -105,7 +105,7 @@ class ClassifierTeacher:
         )
 
     def fingerprint(self) -> str:
-        """Hash the state of the fitted model, or the version that stands for it."""
+        """Hash the state of the fitted model, or its version if one was given."""
         places = self._places()
         moved = places is not None and places != list(range(len(places)))
         read = (*answers_key(self.answers, self.rest), *([places] if moved else []))
@@ -115,10 +115,10 @@ class ClassifierTeacher:
         return hash_value([self.model, self.columns, *read])
 
     def with_features(self, feature_names: Sequence[str] | None) -> "ClassifierTeacher":
-        """Return the teacher for a transfer set whose features have these names.
+        """Return the teacher for a transfer set with these feature names.
 
         Raises:
-            DataError: If one that the model was fitted on is missing.
+            DataError: If a feature on which the model was fitted is missing.
         """
         if feature_names is None:
             return self
@@ -136,9 +136,8 @@ class ClassifierTeacher:
         missing = [each for each in fitted if each not in self.feature_names]
         if missing:
             raise DataError(
-                f"expected the features that {self.name} was fitted on, the transfer set lacks "
-                f"{missing[:5]} ({len(missing)} of {len(fitted)}); it has "
-                f"{list(self.feature_names[:5])}"
+                f"expected the features of {self.name}, but the transfer set lacks {missing[:5]} "
+                f"({len(missing)} of {len(fitted)}); it has {list(self.feature_names[:5])}"
             )
         return [self.feature_names.index(each) for each in fitted]
 
@@ -160,9 +159,9 @@ class ClassifierTeacher:
             )
         if places is None:
             warnings.warn(
-                f"{self.name} was fitted on features with names, {fitted[:5]}, the transfer set "
-                "has none: they are taken in their order; read the set from a table, or give "
-                "as_teacher(..., feature_names=)",
+                f"{self.name} was fitted on named features {fitted[:5]}, but the transfer set has "
+                "no feature names: columns are matched by position; read the set from a table, or "
+                "pass as_teacher(..., feature_names=...)",
                 stacklevel=3,
             )
         else:
@@ -189,22 +188,22 @@ def make_classifier_teacher(
     """
     name = f"the classifier {type(model).__name__}"
     if _is_regressor(model):
-        raise DataError(f"expected a classifier, {type(model).__name__} is a regressor; {_OWN}")
+        raise DataError(f"expected a classifier, but {type(model).__name__} is a regressor; {_OWN}")
     found = getattr(model, "classes_", None)
     if found is None:
-        raise DataError(f"expected a fitted classifier with classes_, got none in {name}; fit it")
+        raise DataError(f"expected a fitted classifier with classes_, but {name} has none; fit it")
     if isinstance(found, list) or _is_multi_label(model):
-        several = f"{len(found)} from" if isinstance(found, list) else "several labels at once from"
+        several = f"{len(found)} from" if isinstance(found, list) else "several from"
         raise DataError(
             f"expected one target, got {several} {name}, a multi-label or multi-output model; fit "
-            f"one for each target, or {_OWN}"
+            f"one model per target, or {_OWN}"
         )
     has = {"probabilities": "predict_proba", "logits": "decision_function"}
     if answers is None:
         answers = "probabilities" if hasattr(model, "predict_proba") else "logits"
     if not hasattr(model, has[answers]):
         raise DataError(
-            f"expected {has[answers]} for {answers}, {name} has none; try the other answers="
+            f"expected {has[answers]} for {answers}, but {name} has none; try the other answers="
         )
     values = np.asarray(found)
     check_class_count(len(values), classes=classes, name=name)
@@ -221,7 +220,7 @@ def make_classifier_teacher(
 def _find_columns(
     found: NDArray[Any], class_names: Sequence[str] | None, name: str
 ) -> tuple[int, ...]:
-    """Say where each class stands: by its index if they are integers, by its name if texts."""
+    """Return the position of each class: by index for integers, by name for texts."""
     values = found.tolist()
     integers = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
     if integers and sorted(values) == list(range(len(values))):
@@ -238,7 +237,7 @@ def _find_columns(
     if class_names is None:
         raise DataError(
             f"expected classes_ 0..{len(values) - 1}, got {values[:5]} in {name}; "
-            "give class_names= to find them by name"
+            "pass class_names= to match them by name"
         )
     names, wanted = [str(value) for value in values], list(class_names)
     places = {value: place for place, value in enumerate(names)}
@@ -247,8 +246,8 @@ def _find_columns(
         known = set(wanted)
         extra = [each for each in names if each not in known]
         raise DataError(
-            f"expected the transfer set's classes, {name} lacks {missing[:5]} and has {extra[:5]}; "
-            "fit it on the same class names"
+            f"expected the transfer set's classes, but {name} lacks {missing[:5]} and has "
+            f"{extra[:5]}; fit it on the same class names"
         )
     return tuple(places[each] for each in wanted)
 
@@ -257,7 +256,7 @@ def _is_regressor(model: Any) -> bool:  # noqa: ANN401
     if getattr(model, "_estimator_type", None) == "regressor":
         return True
     try:
-        from sklearn.base import is_regressor  # here, as it takes a second to import
+        from sklearn.base import is_regressor  # imported here, because it takes a second
 
         return bool(is_regressor(model))
     except Exception:  # of a class that follows scikit-learn only in part
@@ -272,7 +271,7 @@ def _is_multi_label(model: Any) -> bool:  # noqa: ANN401
 
 
 def _last_step(model: Any) -> Any:  # noqa: ANN401
-    """Return the model that a pipeline ends with, or that a search found."""
+    """Return the last model of a pipeline, or the best of a search."""
     while True:
         if hasattr(model, "best_estimator_"):
             model = model.best_estimator_
@@ -301,7 +300,7 @@ def _fitted_features(
 
 
 def _make_table(inputs: NDArray[Any], names: list[str]) -> Any:  # noqa: ANN401
-    """Return a DataFrame, on which the model was fitted; an array if pandas is not installed."""
+    """Return a DataFrame with these columns, or the array if pandas is not installed."""
     try:
         pandas = importlib.import_module("pandas")  # no requirement of attar
     except ImportError:

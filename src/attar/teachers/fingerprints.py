@@ -1,10 +1,10 @@
-"""SHA-256 of models and functions: of what decides their answers, not of how they are pickled.
+"""SHA-256 of models and functions, computed from everything that affects their outputs.
 
-The bytes of a pickle depend on which equal objects are one object, so a model that was saved and
-loaded has other ones. Here values are walked instead: numbers, texts, arrays, containers, and the
-state of all other objects. A function of the user counts by its source text without comments, the
-values that it closes over, its defaults, and the global names that it uses; one of an installed
-package by its name. Nothing is unpickled.
+The bytes of a pickle depend on the identity of equal objects, so they change when a model is saved
+and loaded. Values are therefore hashed recursively: numbers, texts, arrays, containers, and the
+state of all other objects. A user's function is hashed by its source without comments, its closure,
+its defaults, and the globals that it uses; a function of an installed package by its name. Nothing
+is unpickled.
 """
 
 import ast
@@ -48,11 +48,11 @@ Update = Callable[[Any], None]  # takes bytes
 def hash_value(value: object) -> str:
     """Hash a value by SHA-256, the same in every process for equal values.
 
-    A function of the user counts by its code and the values that it uses, an object that has a
-    method `fingerprint` by what that returns.
+    A user's function is hashed by its code and the values that it uses, an object with a method
+    `fingerprint` by the result of that method.
 
     Raises:
-        DataError: If there is something in it that has no stable state.
+        DataError: If the value contains an object without a stable state.
     """
     sha256 = hashlib.sha256()
     _feed(sha256.update, value, ())
@@ -151,7 +151,7 @@ def _try_hash(value: object) -> str:
 
 
 def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: ANN401
-    """Feed a kind, a size and the content, so that no two values feed the same bytes."""
+    """Feed kind, size and content, so that different values feed different bytes."""
     if isinstance(value, _PLAIN):
         _feed_text(update, type(value).__name__, repr(value))
     elif isinstance(value, bytes | bytearray):
@@ -182,7 +182,7 @@ def _feed(update: Update, value: Any, above: tuple[int, ...]) -> None:  # noqa: 
         kept = {k: str(v) for k, v in content if k[0] != "_" and k not in _VOLATILE}
         _feed_parts(update, kept, above)
     elif isinstance(value, np.random.RandomState | np.random.Generator):
-        _feed_text(update, "random", "")  # drew while fitting; prediction does not ask it
+        _feed_text(update, "random", "")  # used while fitting, not for prediction
     else:
         if id(value) in above:
             _feed_text(update, "above", str(above[::-1].index(id(value))))
@@ -219,7 +219,7 @@ def _feed_class(update: Update, kind: type, above: tuple[int, ...]) -> None:
 
 
 def _feed_function(update: Update, function: FunctionType, above: tuple[int, ...]) -> None:
-    """Feed the name of an installed package's function, the code of a user's, and what it uses."""
+    """Feed the name of an installed function, or the code of a user's and the values it uses."""
     if _is_installed(function):
         _feed_text(update, "name", _qualified(function))
         return
@@ -260,7 +260,7 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _source(named: Any) -> str:  # noqa: ANN401 (a class or a function)
-    """Return the source text without comments, layout and docstrings; nothing if there is none."""
+    """Return the source without comments, layout and docstrings; empty if there is none."""
     try:
         # A function's code, as a decorated function shows the source of the one that it wraps.
         named = named.__code__ if isinstance(named, FunctionType) else named
@@ -281,14 +281,14 @@ def _source(named: Any) -> str:  # noqa: ANN401 (a class or a function)
 
 
 def _code(code: CodeType) -> list[object]:
-    """Describe code that has no source text, as typed at a prompt."""
+    """Describe code without a source file, such as code typed at a prompt."""
     constants = [_code(each) if isinstance(each, CodeType) else each for each in code.co_consts]
     return [code.co_code, constants, list(code.co_names), list(code.co_varnames)]
 
 
 @functools.lru_cache(maxsize=1024)
 def _is_installed(named: Any) -> bool:  # noqa: ANN401 (a class or a function)
-    """Tell whether a class or function is from an installed package or the standard library."""
+    """Return whether a class or function is from an installed package or the standard library."""
     if isinstance(named, FunctionType):
         file: str | None = named.__code__.co_filename
     elif isinstance(named, ModuleType):
@@ -322,7 +322,7 @@ def _feed_tensor(update: Update, tensor: Tensor) -> None:
 
 
 def _feed_array(update: Update, array: NDArray[Any], above: tuple[int, ...]) -> None:
-    if array.dtype.names is not None:  # by field: the bytes between fields are anything
+    if array.dtype.names is not None:  # by field: padding bytes are undefined
         _feed_parts(update, {name: array[name] for name in array.dtype.names}, above)
     elif array.dtype.hasobject:
         _feed_text(update, "objects", str(list(array.shape)))
@@ -354,8 +354,8 @@ def _qualified(named: Any) -> str:  # noqa: ANN401
 
 def _no_state(value: object) -> DataError:
     return DataError(
-        f"cannot fingerprint {_ADDRESS.sub('', repr(value))}, which keeps what it does to itself; "
-        'give as_teacher(..., version="1"), a text that you change whenever its answers change'
+        f"cannot fingerprint {_ADDRESS.sub('', repr(value))}, whose state cannot be read; "
+        'pass as_teacher(..., version="1"), a text that you change whenever its outputs change'
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores with a column for each class: pandas, polars, or columns of a Parquet file."""
+"""Tables of scores with one column per class: pandas, polars, or columns of a Parquet file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from attar.teachers.protocol import find_classes
 
 
 def is_frame(value: object) -> bool:
-    """Tell whether this is a table with named columns, such as a DataFrame of pandas or polars."""
+    """Return whether a value is a table with named columns, such as a pandas DataFrame."""
     return hasattr(value, "columns") and hasattr(value, "to_numpy")
 
 
 def read_frame(frame: Any, name: str) -> dict[str, NDArray[Any]]:  # noqa: ANN401 (any package's)
-    """Return the columns of a table by their names; raise `DataError` if two have the same."""
+    """Return the columns of a table by name; raise `DataError` if two names are equal."""
     labels = list(frame.columns)
     if len({str(label) for label in labels}) < len(labels):
-        raise DataError(f"expected columns of different names in {name}, got {labels[:10]}")
+        raise DataError(f"expected columns with different names in {name}, got {labels[:10]}")
     return {str(label): np.asarray(frame[label]) for label in labels}
 
 
@@ -29,19 +29,19 @@ def stack_columns(
     """Return the scores `[rows, classes]` in the order of the transfer set, and that order.
 
     Raises:
-        DataError: If a column holds something else than numbers, or the names are not those of the
-            transfer set's classes; see `find_classes`.
+        DataError: If a column contains anything but numbers, or the names differ from the transfer
+            set's classes; see `find_classes`.
         ShapeError: If there is another number of columns.
     """
     kinds = {label: str(column.dtype) for label, column in columns.items()}
     if not columns or any(column.dtype.kind not in "fiu" for column in columns.values()):
-        raise DataError(f"expected a column of numbers for each class in {name}, got {kinds}")
+        raise DataError(f"expected one column of numbers per class in {name}, got {kinds}")
     order = find_classes(
         list(columns),
         class_names,
         name=name,
-        remedy="rename its columns, or leave out those that are no class; if they stand in the "
-        "transfer set's order, pass the values alone, as an array or as lists",
+        remedy="rename its columns, or remove those that are not classes; if they are in the order "
+        "of the transfer set, pass only the values, as an array or as lists",
     )
     arrays = list(columns.values())
     kind = np.result_type(*arrays, np.float16)

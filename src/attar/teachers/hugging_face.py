@@ -1,6 +1,6 @@
-"""Teachers from `transformers`: image and sequence classifiers; loading needs that extra.
+"""Teachers from `transformers`: image and text classifiers.
 
-The package is imported only to load a folder: a model that is there already brought it along.
+The package (extra `transformers`) is imported only to load a folder.
 """
 
 import inspect
@@ -27,16 +27,16 @@ _LOADERS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
 }
 _OTHER_HEADS = re.compile(r"For(?!(Image|Sequence)Classification|NextSentencePrediction)[A-Z]\w+$")
-# Inputs that a model needs beside its first one, although its signature calls them optional.
+# Inputs that a model needs besides its first one, although they are optional in its signature.
 _NEEDED = ("bbox", "visual_embeds", "spatial_shapes", "pixel_attention_mask")
 
 
 class HuggingFaceClassifier(nn.Module):
-    """A model of `transformers` as a network of one input that answers logits.
+    """A `transformers` model as a network with one input that returns logits.
 
-    Token ids are passed as `input_ids`, with an `attention_mask` that is 0 at the padding token and
-    nothing else: token types are all 0, as for single texts. Images are passed as `pixel_values`,
-    normalized by `mean` and `std` of each channel, if there are any.
+    Token ids are passed as `input_ids`, with an `attention_mask` that is 0 at the padding token.
+    Token types are not passed and default to 0, as for single texts. Images are passed as
+    `pixel_values`, normalized by `mean` and `std` of each channel, if given.
     """
 
     mean: Tensor
@@ -50,7 +50,7 @@ class HuggingFaceClassifier(nn.Module):
         padding: int | None,
         preparation: Preparation,
     ) -> None:
-        """Take the model, where each class stands in its answer, and what prepares its inputs."""
+        """Store the model, the positions of the classes, and the preparation of inputs."""
         super().__init__()
         self.model: Any = model
         self.columns, self.padding = list(columns), -1 if padding is None else padding
@@ -59,7 +59,7 @@ class HuggingFaceClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(preparation.std).view(-1, 1, 1))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Answer `[batch, classes]` for token ids `[batch, length]` or `[batch, *image]`."""
+        """Return logits `[batch, classes]` for token ids `[batch, length]` or `[batch, *image]`."""
         name = f"the model {type(self.model).__name__}"
         if self.model.main_input_name == "input_ids":
             mask = torch.ne(inputs, self.padding).long()  # [batch, length]
@@ -74,26 +74,25 @@ class HuggingFaceClassifier(nn.Module):
         logits = find_logits(answer, name)
         if logits.ndim != 2 or logits.shape[1] != len(self.columns):
             raise ShapeError(
-                f"expected logits {[len(inputs), len(self.columns)]}, one for each class of an "
-                f"example, got {list(logits.shape)} from {name}; is it a classifier of whole texts "
-                "or images?"
+                f"expected logits {[len(inputs), len(self.columns)]}, got {list(logits.shape)} "
+                f"from {name}; is it a classifier of whole texts or images?"
             )
         return logits[:, self.columns]
 
     def extra_repr(self) -> str:
-        """Tell what else decides the answers: the configuration, which `repr` leaves out."""
+        """Return further settings that affect the outputs: `repr` omits the configuration."""
         config = {k: v for k, v in self.model.config.to_dict().items() if k not in _VOLATILE}
         told = json.dumps(config, sort_keys=True, default=str)
         return f"columns={self.columns}, padding={self.padding}, config={told}"
 
 
 def is_hugging_face(model: object) -> bool:
-    """Tell whether a module is a classifier of `transformers`."""
+    """Return whether a module is a classifier of `transformers`."""
     return hasattr(getattr(model, "config", None), "id2label") and hasattr(model, "main_input_name")
 
 
 def is_hugging_face_folder(path: Path) -> bool:
-    """Tell whether a folder holds a model of `transformers`."""
+    """Return whether a folder contains a model of `transformers`."""
     return (path / "config.json").is_file()
 
 
@@ -111,9 +110,9 @@ def make_hugging_face_teacher(
     """Wrap a model; see `HuggingFaceClassifier`.
 
     Raises:
-        AttarError: If it takes token ids and its padding token is unknown, or images and there is
-            no processor.
-        DataError: If it is no classifier into one class, needs more than one input, or its classes
+        AttarError: If it takes token ids and the padding token is unknown, or takes images and
+            there is no processor.
+        DataError: If it is not a single-label classifier, needs more than one input, or its classes
             have other names.
         ShapeError: If it has another number of classes.
     """
@@ -124,11 +123,13 @@ def make_hugging_face_teacher(
     preparation = Preparation()
     if model.main_input_name == "input_ids":
         if processor is not None:
-            raise AttarError(f"expected no processor= with token ids, which {name} takes")
+            raise AttarError(
+                f"processor= cannot be used with {name}, which takes token ids; leave it out"
+            )
         padding = padding if padding is not None else getattr(config, "pad_token_id", None)
         if padding is None:
             raise AttarError(
-                f"expected to learn the padding token of {name}; give as_teacher(..., padding=)"
+                f"the padding token of {name} is unknown; pass as_teacher(..., padding=...)"
             )
         own = getattr(config, "pad_token_id", None)
         if own != padding and "pad_token_id" in inspect.getsource(type(model).forward):
@@ -149,15 +150,15 @@ def make_hugging_face_teacher(
 
 
 def as_network(network: nn.Module, class_names: Sequence[str]) -> nn.Module:
-    """Return the network of one input that trains, or measures, a model.
+    """Return a network with one input for training or measuring a model.
 
-    A model of `transformers` is called as a teacher of that kind is: with an attention mask, and
-    its classes found by name; images are passed as they are. It shares its weights with what is
-    returned. Any other network is returned unchanged.
+    A `transformers` model is wrapped as a teacher is: with an attention mask, and classes matched
+    by name. Images are passed unchanged. Model and wrapper share their weights. Any other network
+    is returned unchanged.
 
     Args:
-        network: What the user gave.
-        class_names: Those of the transfer set.
+        network: The model.
+        class_names: Class names of the transfer set.
 
     Raises:
         AttarError: As `make_hugging_face_teacher`.
@@ -188,13 +189,13 @@ def open_hugging_face_teacher(
     padding: int | None,
     processor: object,
 ) -> NetworkTeacher:
-    """Load a folder that `save_pretrained` wrote: from this disk, safetensors alone, no own code.
+    """Load a folder written by `save_pretrained`: local, safetensors only, without remote code.
 
-    Images are normalized as the image processor in the folder says, unless another is given.
+    Images are normalized by the image processor in the folder, unless another is given.
 
     Raises:
-        AttarError: If `transformers` is missing; else as `make_hugging_face_teacher`.
-        DataError: If the folder holds no classifier, or cannot be loaded.
+        AttarError: If `transformers` is missing; also as `make_hugging_face_teacher`.
+        DataError: If the folder has no classifier, or cannot be loaded.
     """
     architecture = (_read_json(folder / "config.json").get("architectures") or ["none"])[0]
     loader = next((_LOADERS[end] for end in _LOADERS if architecture.endswith(end)), None)
@@ -205,8 +206,8 @@ def open_hugging_face_teacher(
         import transformers
     except ImportError as error:
         raise AttarError(
-            f"expected transformers to load {folder}, got none of {error.name}; "
-            "try pip install 'attar[transformers]'"
+            f"{error.name} is not installed, which is needed to load {folder}; "
+            "run `pip install 'attar[transformers]'`"
         ) from error
     try:
         model = getattr(transformers, loader).from_pretrained(
@@ -214,7 +215,7 @@ def open_hugging_face_teacher(
         )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{folder} holds no model that transformers can load: {reason}") from error
+        raise DataError(f"transformers cannot load {folder}: {reason}") from error
     if processor is None and model.main_input_name == "pixel_values":
         processor = folder
     return make_hugging_face_teacher(
@@ -232,8 +233,8 @@ def open_hugging_face_teacher(
 def _check_inputs(model: Any, name: str) -> None:  # noqa: ANN401
     if model.main_input_name not in ("input_ids", "pixel_values"):
         raise DataError(
-            f"expected a classifier of token ids or images, {name} takes {model.main_input_name}; "
-            "wrap it in a torch module of one input"
+            f"expected a classifier of token ids or images, but {name} takes "
+            f"{model.main_input_name}; wrap it in a torch module with one input"
         )
     parameters = inspect.signature(model.forward).parameters
     needed = [
@@ -250,40 +251,39 @@ def _check_inputs(model: Any, name: str) -> None:  # noqa: ANN401
     ]
     if needed:
         raise DataError(
-            f"expected a model that needs {model.main_input_name} alone, {name} takes "
-            f"{', '.join(needed)} as well, which a transfer set cannot hold; compute its logits "
-            "yourself and give these to attar.label, or wrap it in a torch module of one input"
+            f"expected a model with the single input {model.main_input_name}, but {name} also "
+            f"needs {', '.join(needed)}, which a transfer set cannot contain; compute its logits "
+            "yourself and pass them to attar.label, or wrap it in a torch module with one input"
         )
 
 
 def _check_task(model: Any, name: str) -> None:  # noqa: ANN401
-    """Raise `DataError` unless the model gives one true class to each text or image."""
-    own = "attar.TrainingRun trains a student on such a teacher with a loss of your own"
+    """Raise `DataError` unless the model predicts one class per text or image."""
+    own = "use attar.TrainingRun with a custom loss to distill such a model"
     kind = getattr(model.config, "problem_type", None)
     if kind == "multi_label_classification":
         raise DataError(
-            f"expected one class for each example, {name} is a multi-label model, which answers "
-            f"several at once; {own}"
+            f"expected a model with one class per example, but {name} is a multi-label model; {own}"
         )
     if kind == "regression" or model.config.num_labels == 1:
-        raise DataError(f"expected a classifier, {name} is a regression model; {own}")
+        raise DataError(f"expected a classifier, but {name} is a regression model; {own}")
     classes = [each for each in type(model).__mro__ if each.__module__.startswith("transformers.")]
     head = next((each.__name__ for each in classes if "For" in each.__name__), None)
     if head is not None and _OTHER_HEADS.search(head):
         task = head[head.rindex("For") + 3 :]
         raise DataError(
-            f"expected a classifier of whole texts or images, {name} is made for {task}; {own}"
+            f"expected a classifier of whole texts or images, but {name} is for {task}; {own}"
         )
 
 
 def _no_processor(model: Any, name: str) -> AttarError:  # noqa: ANN401
     place = getattr(model.config, "_name_or_path", None) or "..."
     return AttarError(
-        f"expected the image processor of {name}, which says how its images are normalized, got "
-        "none; try attar.as_teacher(model, class_names=..., "
-        f'processor=AutoImageProcessor.from_pretrained("{place}")), or processor="none" if the '
-        "model takes the transfer set's inputs as they are (uint8 images divided by 255), as a "
-        "student trained by attar does; pass what it returns"
+        f"{name} needs its image processor, which normalizes the images; pass the result of "
+        "attar.as_teacher(model, class_names=..., "
+        f'processor=AutoImageProcessor.from_pretrained("{place}")), or use processor="none" if the '
+        "model takes the transfer set's inputs unchanged (uint8 images divided by 255), as a "
+        "student trained by attar does"
     )
 
 
@@ -295,7 +295,9 @@ def _find_columns(
     found = [labels[index] for index in range(len(labels))]
     if found == [f"LABEL_{index}" for index in range(len(found))]:
         found = [str(index) for index in range(len(found))]
-    remedy = "set the model's config.id2label to the transfer set's names, in its order"
+    remedy = (
+        "set config.id2label of the model to the names of the transfer set, in the model's order"
+    )
     return list(find_classes(found, class_names, name=name, remedy=remedy))
 
 
@@ -305,7 +307,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise file_error("read", path, error) from error
     except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}") from error
+        raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"expected a JSON object in {path}, got {type(content).__name__}")
     return content

@@ -1,8 +1,8 @@
-"""What an image processor of `transformers` does to pixels, done to the images of a transfer set.
+"""Normalize the images of a transfer set like an image processor of `transformers`.
 
-A transfer set hands out images in [0, 1] (uint8 ones are divided by 255), of the size that it
-stores. A processor resizes, scales and normalizes images of any size. Here it is only asked for its
-mean and standard deviation; a processor that does more to the pixels is refused.
+The images of a transfer set are in [0, 1] (uint8 images are divided by 255) and have a fixed size.
+A processor resizes, scales and normalizes images of any size. Only its mean and standard deviation
+are used; a processor that changes pixels in other ways is refused.
 """
 
 import math
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from attar.errors import AttarError, DataError, ShapeError
 
-UNCHANGED = "none"  # processor="none": the inputs are what the model takes
+UNCHANGED = "none"  # processor="none": the model takes the inputs unchanged
 
-_OVERSHOOT = 0.1  # how far a resized image may leave [0, 1]
-_TRIED = 16  # height and width of the image that a processor is tried on
-_GEOMETRY = ("do_resize", "do_center_crop")  # steps that leave the values of pixels alone
+_OVERSHOOT = 0.1  # tolerance of [0, 1] for resized images
+_TRIED = 16  # height and width of the test image
+_GEOMETRY = ("do_resize", "do_center_crop")  # steps that do not change pixel values
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a model's images are normalized, and which ones it takes."""
+    """Normalization and accepted shapes of a model's images."""
 
     mean: tuple[float, ...] = ()  # of each channel; empty: not normalized
     std: tuple[float, ...] = ()
@@ -35,10 +35,10 @@ class Preparation:
     bounded: bool = False  # whether images have to be in [0, 1]
 
     def check(self, images: Tensor, name: str) -> None:
-        """Raise unless these are images as the processor's own results are before normalizing.
+        """Raise unless the images look like those of the processor before normalization.
 
         Raises:
-            ShapeError: If they are no images, or have other channels or another size.
+            ShapeError: If they are not images, or have other channels or another size.
             DataError: If their values are not in [0, 1].
         """
         shape = list(images.shape)
@@ -46,17 +46,17 @@ class Preparation:
             raise ShapeError(f"expected images [batch, channels, height, width], got {shape}")
         if len(self.mean) > 1 and shape[1] != len(self.mean):
             raise ShapeError(
-                f"expected images of {len(self.mean)} channels, as the processor of {name} "
-                f"normalizes, got {shape}; read them with as many colors"
+                f"expected images of {len(self.mean)} channels, as normalized by the processor of "
+                f"{name}, got {shape}; read them with this number of channels"
             )
         self._check_size(shape, name)
         if self.bounded and images.numel():
             low, high = (float(value) for value in torch.aminmax(images))
             if not (low >= -_OVERSHOOT and high <= 1 + _OVERSHOOT):
                 raise DataError(
-                    f"expected images in [0, 1], which the processor of {name} normalizes, got "
-                    f"values from {low:.4g} to {high:.4g}; scale them to [0, 1], or, if they are "
-                    f'what the model takes, say as_teacher(..., processor="{UNCHANGED}")'
+                    f"expected images in [0, 1] for the processor of {name}, got values from "
+                    f"{low:.4g} to {high:.4g}; scale them to [0, 1], or pass "
+                    f'as_teacher(..., processor="{UNCHANGED}") if the model takes them unchanged'
                 )
 
     def normalize(self, images: Tensor, name: str) -> Tensor:
@@ -79,22 +79,22 @@ class Preparation:
             wanted = f"with a shorter side of {self.shortest_edge} pixels"
         if wanted is not None:
             raise ShapeError(
-                f"expected images {wanted}, to which the processor of {name} resizes, got {shape}; "
-                "read the transfer set in that size, or, if the model takes this one, set the "
+                f"expected images {wanted}, the size of the processor of {name}, got {shape}; read "
+                "the transfer set in that size, or, if the model also takes this size, set the "
                 "processor's do_resize and do_center_crop to False"
             )
 
 
 def prepare_images(processor: object, name: str) -> Preparation:
-    """Read what a processor does.
+    """Read the settings of a processor.
 
     Args:
-        processor: An image processor of `transformers`, or a processor that has one; the folder
-            that it was saved to, or its name in the local cache; or "none".
-        name: The model, for the errors.
+        processor: An image processor of `transformers`, or a processor that contains one; the
+            folder of a saved processor, or its name in the local cache; or "none".
+        name: Name of the model, for errors.
 
     Raises:
-        AttarError: If it is no image processor, or cannot be loaded.
+        AttarError: If it is not an image processor, or cannot be loaded.
         DataError: If it does more than scaling by 1/255 and normalizing each channel.
     """
     if isinstance(processor, str | Path):
@@ -111,10 +111,10 @@ def prepare_images(processor: object, name: str) -> Preparation:
 
 
 def load_processor(place: str | Path, name: str) -> Any:  # noqa: ANN401 (transformers may be absent)
-    """Load a processor from a folder or the local cache; nothing is downloaded.
+    """Load a processor from a folder or the local cache, without downloading.
 
     Raises:
-        AttarError: If `transformers`, or a package that it needs, is missing, or there is none.
+        AttarError: If there is no processor, or `transformers` or one of its packages is missing.
     """
     try:
         import transformers
@@ -125,14 +125,14 @@ def load_processor(place: str | Path, name: str) -> Any:  # noqa: ANN401 (transf
         reason = " ".join(str(error).split())[:200]
         raise AttarError(
             f"cannot load the image processor of {name} from {place}: {reason}; "
-            "try pip install 'attar[transformers]' pillow"
+            "run `pip install 'attar[transformers]' pillow`"
         ) from error
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split(". ")[0].split()) or type(error).__name__
         raise AttarError(
             f"cannot load the image processor of {name} from {place}: {reason}; save it there with "
-            f'processor.save_pretrained, or say as_teacher(..., processor="{UNCHANGED}") if '
-            "the inputs are what the model takes"
+            f'processor.save_pretrained, or pass as_teacher(..., processor="{UNCHANGED}") if '
+            "the model takes the inputs unchanged"
         ) from error
 
 
@@ -140,12 +140,12 @@ def _read(processor: Any, name: str) -> Preparation:  # noqa: ANN401
     factor = getattr(processor, "rescale_factor", None)
     if not getattr(processor, "do_rescale", None):
         raise DataError(
-            f"expected a processor that scales pixels by 1/255, {name} does not scale them; "
+            f"expected a processor that scales pixels by 1/255, but {name} does not scale them; "
             "set its do_rescale to True if the model takes pixels from 0 to 1"
         )
     if not isinstance(factor, float | int) or not math.isclose(factor, 1 / 255, rel_tol=1e-4):
         raise DataError(
-            f"expected a processor that scales pixels by 1/255, {name} scales them by {factor}; "
+            f"expected a processor that scales pixels by 1/255, but {name} scales by {factor}; "
             f"{_own_module()}"
         )
     normalizes = bool(getattr(processor, "do_normalize", None))
@@ -161,7 +161,7 @@ def _numbers(value: Any) -> tuple[float, ...]:  # noqa: ANN401
 
 
 def _try(processor: Any, mean: tuple[float, ...], std: tuple[float, ...], name: str) -> None:  # noqa: ANN401
-    """Raise unless the processor normalizes an image by mean and standard deviation alone."""
+    """Raise unless the processor only normalizes by mean and standard deviation."""
     generator = np.random.default_rng(0)
     channels = len(mean) if mean and np.ndim(processor.image_mean) else 3
     image = generator.integers(0, 256, (channels, _TRIED, _TRIED), dtype=np.uint8)
@@ -171,7 +171,7 @@ def _try(processor: Any, mean: tuple[float, ...], std: tuple[float, ...], name: 
             images=image, return_tensors="np", input_data_format="channels_first", **off
         )
         prepared = np.asarray(answer["pixel_values"])[0]
-    except Exception as error:  # of a class that need not be transformers' own
+    except Exception as error:  # from any class
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise DataError(f"{name} fails on an image: {reason}; {_own_module()}") from error
     expected = image / 255
@@ -179,13 +179,13 @@ def _try(processor: Any, mean: tuple[float, ...], std: tuple[float, ...], name: 
         expected = (expected - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
     if prepared.shape != expected.shape or not np.allclose(prepared, expected, atol=1e-3):
         raise DataError(
-            f"expected a processor that scales pixels by 1/255 and normalizes each channel, {name} "
-            f"does more to them; {_own_module()}"
+            "expected a processor that only scales pixels by 1/255 and normalizes each channel, "
+            f"but {name} does more; {_own_module()}"
         )
 
 
 def _find_size(settings: Mapping[str, Any], name: str) -> tuple[tuple[int, int] | None, int | None]:
-    """Return the height and width of what the processor makes, or its shorter side."""
+    """Return the height and width of the processor's images, or their shorter side."""
     if settings.get("do_center_crop"):
         size = settings.get("crop_size")
     elif settings.get("do_resize"):
@@ -207,6 +207,6 @@ def _find_size(settings: Mapping[str, Any], name: str) -> tuple[tuple[int, int] 
 
 def _own_module() -> str:
     return (
-        "wrap the model in a torch module that takes the transfer set's images, prepares them "
-        "itself and returns the logits"
+        "wrap the model in a torch module that takes the transfer set's images, prepares them and "
+        "returns the logits"
     )

@@ -1,4 +1,4 @@
-"""Teachers that are torch modules, plain functions, or several teachers at once."""
+"""Teachers made from torch modules, functions and lists of teachers."""
 
 import hashlib
 import inspect
@@ -22,8 +22,8 @@ from attar.teachers.protocol import Answers, Examples, Rest, Teacher, answers_ke
 class NetworkTeacher:
     """A torch module, run in evaluation mode on the device of its weights.
 
-    Its fingerprint is made of its architecture's text, weights and buffers; the precision does not
-    count. `attar.answers.find_logits` says which part of its answer is taken.
+    The fingerprint covers the architecture, weights and buffers, but not the precision. The logits
+    are found in its output by `attar.answers.find_logits`.
     """
 
     network: nn.Module
@@ -36,15 +36,15 @@ class NetworkTeacher:
 
     @property
     def name(self) -> str:
-        """What the errors call it."""
+        """Name in errors."""
         return f"the network {type(self.network).__name__}"
 
     def logits(self, batch: Examples) -> Float[Tensor, "batch classes"]:
-        """Run the network; it is left in the mode it was in, and the logits on the CPU.
+        """Run the network and return its logits on the CPU; its mode is unchanged.
 
         Raises:
-            ShapeError: If the network answers another shape.
-            DataError: If the answer is no tensor, or not what `answers` says.
+            ShapeError: If the output has another shape.
+            DataError: If the output has no logits, or does not match `answers`.
         """
         first = next(self.network.parameters(), None)
         inputs = batch.inputs if first is None else batch.inputs.to(first.device)
@@ -68,13 +68,13 @@ class NetworkTeacher:
 class FunctionTeacher:
     """A function from inputs `[batch, *shape]` to scores `[batch, classes]`.
 
-    It may return a tensor, an array, a table with a column for each class, or what else
-    `attar.answers.find_logits` takes.
+    It may return a tensor, an array, a table with one column per class, or any output that
+    `attar.answers.find_logits` accepts.
     """
 
     function: Callable[[Tensor], object]
     classes: int
-    version: str  # stands for all that decides the answers
+    version: str  # hashed in place of the code
     answers: Answers = "logits"
     rest: Rest | None = None  # see `to_logits`
     wanted_names: tuple[str, ...] | None = None  # of the transfer set's classes, for tables
@@ -83,7 +83,7 @@ class FunctionTeacher:
 
     @property
     def name(self) -> str:
-        """What the errors call it."""
+        """Name in errors."""
         kind = getattr(self.function, "__qualname__", type(self.function).__name__)
         return f"the function {kind}"
 
@@ -91,8 +91,8 @@ class FunctionTeacher:
         """Call the function, without gradient.
 
         Raises:
-            ShapeError: If it answers another shape.
-            DataError: If there are no scores in the answer, or they are not what `answers` says.
+            ShapeError: If the output has another shape.
+            DataError: If the output has no scores, or they do not match `answers`.
         """
         with torch.no_grad():
             answer = self.function(batch.inputs)
@@ -106,12 +106,12 @@ class FunctionTeacher:
         )
 
     def fingerprint(self) -> str:
-        """Hash the version: a function does not show what it computes."""
+        """Hash the version, because the behavior of a function cannot be hashed."""
         return hash_version(self.version, answers_key(self.answers, self.rest))
 
     def _find_scores(self, answer: object) -> Tensor:
         if is_frame(answer):
-            name = f"the answer of {self.name}"
+            name = f"the output of {self.name}"
             scores, _ = stack_columns(read_frame(answer, name), self.wanted_names, name)
             return torch.from_numpy(scores)
         if not isinstance(answer, Tensor) and hasattr(answer, "__array__"):
@@ -120,28 +120,28 @@ class FunctionTeacher:
 
 
 class Ensemble:
-    """Several teachers of the same classes, whose logits are kept apart.
+    """Several teachers of the same classes, whose logits are stored separately.
 
-    Keeping them apart lets a reader take the arithmetic or the geometric mean, at any temperature
-    and with any weights, without asking the teachers again.
+    The arithmetic or geometric mean can then be taken at any temperature and with any weights,
+    without running the teachers again.
 
     Args:
-        teachers: The members, one or more, none of them an ensemble.
+        teachers: The members; at least one, none of them an ensemble.
 
     Raises:
         AttarError: If there is no member, or one is an ensemble.
-        ShapeError: If the members tell different numbers of classes apart.
+        ShapeError: If the members have different numbers of classes.
     """
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         """Check that the members fit together."""
         if not teachers:
-            raise AttarError("expected one member or more, got an empty ensemble")
+            raise AttarError("expected at least one member, got an empty ensemble")
         nested = [index for index, each in enumerate(teachers) if each.members is not None]
         if nested:
             raise AttarError(
                 f"expected single teachers as members, got an ensemble at {nested[0]}; "
-                "list all of their members in one"
+                "list its members instead"
             )
         counts = [each.classes for each in teachers]
         if len(set(counts)) > 1:
@@ -150,21 +150,21 @@ class Ensemble:
 
     @property
     def classes(self) -> int:
-        """How many classes each member tells apart."""
+        """Number of classes."""
         return self.teachers[0].classes
 
     @property
     def members(self) -> int:
-        """How many members there are."""
+        """Number of members."""
         return len(self.teachers)
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether all members look at the inputs."""
+        """Whether all members use the inputs."""
         return all(each.reads_inputs for each in self.teachers)
 
     def logits(self, batch: Examples) -> Float[Tensor, "members batch classes"]:
-        """Ask each member."""
+        """Run each member."""
         answers = [each.logits(batch) for each in self.teachers]
         widest = max((each.dtype for each in answers), key=lambda dtype: dtype.itemsize)
         return torch.stack([each.to(widest) for each in answers])  # [members, batch, classes]
@@ -177,7 +177,7 @@ class Ensemble:
 def check_one_input(function: Callable[..., object], name: str) -> None:
     """Raise `AttarError` if a function, or a module's `forward`, cannot be called with one tensor.
 
-    A function that does not show its signature passes.
+    Functions without a signature are accepted.
     """
     try:
         signature = inspect.signature(function)
@@ -188,7 +188,7 @@ def check_one_input(function: Callable[..., object], name: str) -> None:
     except TypeError as error:
         raise AttarError(
             f"expected {name} to take one tensor of inputs, got {signature} ({error}); wrap it in "
-            "a function or module of one input, or pass its logits for the set instead of it"
+            "a function or module with one input, or pass its logits for the set instead"
         ) from error
 
 
@@ -198,6 +198,6 @@ def hash_members(fingerprints: Sequence[str]) -> str:
 
 
 def hash_version(version: str, read: tuple[object, ...] = ("logits",)) -> str:
-    """Hash the text that stands for what decides a teacher's answers, and how they are read."""
+    """Hash a version text and the options for reading the outputs."""
     how = "" if read == ("logits",) else f"{read} "
     return hashlib.sha256(f"{how}version:{version}".encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Teachers that are ONNX files; needs the extra `export`."""
+"""Teachers from ONNX files; needs the extra `export`."""
 
 import copy
 import hashlib
@@ -34,37 +34,37 @@ _DTYPES = {
     "tensor(int32)": np.int32,
 }
 _MASK, _TYPES = "attention_mask", "token_type_ids"  # inputs beside the token ids
-_IMAGES = "pixel_values"  # what transformers calls images that a processor has normalized
+_IMAGES = "pixel_values"  # the name of normalized images in transformers
 
 
 class OnnxTeacher:
     """A network in an ONNX file, run by onnxruntime on the CPU.
 
-    The first input takes the transfer set's inputs, in the type that the file states. Inputs called
-    `attention_mask` and `token_type_ids` are made from token ids: where they are not `padding`, and
-    zeros, which are right for single texts. The answer is the one output of floats with two axes.
+    The first input is the transfer set's inputs, converted to the type in the file. The input
+    `attention_mask` is 1 where the token ids are not `padding`; `token_type_ids` are zeros, which
+    is correct for single texts. The output is the only output of floats with two axes.
 
     Args:
-        path: The file; weights beside it, if it refers to such, are read as well.
-        classes: How many classes the transfer set has.
-        class_names: Those of the transfer set, to find the file's classes by name.
-        answers: What the file answers with.
-        rest: What to do with probabilities that sum to less than 1; see `to_logits`.
-        padding: The id of padding tokens.
-        processor: What images are normalized by; see `prepare_images`. An input called
-            `pixel_values` needs one.
+        path: The file; external weights are read as well.
+        classes: Number of classes of the transfer set.
+        class_names: Class names of the transfer set, to match the file's classes by name.
+        answers: Output of the network: `logits` or `probabilities`.
+        rest: How to treat probabilities that sum to less than 1; see `to_logits`.
+        padding: Id of the padding token.
+        processor: Image processor; see `prepare_images`. Required for an input named
+            `pixel_values`.
 
     Attributes:
-        class_names: In the order of its logits, where the file tells them as attar's own files do;
-            else None.
-        size_bytes: Of the file and its weights.
-        weights: How many numbers they are.
+        class_names: In the order of the logits, if the file contains them as files exported by
+            attar do; else None.
+        size_bytes: Size of the file and its weights.
+        weights: Number of weights.
 
     Raises:
-        AttarError: If onnx or onnxruntime is missing, or the padding token or the image processor
-            is not known.
+        AttarError: If onnx or onnxruntime is missing, or the padding token or image processor is
+            unknown.
         FolderError: If the file, or its weights, cannot be read.
-        DataError: If it is no ONNX file, or its inputs or outputs do not fit.
+        DataError: If it is not an ONNX file, or its inputs or outputs do not fit.
         ShapeError: If it has another number of classes.
     """
 
@@ -93,7 +93,9 @@ class OnnxTeacher:
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors share no other base
             reason = str(error).splitlines()[0]
-            raise DataError(f"{path} is no ONNX file that onnxruntime can run: {reason}") from error
+            raise DataError(
+                f"{path} is not an ONNX file that onnxruntime can run: {reason}"
+            ) from error
         self._session: Any = session
         self._inputs = self._check_inputs()
         self._output = self._choose_output()
@@ -101,7 +103,7 @@ class OnnxTeacher:
         self._preparation = self._prepare(processor)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Open the file again where it is unpickled, as a session cannot travel."""
+        """Reopen the file when unpickled, because a session cannot be pickled."""
         open_again = partial(
             OnnxTeacher,
             classes=self.classes,
@@ -117,8 +119,8 @@ class OnnxTeacher:
         """Run the network.
 
         Raises:
-            ShapeError: If it answers another shape.
-            DataError: If it cannot take the inputs, or the answer is not what `answers` says.
+            ShapeError: If the output has another shape.
+            DataError: If it cannot run on the inputs, or the output does not match `answers`.
         """
         first, *others = self._inputs
         inputs = self._preparation.normalize(batch.inputs.cpu(), self.name).numpy()
@@ -135,7 +137,7 @@ class OnnxTeacher:
             reason = str(error).splitlines()[0]
             shape = list(inputs.shape)
             raise DataError(
-                f"{self.name} takes {first.shape}, it cannot run on inputs {shape}: {reason}"
+                f"{self.name} takes {first.shape} and cannot run on inputs {shape}: {reason}"
             ) from error
         if self._columns is not None and scores.shape[1] == self.classes:
             scores = scores[:, self._columns]
@@ -149,7 +151,7 @@ class OnnxTeacher:
         )
 
     def with_threads(self, threads: int) -> "OnnxTeacher":
-        """Answer the same network, run with so many threads."""
+        """Return the same network, run with this number of threads."""
         onnxruntime = _import_onnx(self._path)[1]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -160,7 +162,7 @@ class OnnxTeacher:
         return changed
 
     def fingerprint(self) -> str:
-        """Hash the bytes of the file and of the weights beside it, and how it is asked and read."""
+        """Hash the file, its external weights, and the options for its inputs and outputs."""
         text = f"{self._digest} {self.answers} {self.padding}"
         more = (self.rest, self._columns, self._preparation.mean, self._preparation.std)
         if more != (None, None, (), ()):
@@ -174,13 +176,12 @@ class OnnxTeacher:
             raise DataError(f"expected inputs of {', '.join(_DTYPES)}, got {told} in {self.name}")
         if any(each.name not in (_MASK, _TYPES) for each in inputs[1:]):
             raise DataError(
-                f"expected one input, and for token ids {_MASK} and {_TYPES}, "
-                f"got {told} in {self.name}; export a network of one input"
+                f"expected one input, or token ids with {_MASK} and {_TYPES}, "
+                f"got {told} in {self.name}; export a network with one input"
             )
         if len(inputs) > 1 and self.padding is None:
             raise DataError(
-                f"expected to learn the padding token of {self.name}; "
-                "give as_teacher(..., padding=)"
+                f"the padding token of {self.name} is unknown; pass as_teacher(..., padding=...)"
             )
         if isinstance(inputs[0].shape[0] if inputs[0].shape else 0, int):
             raise DataError(
@@ -192,17 +193,17 @@ class OnnxTeacher:
     def _find_classes(
         self, found: tuple[str, ...] | None
     ) -> tuple[list[int] | None, tuple[str, ...] | None]:
-        """Return where the transfer set's classes stand, None if in place, and what they are."""
+        """Return the positions of the classes, None if unchanged, and their names."""
         if found is None or self._wanted is None:
             return None, found
-        remedy = "export it with the transfer set's class names"
+        remedy = "export it with the class names of the transfer set"
         order = find_classes(found, self._wanted, name=self.name, remedy=remedy)
         if order == tuple(range(len(order))):
             return None, found
         return list(order), tuple(found[place] for place in order)
 
     def _prepare(self, processor: object) -> Preparation:
-        if isinstance(processor, Preparation):  # of a teacher that was pickled
+        if isinstance(processor, Preparation):  # from an unpickled teacher
             return processor
         if processor is None:
             if self._inputs[0].name != _IMAGES:
@@ -210,10 +211,10 @@ class OnnxTeacher:
             processor = self._path.parent
             if not (processor / "preprocessor_config.json").is_file():
                 raise AttarError(
-                    f"expected the image processor of {self.name}, whose input {_IMAGES!r} takes "
-                    f"normalized images, got none; put its preprocessor_config.json beside the "
-                    f'file, say as_teacher(..., processor=...), or processor="{UNCHANGED}" if it '
-                    "takes the transfer set's images as they are"
+                    f"{self.name} needs its image processor, because its input {_IMAGES!r} takes "
+                    "normalized images; put its preprocessor_config.json beside the file, pass "
+                    f'as_teacher(..., processor=...), or processor="{UNCHANGED}" if it takes the '
+                    "transfer set's images unchanged"
                 )
         return prepare_images(processor, self.name)
 
@@ -229,7 +230,7 @@ class OnnxTeacher:
             told = [f"{each.name} {each.type} {each.shape}" for each in outputs]
             raise DataError(
                 f"expected one output of floats [batch, classes], got {told} in {self.name}; "
-                "export it with the logits alone"
+                "export it with only the logits"
             )
         if isinstance(fitting[0].shape[1], int):
             check_class_count(fitting[0].shape[1], classes=self.classes, name=self.name)
@@ -237,14 +238,14 @@ class OnnxTeacher:
 
 
 def _read_class_names(session: Any) -> tuple[str, ...] | None:  # noqa: ANN401
-    """Read what the classes are called, in the file's order, if it says so as attar's own do."""
+    """Read the class names, in the file's order, if it was exported by attar."""
     text = session.get_modelmeta().custom_metadata_map.get("class_names")
     if text is None:
         return None
     try:
         found = json.loads(text)
     except ValueError:
-        return None  # of somebody else's meaning
+        return None  # written by another program
     is_ours = isinstance(found, list) and all(isinstance(each, str) for each in found)
     return tuple(found) if is_ours else None
 
@@ -255,14 +256,14 @@ def _import_onnx(path: Path) -> tuple[Any, Any]:
         import onnxruntime
     except ImportError as error:
         raise AttarError(
-            f"expected onnx and onnxruntime to read {path}, got none of {error.name}; "
-            "try pip install 'attar[export]'"
+            f"{error.name} is not installed, which is needed to read {path}; "
+            "run `pip install 'attar[export]'`"
         ) from error
     return onnx, onnxruntime
 
 
 def _look_into(onnx: Any, path: Path) -> tuple[str, int, int]:  # noqa: ANN401
-    """Return hash and size of the file and those of its weights beside it; how many weights."""
+    """Return hash and size of the file with its external weights, and the number of weights."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -270,8 +271,8 @@ def _look_into(onnx: Any, path: Path) -> tuple[str, int, int]:  # noqa: ANN401
     sha256, size = hashlib.sha256(content), len(content)
     try:
         model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's own, of a module that is not ours to import
-        raise DataError(f"{path} is no ONNX file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # protobuf's errors, from a private module
+        raise DataError(f"{path} is not an ONNX file: {str(error).splitlines()[0]}") from error
     graphs = list(_graphs(model.graph))
     weights = sum(math.prod(each.dims) for graph in graphs for each in graph.initializer)
     for name in sorted({name for graph in graphs for name in _external(graph)}):
@@ -282,7 +283,7 @@ def _look_into(onnx: Any, path: Path) -> tuple[str, int, int]:  # noqa: ANN401
             size += beside.stat().st_size
         except OSError as error:
             found = f"cannot read {beside}: {error.strerror}"
-            raise FolderError(f"{found}; {path.name} keeps weights there") from error
+            raise FolderError(f"{found}; {path.name} stores weights there") from error
     return sha256.hexdigest(), size, weights
 
 

@@ -1,4 +1,4 @@
-"""What a teacher is, and how its answers become logits."""
+"""The protocol of teachers, and the conversion of their outputs to logits."""
 
 import math
 from collections.abc import Sequence
@@ -10,28 +10,28 @@ from torch import Tensor
 
 from attar.errors import AttarError, DataError, ShapeError
 
-Answers = Literal["logits", "probabilities"]  # what a model answers with
+Answers = Literal["logits", "probabilities"]  # the output of a model
 
-# What becomes of the part that probabilities lack to a sum of 1: each row is divided by its sum, or
-# the class at this position gets it.
+# How to treat probabilities that sum to less than 1: divide each row by its sum, or add the missing
+# part to the class at this position.
 Rest = int | Literal["renormalize"]
 
-# What log 0 becomes: finite in float16, in which logits are stored, and still without any mass
-# (exactly 0 in float32) at every temperature up to 96, as exp(-10000 / 96) underflows.
+# The value of log 0: finite in float16, in which logits are stored, and with probability exactly 0
+# in float32 at every temperature up to 96, because exp(-10000 / 96) underflows.
 ZERO_LOGIT = -10_000.0
 
-_ROUNDING = 1e-2  # how far probabilities may be from summing to 1: float16, or two decimals
+_ROUNDING = 1e-2  # tolerance of sums of probabilities: float16, or two decimals
 _SUSPICION = 1e-4  # logits whose rows sum to 1 this closely, none negative, are probabilities
-_FLAT_ROWS = 8  # so many rows without a negative score, all with sums in 0.5..1, are as well
+_FLAT_ROWS = 8  # this many nonnegative rows with sums in 0.5..1 are probabilities, too
 
 
 @runtime_checkable
 class Examples(Protocol):
-    """What a teacher is asked about; `attar.data.Batch` is one."""
+    """Examples passed to a teacher, such as `attar.data.Batch`."""
 
     @property
     def inputs(self) -> Tensor:
-        """Shape `[batch, *shape]`, as a network takes them."""
+        """Inputs of a network, `[batch, *shape]`."""
 
     @property
     def indices(self) -> Tensor:
@@ -40,25 +40,25 @@ class Examples(Protocol):
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Anything that answers examples with logits, and can say which teacher it is."""
+    """Anything that returns logits for examples and has a fingerprint."""
 
     @property
     def classes(self) -> int:
-        """How many classes it tells apart."""
+        """Number of classes."""
 
     @property
     def members(self) -> int | None:
-        """How many members its logits come from; None for a single teacher, without that axis."""
+        """Number of members; None for a single teacher, whose logits have no such axis."""
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether it looks at the inputs; if not, it knows the plain examples alone, no views."""
+        """Whether it uses the inputs; if not, it covers only the plain examples, no views."""
 
     def logits(self, batch: Examples) -> Float[Tensor, "*members batch classes"]:
-        """Answer `[batch, classes]`, or `[members, batch, classes]`, in nats, without gradient."""
+        """Return `[batch, classes]` or `[members, batch, classes]`, in nats, without gradient."""
 
     def fingerprint(self) -> str:
-        """Hash by SHA-256 what decides its answers."""
+        """Return a SHA-256 hash of everything that affects its outputs."""
 
 
 def to_logits(
@@ -70,25 +70,25 @@ def to_logits(
     name: str,
     rest: Rest | None = None,
 ) -> Float[Tensor, "batch classes"]:
-    """Check what a model answered, and turn it into logits.
+    """Check the output of a model and convert it to logits.
 
-    A probability p becomes log p, and log 0 becomes `ZERO_LOGIT`. Logits stay as they are, even
-    where they are not finite: who stores them stops there.
+    A probability p becomes log p, and log 0 becomes `ZERO_LOGIT`. Logits are returned unchanged,
+    even if they are not finite; storing them raises an error.
 
     Args:
-        scores: The answer, expected in `[batch, classes]`.
-        answers: What it is.
-        classes: How many classes the transfer set has.
-        indices: The examples that were asked about, for the errors.
-        name: Who answered, for the errors.
-        rest: What to do with probabilities that sum to less than 1; by default they are an error.
+        scores: The output, expected as `[batch, classes]`.
+        answers: Kind of the output.
+        classes: Number of classes of the transfer set.
+        indices: Positions of the examples, for errors.
+        name: Name of the model, for errors.
+        rest: How to treat probabilities that sum to less than 1; by default they are an error.
 
     Returns:
-        Logits `[batch, classes]`, float64 if the answer was, float32 else, without gradient.
+        Logits `[batch, classes]` without gradient; float64 if the output was, else float32.
 
     Raises:
-        ShapeError: If the answer has another shape.
-        DataError: If the answer is not what `answers` says.
+        ShapeError: If the output has another shape.
+        DataError: If the output does not match `answers`.
     """
     _check_shape(list(scores.shape), answers, classes, len(indices), name)
     scores = scores.detach()
@@ -107,7 +107,7 @@ def to_logits(
 
 
 def check_class_count(found: int, *, classes: int, name: str) -> None:
-    """Raise `ShapeError` if a teacher is known to tell another number of classes apart."""
+    """Raise `ShapeError` if a teacher has another number of classes."""
     if found != classes:
         raise ShapeError(
             f"expected a teacher of the transfer set's {classes} classes, "
@@ -118,19 +118,19 @@ def check_class_count(found: int, *, classes: int, name: str) -> None:
 def find_classes(
     names: Sequence[str], class_names: Sequence[str] | None, *, name: str, remedy: str
 ) -> tuple[int, ...]:
-    """Return where each class of the transfer set stands among the classes of a teacher.
+    """Return the position of each class of the transfer set among the classes of a teacher.
 
-    Classes are matched by name. They are matched by position where there is nothing to compare:
-    the transfer set or the teacher calls its classes "0", "1", ...
+    Classes are matched by name. They are matched by position if the classes of the transfer set or
+    the teacher are named "0", "1", ...
 
     Args:
         names: Names of the teacher's classes, in its order.
-        class_names: Names of the transfer set's classes; None if they are not known.
-        name: The teacher, for the errors.
-        remedy: What to do about other names, for the errors.
+        class_names: Names of the transfer set's classes; None if unknown.
+        name: Name of the teacher, for errors.
+        remedy: Advice in case of different names, for errors.
 
     Raises:
-        ShapeError: If the number of classes differs, and the names have nothing in common.
+        ShapeError: If the number of classes differs, and no names match.
         DataError: If only some of the names match, or none of them.
     """
     names = list(names)
@@ -172,12 +172,12 @@ def parse_rest(rest: str | None, class_names: Sequence[str] | None, classes: int
 
 
 def answers_key(answers: Answers, rest: Rest | None) -> tuple[object, ...]:
-    """Return what a fingerprint has to hold of how scores become logits."""
+    """Return the options for converting scores to logits, for fingerprints."""
     return (answers,) if rest is None else (answers, rest)
 
 
 def _class_remedy() -> str:
-    return "do both use one class list? a function may pick and order the teacher's columns"
+    return "do both use the same class list? wrap the teacher in a function that selects columns"
 
 
 def _check_shape(shape: list[int], answers: Answers, classes: int, rows: int, name: str) -> None:
@@ -187,7 +187,7 @@ def _check_shape(shape: list[int], answers: Answers, classes: int, rows: int, na
         both = "[torch.zeros_like(z), z]" if answers == "logits" else "[1 - p, p]"
         what = "logit z" if answers == "logits" else "probability p"
         raise ShapeError(
-            f"expected {answers} of the transfer set's 2 classes, got one score for each example "
+            f"expected {answers} of the transfer set's 2 classes, got one score per example "
             f"{shape} from {name}; if it is the {what} of class 1, wrap it in a function or module "
             f"that returns torch.cat({both}, 1), each of shape [batch, 1]"
         )
@@ -196,14 +196,14 @@ def _check_shape(shape: list[int], answers: Answers, classes: int, rows: int, na
             f"expected {answers} for the transfer set's {classes} classes, "
             f"got {shape[1]} from {name}; {_class_remedy()}"
         )
-    advice = "wrap it in a function that returns that"
+    advice = "wrap it in a function that returns this shape"
     if len(shape) > 2 and classes in shape:
         advice = (
-            "does it classify each token or pixel, instead of each example? such models are "
-            "distilled with attar.TrainingRun and a loss of your own"
+            "does it classify each token or pixel instead of each example? to distill such models, "
+            "use attar.TrainingRun with a custom loss"
         )
     raise ShapeError(
-        f"expected an answer [batch, classes] of {[rows, classes]}, got {shape} from {name}; "
+        f"expected an output [batch, classes] of shape {[rows, classes]}, got {shape} from {name}; "
         f"{advice}"
     )
 
@@ -222,33 +222,33 @@ def _check_probabilities(scores: Tensor, indices: Tensor, name: str, rest: Rest 
         float(each) for each in (scores[row].min(), scores[row].max(), sums[row])
     )
     raise DataError(
-        f"expected probabilities that sum to 1 from {name}, got a sum of {total:.4g} with a "
-        f"smallest of {smallest:.4g} and a largest of {largest:.4g} for example "
-        f"{int(indices[row])}; {_probability_remedy(smallest, largest, total)}"
+        f"expected probabilities that sum to 1 from {name}, got a sum of {total:.4g}, minimum "
+        f"{smallest:.4g} and maximum {largest:.4g} for example {int(indices[row])}; "
+        f"{_probability_remedy(smallest, largest, total)}"
     )
 
 
 def _probability_remedy(smallest: float, largest: float, total: float) -> str:
     if math.isnan(total):
-        return "NaN is no probability: look for a missing value or a division by zero"
+        return "NaN is not a probability: look for a missing value or a division by zero"
     if smallest < -_ROUNDING:
-        return 'if these are logits, say as_teacher(..., answers="logits")'
+        return 'if these are logits, pass as_teacher(..., answers="logits")'
     if largest > 1 + _ROUNDING:
         return (
             "if these are counts or percentages, divide each row by its sum; if they are logits, "
-            'say as_teacher(..., answers="logits")'
+            'pass as_teacher(..., answers="logits")'
         )
     if total > 1:
         return (
-            "is this a multi-label model with a sigmoid for each class? attar.label and "
-            "attar.distill take classifiers with one true class for each example; distill such a "
-            "model with attar.TrainingRun and a loss of your own"
+            "is this a multi-label model with one sigmoid per class? attar.label and attar.distill "
+            "support classifiers with one true class per example; to distill such a model, use "
+            "attar.TrainingRun with a custom loss"
         )
     if total == 0:
-        return 'no class has any probability; leave the example out, or say rest="class:<name>"'
+        return 'all probabilities are 0; remove the example, or pass rest="class:<name>"'
     return (
-        'if small ones were cut off, say as_teacher(..., rest="renormalize"), which divides each '
-        'row by its sum, or rest="class:<name>", which gives the missing part to that class'
+        'if small ones are missing, pass as_teacher(..., rest="renormalize"), which divides each '
+        'row by its sum, or rest="class:<name>", which adds the missing part to that class'
     )
 
 
@@ -258,13 +258,13 @@ def _check_no_probabilities(scores: Tensor, name: str) -> None:
     sums = scores.sum(dim=1)  # [batch]
     if ((sums - 1).abs() <= _SUSPICION).all():
         raise DataError(
-            f"expected logits from {name}, got rows that sum to 1 with nothing below 0; "
-            'try as_teacher(..., answers="probabilities"), or leave out its softmax'
+            f"expected logits from {name}, got nonnegative rows that sum to 1; "
+            'pass as_teacher(..., answers="probabilities"), or remove its softmax'
         )
     if len(scores) >= _FLAT_ROWS and ((sums >= 0.5) & (sums <= 1 + _SUSPICION)).all():
         raise DataError(
-            f"expected logits from {name}, got rows with nothing below 0 and sums from "
-            f"{float(sums.min()):.3g} to {float(sums.max()):.3g}; if these are probabilities of "
-            'which small ones were cut off, say as_teacher(..., answers="probabilities", '
+            f"expected logits from {name}, got nonnegative rows with sums from "
+            f"{float(sums.min()):.3g} to {float(sums.max()):.3g}; if these are probabilities "
+            'without the small ones, pass as_teacher(..., answers="probabilities", '
             'rest="renormalize") or rest="class:<name>"'
         )

@@ -1,17 +1,17 @@
-"""Token types: which of a pair of texts a token belongs to. A transfer set holds none of them."""
+"""Token types mark the texts of a pair. A transfer set does not contain them."""
 
 import warnings
 
 import torch
 from torch import Tensor
 
-_FEWEST_ROWS = 4  # in which a pattern of pairs is no coincidence
+_FEWEST_ROWS = 4  # texts needed to detect pairs
 
 
 def warn_of_pairs(ids: Tensor, mask: Tensor, name: str) -> None:
-    """Warn if each text ends with one token and has it inside, too, as pairs of texts have.
+    """Warn if all texts end with the same token and also contain it earlier, as pairs of texts do.
 
-    A model that was trained on pairs needs token types, which a transfer set cannot hold.
+    A model that was trained on pairs needs token types, which a transfer set cannot contain.
     """
     if ids.ndim != 2:
         return
@@ -25,7 +25,7 @@ def warn_of_pairs(ids: Tensor, mask: Tensor, name: str) -> None:
     if (last == last[0]).all() and (often >= 2).all():
         warnings.warn(
             f"the token ids look like pairs of texts, separated by the token {int(last[0])}, but "
-            f"{name} gets token types of 0 everywhere; if it was trained with others, compute its "
-            "logits yourself and give these to attar.label",
+            f"{name} gets only token types of 0; if it was trained with other token types, compute "
+            "its logits yourself and pass them to attar.label",
             stacklevel=2,
         )

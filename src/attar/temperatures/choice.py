@@ -1,4 +1,4 @@
-"""Choosing the temperature: students of several, trained together, compared on held-out data."""
+"""Choose the temperature: train students at several and compare them on held-out data."""
 
 import copy
 import math
@@ -53,31 +53,31 @@ def choose_temperature(
     checkpoint: Path | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> TemperatureChoice:
-    """Train copies of a student together, one for each candidate, and choose by held-out errors.
+    """Train copies of a student together, one per candidate, and choose by held-out errors.
 
-    All candidates start from the student's weights and see the same batches, so they differ by
-    temperature and hard weight alone. The fewest errors win; of equals, the smaller negative
-    log-likelihood. Each other candidate is held against the winner by a paired sign test (the
-    exact McNemar test) with Bonferroni's correction for all pairs of candidates.
+    All candidates start from the student's weights and see the same batches, so they differ only in
+    temperature and hard weight. The candidate with the fewest errors is chosen; ties go to the
+    smaller negative log-likelihood. Each other candidate is compared with it by a paired sign test
+    (the exact McNemar test) with Bonferroni's correction for all pairs of candidates.
 
     Args:
-        student: Is copied, and stays as it is.
-        transfer_set: The labeled examples; those with hard targets judge.
+        student: The student; it is copied and not changed.
+        transfer_set: The labeled examples; some of those with hard targets are held out.
         store: Their soft targets.
-        settings: How each is trained.
-        search: The candidates, and how much is held out: drawn with the settings' seed.
-        soft_weight: Of all candidates.
-        hard_weight: Of all candidates, unless the search names some.
-        mean: Of the teacher's members.
-        shares: Of the members in that mean, together 1.
-        checkpoint: Its name with `.choice.json` keeps the choice, and with `.choice` the cohort's
-            state until then; what is there already is not done again. A choice that was made for
-            another search is replaced if the checkpoint itself is gone, and refused otherwise.
+        settings: Settings of each training.
+        search: The candidates, and the held-out fraction; drawn with the settings' seed.
+        soft_weight: Soft weight of all candidates.
+        hard_weight: Hard weight of all candidates, unless the search has several.
+        mean: Mean of the teacher's members.
+        shares: Weights of the members, sum 1.
+        checkpoint: The choice is stored under this name with `.choice.json`, and the state of the
+            search with `.choice`; both are reused. A choice of another search is replaced if the
+            checkpoint itself does not exist, and refused otherwise.
         progress: Called after every step.
 
     Raises:
         DataError: If there are too few examples with hard targets to hold some out.
-        FolderError: If what is there belongs to another search.
+        FolderError: If the files belong to another search.
     """
     weights = [
         MemberWeights(temperature=temperature, soft_weight=soft_weight, hard_weight=each)
@@ -110,9 +110,9 @@ def choose_temperature(
         try:
             return TemperatureChoice.read(record, made_for=made_for)
         except FolderError:
-            if checkpoint.exists():  # of a student that was trained at what it says
+            if checkpoint.exists():  # a student was trained with this choice
                 raise
-    # A stream of its own: no candidate has the batches and masks of the student that follows.
+    # Another seed stream, so that candidates do not see the batches and masks of the student.
     settings = replace(settings, seed=mix_seed(settings.seed, _SEARCH))
     cohort = Cohort([as_network(copy.deepcopy(student), transfer_set.class_names) for _ in weights])
     run = TrainingRun(
@@ -143,23 +143,23 @@ def cohort_soft_target_loss(
     shares: Sequence[float],
     rows: Tensor,
 ) -> LossFn:
-    """Make the loss of a cohort that learns from a store: each member's mean, summed over them.
+    """Return the loss of a cohort trained on a store: the sum of the members' mean losses.
 
     Args:
-        store: Of the soft targets.
-        weights: Of the cohort's members.
-        mean: Of the teacher's members.
-        shares: Of the teacher's members in it.
-        rows: Where the examples that are trained on stand in the store, `[examples]`.
+        store: The soft targets.
+        weights: Loss weights of the cohort's members.
+        mean: Mean of the teacher's members.
+        shares: Weights of the teacher's members, sum 1.
+        rows: Positions of the training examples in the store, `[examples]`.
 
     Raises:
-        AttarError: If the mean is not one of these, or is geometric and the store sparse.
+        AttarError: If the mean is unknown, or is geometric and the store sparse.
     """
     store.check_mean(mean)
 
     def of_dense(logits: Tensor, soft: DenseTargets, hard_targets: Tensor) -> Tensor:
         v = soft.logits  # [batch, classes], or of several teachers [teachers, batch, classes]
-        if len(shares) > 1:  # each member of the cohort has a mean of its own, at its temperature
+        if len(shares) > 1:  # one mean per member of the cohort, at its temperature
             v = torch.stack(
                 [
                     mean_logits(v, mean=mean, temperature=each.temperature, shares=shares)
@@ -195,7 +195,7 @@ def cohort_soft_target_loss(
 
 
 def hold_out(transfer_set: TransferSet, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Split the examples: those to learn from, and those, with hard targets, to judge by.
+    """Split the examples into training examples and held-out ones with hard targets.
 
     Raises:
         DataError: If there are too few examples with hard targets.
@@ -204,8 +204,8 @@ def hold_out(transfer_set: TransferSet, fraction: float, seed: int) -> tuple[Ten
     count = round(fraction * len(labeled))
     if not 0 < count < len(transfer_set):
         raise DataError(
-            f"expected examples with hard targets to hold out, got {len(labeled)} of which "
-            f"{fraction:g} is {count}; give the temperature as a number, or hold out more"
+            f"too few examples with hard targets to hold out: {fraction:g} of {len(labeled)} is "
+            f"{count}; pass the temperature as a number, or hold out more"
         )
     generator = torch.Generator().manual_seed(seed)
     chosen = labeled[torch.randperm(len(labeled), generator=generator)[:count]]
@@ -236,10 +236,10 @@ def _choose(
     nll: Sequence[float],
     weights: Sequence[MemberWeights],
 ) -> TemperatureChoice:
-    """Choose by where each candidate is wrong, and of equals by the mean NLL."""
+    """Choose the candidate with the fewest errors; ties go to the smaller mean NLL."""
     errors: list[int] = wrong.sum(dim=1).tolist()
     chosen = min(range(len(weights)), key=lambda place: (errors[place], nll[place]))
-    # The winner was found by looking at all of them, so all pairs count (Bonferroni).
+    # The winner was selected among all candidates, so all pairs count (Bonferroni).
     pairs = max(1, math.comb(len(weights), 2))
     by_chance = [min(1.0, pairs * _chance(each, wrong[chosen])) for each in wrong]
     return TemperatureChoice(

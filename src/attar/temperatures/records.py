@@ -1,4 +1,4 @@
-"""What a search for the temperature is asked for, and what it found: frozen records."""
+"""Records of a temperature search: its settings and its result."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -8,16 +8,16 @@ from attar.errors import AttarError, FolderError, check_not_negative, check_posi
 from attar.figures import Curve, draw_curves
 from attar.records import read_sealed_json, write_sealed_json
 
-SIGNIFICANT = 0.05  # probability of a difference by chance, below which it counts
+SIGNIFICANT = 0.05  # level below which a p-value is significant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemperatureSearch:
-    """What to choose from, and on how much data."""
+    """The candidates of a search, and the held-out fraction."""
 
     temperatures: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
-    hard_weights: tuple[float, ...] | None = None  # None: that of the distillation alone
-    held_out: float = 0.1  # fraction of the labeled examples that judges; no candidate learns them
+    hard_weights: tuple[float, ...] | None = None  # None: that of the distillation
+    held_out: float = 0.1  # fraction of the labeled examples that is held out
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -28,25 +28,25 @@ class TemperatureSearch:
         for name in ("temperatures", "hard_weights"):
             values = getattr(self, name)
             if values is not None and (not values or len(set(values)) < len(values)):
-                raise AttarError(f"expected {name} to choose from, no two alike, got {values}")
+                raise AttarError(f"expected different {name}, at least one, got {values}")
         if not 0 < self.held_out < 1:
             raise AttarError(f"expected held_out in (0, 1), got {self.held_out}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One temperature and hard weight, and how well its student did on the held-out examples."""
+    """One temperature and hard weight, and the held-out errors of its student."""
 
     temperature: float
     hard_weight: float
     errors: int
     nll: float  # mean negative log-likelihood of the true class, nats
-    worse_by_chance: float  # probability of at least this difference to the chosen one by chance
+    worse_by_chance: float  # p-value of its difference to the chosen one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemperatureChoice:
-    """The chosen temperature and hard weight, and the curve that they were chosen from."""
+    """The chosen temperature and hard weight, and the results of all candidates."""
 
     temperature: float
     hard_weight: float
@@ -67,7 +67,7 @@ class TemperatureChoice:
         )
 
     def draw(self, path: Path | str) -> None:
-        """Draw errors by temperature, a curve for each hard weight, into a PNG or SVG file."""
+        """Plot errors by temperature, one curve per hard weight, to a PNG or SVG file."""
         curves = []
         for hard_weight in sorted({each.hard_weight for each in self.candidates}):
             points = [each for each in self.candidates if each.hard_weight == hard_weight]
@@ -84,24 +84,24 @@ class TemperatureChoice:
         )
 
     def write(self, path: Path, *, made_for: str) -> None:
-        """Write the record as JSON with a checksum; `made_for` identifies what it was made from."""
+        """Write the record as JSON with a checksum; `made_for` identifies the search."""
         write_sealed_json(path, {"made_for": made_for} | json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def read(cls, path: Path, *, made_for: str | None = None) -> "TemperatureChoice":
-        """Read a record that `write` wrote.
+        """Read a record written by `write`.
 
         Raises:
-            FolderError: If it cannot be read, is none, or was made for something else.
+            FolderError: If it cannot be read, is not a record, or belongs to another search.
         """
         content = read_sealed_json(path)
         if content.pop("made_for", None) != made_for and made_for is not None:
             raise FolderError(
                 f"{path} is the choice of a run with another student, data, store, settings or "
-                "candidates; give another checkpoint, or remove it to choose again"
+                "candidates; choose another checkpoint, or remove it to search again"
             )
         try:
             candidates = tuple(Candidate(**each) for each in content["candidates"])
             return cls(**content | {"candidates": candidates})
         except (KeyError, TypeError) as error:
-            raise FolderError(f"{path} is no choice of a temperature ({error})") from error
+            raise FolderError(f"{path} is not a temperature choice ({error})") from error

@@ -1,7 +1,7 @@
-"""Checkpoints: all that a run needs to go on as if it had never stopped, in one file.
+"""Checkpoints: the state of a training run in one file.
 
 A checkpoint is a file of `attar.tensor_files`, kind `checkpoint`. Tensors: `network.<name>` and
-`optimizer.<parameter>.<name>`. The header has `run` (what it belongs to) and `state`.
+`optimizer.<parameter>.<name>`. The header has `run`, which identifies the run, and `state`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ def save_checkpoint(
     run: dict[str, Any],
     state: dict[str, Any],
 ) -> None:
-    """Write network, optimizer, `run` and `state` (what JSON can hold) to `path`, atomically.
+    """Write network, optimizer, `run` and `state` (JSON values) to `path`, atomically.
 
     Raises:
-        FolderError: If the file cannot be written; an earlier checkpoint is then unharmed.
+        FolderError: If the file cannot be written; an earlier checkpoint is then unchanged.
     """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -43,9 +43,9 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, *, run: dict[str, Any]
 ) -> dict[str, Any]:
-    """Put a checkpoint back into network and optimizer; return its `state`.
+    """Load a checkpoint into network and optimizer; return its `state`.
 
-    Everything is checked first: if it is refused, neither network nor optimizer has changed.
+    Everything is checked first. If the checkpoint is refused, network and optimizer are unchanged.
 
     Raises:
         FolderError: If the file is damaged, was made for another network or belongs to another run.
@@ -69,7 +69,8 @@ def load_checkpoint(
     fault = _find_misfit(weights, network.state_dict()) or _find_slot_misfit(slots, parameters)
     if fault:
         raise FolderError(
-            f"{path} is no checkpoint of this network ({fault}); remove it to train from the start"
+            f"{path} is not a checkpoint of this network ({fault}); remove it to train from the "
+            "start"
         )
     network.load_state_dict(weights)
     groups = optimizer.state_dict()["param_groups"]
@@ -87,7 +88,7 @@ def move_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _find_misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """Say how named tensors differ from those of a network; nothing if they fit."""
+    """Describe how named tensors differ from those of a network; empty if they fit."""
     for name in [*expected, *found]:
         if name not in found:
             return f"it lacks {name}"
@@ -95,17 +96,17 @@ def _find_misfit(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
             return f"it has {name}, which the network lacks"
         there, here = (f"{list(each.shape)} {each.dtype}" for each in (found[name], expected[name]))
         if there != here:
-            return f"{name} is {there} there, {here} here"
+            return f"{name} is {there} in the file, {here} in the network"
     return ""
 
 
 def _find_slot_misfit(
     slots: Mapping[int, Mapping[str, Tensor]], parameters: Sequence[Tensor]
 ) -> str:
-    """Say how an optimizer's state differs from its parameters; nothing if it fits."""
+    """Describe how an optimizer's state differs from its parameters; empty if it fits."""
     for index, of_parameter in slots.items():
         if index >= len(parameters):
-            return f"it has optimizer state of parameter {index}, here are {len(parameters)}"
+            return f"it has optimizer state of parameter {index}, but there are {len(parameters)}"
         for name, slot in of_parameter.items():
             if slot.numel() != 1 and slot.shape != parameters[index].shape:
                 return f"optimizer state {name} of parameter {index} is {list(slot.shape)}"
@@ -115,5 +116,5 @@ def _find_slot_misfit(
 def _check_run(path: Path, run: dict[str, Any], *, found: dict[str, Any]) -> None:
     names = sorted(name for name in {*run, *found} if found.get(name) != run.get(name))
     if names:
-        what = f"{path} is the checkpoint of a run with other {' and '.join(names)}"
-        raise FolderError(f"{what}; give another folder, or remove it to start again")
+        what = f"{path} is the checkpoint of a run with different {' and '.join(names)}"
+        raise FolderError(f"{what}; choose another path, or remove it to start again")

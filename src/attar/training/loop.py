@@ -1,4 +1,4 @@
-"""The training loop: a generator, so that what happens between steps belongs to the caller."""
+"""The training loop: a generator that yields after each step."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -19,12 +19,12 @@ LossFn = Callable[[Tensor, Batch], Tensor]  # logits, batch -> scalar loss
 
 
 def hard_target_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy with the hard targets; of a cohort, summed over its members.
+    """Return the mean cross-entropy with the hard targets; for a cohort, summed over members.
 
     An example without a hard target (-1) counts as 0.
 
     Raises:
-        AttarError: If a hard target is no class of the logits, or (ShapeError) shapes don't fit.
+        AttarError: If a hard target is out of range, or (ShapeError) shapes do not fit.
     """
     if logits.ndim == 2:
         return hard_cross_entropy(logits, batch.hard_targets).mean()
@@ -44,20 +44,20 @@ def fit(
     precision: Precision = "auto",
     frozen: Collection[nn.Module] | None = None,
 ) -> Iterator[float]:
-    """Update the network once for each batch, and yield that batch's loss.
+    """Update the network once per batch, and yield the loss of each batch.
 
-    The learning rate is what stands in the optimizer's groups; the caller may change it between
-    steps. Weights of `attar.models.MaxNormLinear` layers are projected after each update. Batches
-    are moved to the network's device. Layers that were put into evaluation mode in a network that
-    is in training mode stay so: a frozen batch normalization keeps its statistics.
+    The learning rate is that of the optimizer's groups, which the caller may change between steps.
+    Weights of `attar.models.MaxNormLinear` layers are projected after each update. Batches are
+    moved to the network's device. If the network is in training mode, layers in evaluation mode
+    stay frozen: batch normalization keeps its statistics.
 
     Args:
-        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or to an answer in which
+        network: Maps inputs `[batch, ...]` to logits `[batch, classes]`, or to an output in which
             `attar.answers.find_logits` finds them.
-        batches: What to train on, in order.
-        loss_fn: Logits and batch -> the scalar to be minimised; logits are float32 or float64.
-        optimizer: Of the network's parameters.
-        step_seed: Number of a step -> seed of torch's default generator in it (for dropout).
+        batches: The batches, in order.
+        loss_fn: Logits and batch -> the scalar to minimize; logits are float32 or float64.
+        optimizer: Optimizer of the network's parameters.
+        step_seed: Number of a step -> seed of torch's default generator (for dropout).
         first_step: Number of the first batch.
         clip_norm: Longest allowed gradient, of a cohort each member's; None for no bound.
         precision: `auto` multiplies in bfloat16 where the processor is quick at it.
@@ -65,9 +65,9 @@ def fit(
             network that is not in it as a whole.
 
     Raises:
-        DataError: If there are no logits in the network's answer.
-        DivergedError: If a loss or a gradient is not finite; the weights are then as they were
-            before that step.
+        DataError: If the network's output has no logits.
+        DivergedError: If a loss or a gradient is not finite; the weights are then those before the
+            step.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     members = count_stacked_members(network)
@@ -75,7 +75,7 @@ def fit(
     device = parameters[0].device if parameters else torch.device("cpu")
     name = f"the network {type(network).__name__}"
     for step, batch in enumerate((batch.to(device) for batch in batches), start=first_step):
-        train_except(network, frozen)  # the caller may have evaluated since
+        train_except(network, frozen)  # the caller may have changed the mode
         with _default_generators(step_seed(step), device):
             with autocast(network, precision):
                 logits = find_logits(network(batch.inputs), name)
@@ -100,7 +100,7 @@ def fit(
 def _default_generators(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the default generators of the CPU and the device for the body, then restore them.
 
-    `torch.manual_seed` would seed all backends there are, at 40 times the cost of the CPU's alone.
+    `torch.manual_seed` seeds all backends, which takes 40 times as long as the CPU alone.
     """
     generators = [torch.default_generator]
     if device.type == "cuda":

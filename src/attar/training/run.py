@@ -1,4 +1,4 @@
-"""A whole training: epochs, views, learning rate, evaluations, checkpoints."""
+"""A training run: epochs, views, learning rate, evaluations, checkpoints."""
 
 import math
 import time
@@ -25,7 +25,7 @@ from attar.training.settings import TrainingSettings
 from attar.training.sharing import Share
 
 _ORDERS, _STEPS = 0, 1  # two streams of seeds
-_SAVING_SHARE = 20  # how much longer than writing a checkpoint the time between two is
+_SAVING_SHARE = 20  # time between checkpoints, relative to the time to write one
 
 Measure = Callable[[nn.Module], dict[str, float]]
 
@@ -37,8 +37,8 @@ class Epoch:
     index: int  # from 1
     mean_loss: float  # over the epoch's steps
     learning_rate: float  # at its last step
-    train_seconds: float  # spent in its steps, evaluation not counted
-    measurements: dict[str, float] | None = None  # where it was measured
+    train_seconds: float  # time of its steps, without evaluation
+    measurements: dict[str, float] | None = None  # if it was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Step:
 
     @property
     def fraction(self) -> float:
-        """How much of the run is done."""
+        """Fraction of the run that is done."""
         return self.index / self.steps
 
     def __str__(self) -> str:
-        """Say it for people."""
+        """Return one line of progress."""
         number = -(-self.index * self.epochs // self.steps)  # rounded up
         return f"training · epoch {number} of {self.epochs} · loss {self.loss:.4g}"
 
@@ -67,9 +67,9 @@ class Step:
 class TrainingRun:
     """Trains a network when iterated over; yields each `Step`.
 
-    Epoch number e shows view e of every example once, in an order of its own. Order, views and
-    dropout are pure functions of the seed and the step's number: a run that was stopped and goes on
-    from its checkpoint ends with the same weights, bit for bit, as one that never was.
+    Epoch number e shows view e of every example once, in a new order. Order, views and dropout are
+    pure functions of the seed and the step number: a run that resumes from its checkpoint ends with
+    the same weights, bit for bit, as an uninterrupted one.
 
     Example:
         >>> from attar import TransferSet, TrainingSettings, mlp
@@ -104,35 +104,36 @@ class TrainingRun:
         measurements: int = 20,
         share: Share | None = None,
     ) -> None:
-        """Prepare the run; go on from the checkpoint if it is there.
+        """Prepare the run; resume from the checkpoint if it exists.
 
         Args:
             network: Maps inputs to logits, or is a classifier of `transformers`; trained in place.
-            transfer_set: What it is trained on.
-            loss_fn: Logits and batch -> the scalar to be minimised.
-            settings: How long, how fast, with which seed.
-            checkpoint: Checkpoint file, written periodically and at the end. It belongs to this
-                run alone: one of another initial network, loss, data, views or settings is refused,
-                and the network is then unchanged.
-            checkpoint_seconds: Shortest time between checkpoints; a checkpoint that takes long to
-                write is written less often, so that writing takes 5 % of the time at most. 0 is
-                for one after every step.
-            identity: Further settings that affect the weights, by the name that an error gives
-                them. A `loss` among them stands for the loss instead of its code and the values
-                that it uses.
-            views: Numbers of the views to show, an epoch each, over and over; by default epoch e
-                shows view e of a set that has views, and the plain examples of one that has none.
-            measure: Measures the network at the ends of some epochs, of the last one always.
-            measurements: About how many times.
-            share: What this process does of each batch, if several train the network; by default
-                all of it.
+            transfer_set: The examples.
+            loss_fn: Logits and batch -> the scalar to minimize.
+            settings: Epochs, learning rate, seed and so on.
+            checkpoint: Checkpoint file, written periodically and at the end. A checkpoint with
+                another initial network, loss, data, views or settings is refused, and the network
+                is then unchanged.
+            checkpoint_seconds: Minimum time between checkpoints. The time is longer for large
+                checkpoints, so that writing takes at most 5 % of the time. 0 writes one after every
+                step.
+            identity: Further settings that affect the weights, by name; a checkpoint with other
+                values is refused. An entry `loss` identifies the loss in place of its code and the
+                values that it uses.
+            views: Numbers of the views to show, one per epoch, in turn; by default epoch e shows
+                view e if the set has views, else the plain examples.
+            measure: Function that measures the network at the end of some epochs, including the
+                last one.
+            measurements: Approximate number of measurements.
+            share: The part of each batch for this process, if several processes train the network;
+                by default all of it.
 
         Raises:
-            AttarError: If `measurements` is not positive, `views` has no number, or a batch has
-                fewer examples than there are processes.
-            DataError: If there is a checkpoint and the set's views or the loss don't say what they
-                do.
-            FolderError: If the checkpoint is damaged, or of another run.
+            AttarError: If `measurements` is not positive, `views` is empty, or a batch has fewer
+                examples than there are processes.
+            DataError: If a checkpoint is used, and the set's views or the loss cannot be
+                identified.
+            FolderError: If the checkpoint is damaged or belongs to another run.
         """
         check_positive(measurements=measurements)
         self.network, self.transfer_set, self.loss_fn = network, transfer_set, loss_fn
@@ -144,8 +145,8 @@ class TrainingRun:
         self.steps = settings.epochs * self.steps_per_epoch
         if len(transfer_set) // self.steps_per_epoch < self._share.workers:
             raise AttarError(
-                f"expected a batch_size of {self._share.workers} at least, an example for each of "
-                f"the processes, got {settings.batch_size} for {len(transfer_set)} examples"
+                f"expected a batch_size of at least {self._share.workers}, one example per "
+                f"process, got {settings.batch_size} for {len(transfer_set)} examples"
             )
         self.steps_done = 0
         self.history: tuple[Epoch, ...] = ()
@@ -164,7 +165,7 @@ class TrainingRun:
     def _identify(
         self, identity: Mapping[str, str | float], views: Sequence[int] | None
     ) -> dict[str, Any]:
-        """Return what decides the final weights, by name; the network is still as it was given."""
+        """Return everything that affects the final weights, by name; called before training."""
         known: dict[str, Any] = {
             **identity,
             **({} if views is None else {"views": list(views)}),
@@ -191,14 +192,14 @@ class TrainingRun:
                 known["loss"] = hash_value(self.loss_fn)
             except DataError as error:
                 raise DataError(
-                    "expected a loss whose code and values can be identified in a checkpoint, got "
-                    f"one that uses what cannot ({error.__cause__ or 'no stable state'}); give "
-                    'identity={"loss": "a name"}, which you change whenever the loss changes'
+                    "the loss cannot be identified in a checkpoint, because it uses an object that "
+                    f"cannot be hashed ({error.__cause__ or 'no stable state'}); pass "
+                    'identity={"loss": "a name"}, and change the name whenever the loss changes'
                 ) from error
         return known
 
     def __iter__(self) -> Iterator[Step]:
-        """Do the steps that are left.
+        """Run the remaining steps.
 
         Raises:
             DivergedError: If a loss or a gradient is not finite.
@@ -209,7 +210,7 @@ class TrainingRun:
         keep_freed_memory()
         rate = self._set_learning_rate()
         network = self._share.wrap(self._asked)
-        move_state(self._optimizer)  # the wrapping may have moved the network to another device
+        move_state(self._optimizer)  # wrapping may have moved the network
         losses = fit(
             network,
             self._batches(),
@@ -250,7 +251,7 @@ class TrainingRun:
             started = time.monotonic()
 
     def _batches(self) -> Iterator[Batch]:
-        """Yield the batches of the steps left; an epoch's differ by one example at most."""
+        """Yield the remaining batches; sizes within an epoch differ by at most one example."""
         sizes = self._batch_sizes()
         first_epoch, first = divmod(self.steps_done, self.steps_per_epoch)
         for epoch in range(first_epoch, self.settings.epochs):
@@ -262,7 +263,7 @@ class TrainingRun:
             first = 0
 
     def _batch_sizes(self) -> list[int]:
-        """Return how many examples each batch of an epoch has."""
+        """Return the sizes of the batches of an epoch."""
         size, more = divmod(len(self.transfer_set), self.steps_per_epoch)
         return [size + (place < more) for place in range(self.steps_per_epoch)]
 
@@ -278,7 +279,7 @@ class TrainingRun:
         return seed if self._share.is_first else mix_seed(seed, self._share.rank)
 
     def _view(self, epoch: int) -> int:
-        """Return the number of the view that an epoch shows, the first epoch being 0."""
+        """Return the number of the view of an epoch, counted from 0."""
         if self._views is not None:
             return self._views[epoch % len(self._views)]
         return epoch + 1 if self.transfer_set.views else 0
@@ -324,12 +325,12 @@ class TrainingRun:
     def _restore(self, path: Path) -> None:
         state = load_checkpoint(path, self.network, self._optimizer, run=self._identity)
         self.steps_done = state["steps_done"]
-        self.precision = state["precision"]  # "auto" may mean another one on this processor
+        self.precision = state["precision"]  # "auto" may differ on this processor
         self._epoch_losses, self._epoch_seconds = state["epoch_losses"], state["epoch_seconds"]
         self.history = tuple(Epoch(**epoch) for epoch in state["history"])
 
 
 def _check_views(views: Sequence[int]) -> tuple[int, ...]:
     if not views or min(views) < 0:
-        raise AttarError(f"expected views of one number or more, each >= 0, got {list(views)}")
+        raise AttarError(f"expected at least one view number, each >= 0, got {list(views)}")
     return tuple(views)

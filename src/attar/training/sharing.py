@@ -1,4 +1,4 @@
-"""What one of several processes does when all of them train one network together."""
+"""The part of a training done by one of several processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ def _the_same(value: float) -> float:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of every batch that is this process's; all of them have the same weights.
+    """The part of each batch for this process; all processes have the same weights.
 
-    A loss is a mean over its batch. Here each process takes the mean over its own part, times how
-    much larger that part is than a fair one: then the mean over the processes is that over the
-    batch, and so are the gradients.
+    The loss is a mean over the batch. Each process computes the mean over its part, scaled by the
+    size of the part relative to the average part. The mean over processes is then the mean over the
+    batch, for losses and gradients.
     """
 
     rank: int = 0  # of this process, from 0
     workers: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = _as_it_is  # makes gradients the processes' mean
-    average: Callable[[float], float] = _the_same  # takes the processes' mean
+    wrap: Callable[[nn.Module], nn.Module] = _as_it_is  # averages gradients over processes
+    average: Callable[[float], float] = _the_same  # averages a number over processes
 
     @property
     def is_first(self) -> bool:
-        """Whether it is this process that writes checkpoints."""
+        """Whether this process writes checkpoints."""
         return self.rank == 0
 
     def scale(self, part: int, batch: int) -> float:

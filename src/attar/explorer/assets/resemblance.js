@@ -3,7 +3,7 @@
 const MOST_CLASSES = 30;
 
 // Mean of softmax(logits / T) over the examples of each class: [classes][classes]; null without examples.
-// There is a row for each class that occurs only: of 100,000 classes, all rows would not fit into memory.
+// Only classes that occur have a row: all rows of 100,000 classes would not fit into memory.
 function meanSoftTargets(set, model, atTemperature) {
   const classes = data.classes.length;
   const sums = new Array(classes).fill(null);
