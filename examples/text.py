@@ -117,7 +117,8 @@ class Teacher(nn.Module):
     def __init__(self, model: Path) -> None:
         """Load the weights, from this disk; the lower half is going to stay as it is."""
         super().__init__()
-        self.bert: Any = AutoModel.from_pretrained(model, local_files_only=True)
+        # train(): it is loaded in evaluation mode, and would be trained without dropout.
+        self.bert: Any = AutoModel.from_pretrained(model, local_files_only=True).train()
         self.head = nn.Linear(self.bert.config.hidden_size, len(TYPES))
         nn.init.zeros_(self.head.weight)
         layers = self.bert.encoder.layer

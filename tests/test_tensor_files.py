@@ -30,6 +30,12 @@ def test_the_same_content_gives_the_same_bytes(tmp_path):
     assert len({(tmp_path / str(place)).read_bytes() for place in range(8)}) == 1
 
 
+def test_the_file_has_the_rights_that_a_new_file_has(path):
+    other = path.with_name("other")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 def test_no_changed_byte_changes_what_is_read(path):
     before, content = read_tensors(path, kind="weights", version=1), path.read_bytes()
     for place in range(len(content)):

@@ -54,10 +54,13 @@ def write_tensors(
     text = json.dumps({"kind": kind, "version": version, **header})
     metadata = {"format": "pt", _HEADER: text, _CHECKSUM: _checksum(plain, text)}
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it; safetensors makes it 0600
         try:
             safetensors.torch.save_file(plain, temporary, metadata=metadata)
         except safetensors.SafetensorError as error:
             raise _system_error(error) from error
+        temporary.chmod(mode)
         _sort_metadata(temporary)
 
 

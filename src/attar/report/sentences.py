@@ -133,5 +133,5 @@ def _savings(student: ModelResult, teacher: ModelResult) -> str:
         parts.append(f"with {student.parameters / teacher.parameters:.0%} of the parameters")
     if student.speeds and teacher.speeds:
         times = teacher.speeds[0].median_ms / student.speeds[0].median_ms
-        parts.append(f"{times:.2g} times as fast")
+        parts.append(f"{times:.2g} times as fast" if times < 10 else f"{times:,.0f} times as fast")
     return "".join(f", {part}" for part in parts)
