@@ -38,7 +38,7 @@ def run(
     forest = ExtraTreesClassifier(trees, random_state=0)
     forest.fit(labeled.inputs.flatten(1), labeled.hard_targets)
 
-    # Once. Stopped and started again it goes on where it was.
+    # Runs once; resumes if interrupted.
     targets = attar.label(forest, transfer, folder / f"targets-{trees}-trees")
 
     def distill(temperature: float, seed: int) -> nn.Module:

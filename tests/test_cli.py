@@ -220,13 +220,15 @@ def test_a_folder_below_a_file_cannot_be_made(command, tmp_path, below):
 def test_a_folder_of_other_files_is_refused(command, tmp_path):
     (tmp_path / "thesis.txt").write_text("Years of work")
     done = command("reproduce", "mnist", "--out", tmp_path)
-    assert_one_line(done, r"contains other files \(thesis\.txt, \.\.\.\); give another folder")
+    assert_one_line(done, r"contains other files \(thesis\.txt, \.\.\.\); choose another folder")
 
 
 def test_results_of_another_run_are_refused(command, folder, folder_bytes):
     before = folder_bytes(folder)
     done = command("reproduce", "mnist", *TINY, "--temperature", 5, "--out", folder)
-    assert_one_line(done, r"holds a run with --temperature 20\.0, not 5\.0; give another folder")
+    assert_one_line(
+        done, r"contains a run with --temperature 20\.0, not 5\.0; choose another folder"
+    )
     assert folder_bytes(folder) == before
 
 
@@ -234,7 +236,7 @@ def test_results_of_another_run_are_refused(command, folder, folder_bytes):
 def test_a_damaged_result_is_named(command, folder, content):
     (folder / "mnist.json").write_bytes(content)
     done = command("reproduce", "mnist", *TINY, "--out", folder)
-    assert_one_line(done, r"mnist\.json is (damaged|no result file)")
+    assert_one_line(done, r"mnist\.json is (damaged|not a result file)")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_wrong_folder_is_told_in_one_line(command, folder, tmp_path):
     (folder / "mnist.json").unlink()
     assert_one_line(command(folder), "is not finished; run its command again to resume it")
     (folder / "mnist.json").write_text("{}")
-    assert_one_line(command(folder), "mnist.json is no result file")
+    assert_one_line(command(folder), "mnist.json is not a result file")
     assert not (folder / "explorer.html").exists()
 
 

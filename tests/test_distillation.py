@@ -144,7 +144,7 @@ def test_sparse_members_have_an_arithmetic_mean_but_no_geometric_one(members, tm
     networks = [make_network(1), make_network(2), make_network(3)]
     sparse = label(networks, make_set(), tmp_path, encoding=Sparse(k=CLASSES))
     torch.testing.assert_close(loss_by(sparse)[0], loss_by(members)[0], rtol=1e-3, atol=0)
-    with pytest.raises(AttarError, match="expected a dense store for the geometric mean"):
+    with pytest.raises(AttarError, match="the geometric mean needs a dense store"):
         distill(make_network(8), make_set(), sparse, **OPTIONS, mean="geometric")
 
 
@@ -224,7 +224,7 @@ def test_an_unfinished_store_and_no_store_are_refused(store, tmp_path):
     TargetWriter(tmp_path / "begun", store.plan)
     with pytest.raises(StoreError, match="begun is unfinished: 6 of 6 shards are missing"):
         distill(make_network(8), make_set(), tmp_path / "begun", **OPTIONS)
-    with pytest.raises(StoreError, match="gone is no soft-target store"):
+    with pytest.raises(StoreError, match="gone is not a soft-target store"):
         distill(make_network(8), make_set(), str(tmp_path / "gone"), **OPTIONS)
 
 
@@ -235,10 +235,10 @@ def test_an_unfinished_store_and_no_store_are_refused(store, tmp_path):
         ({"soft_weight": 0.0, "hard_weight": 0.0}, "got 0 for both"),
         ({"hard_weight": -1.0}, "expected hard_weight >= 0"),
         ({"mean": "harmonic"}, "expected mean to be arithmetic or geometric, got 'harmonic'"),
-        ({"member_weights": (1.0,)}, r"a weight >= 0 for each of 3 members.* got \[1.0\]"),
-        ({"member_weights": (0.0, 0.0, 0.0)}, "not all of them 0"),
-        ({"member_weights": (1.0, -1.0, 1.0)}, "a weight >= 0"),
-        ({"member_weights": (1.0, float("nan"), 1.0)}, "a weight >= 0"),
+        ({"member_weights": (1.0,)}, r"one weight >= 0 for each of 3 members.* got \[1.0\]"),
+        ({"member_weights": (0.0, 0.0, 0.0)}, "not all 0"),
+        ({"member_weights": (1.0, -1.0, 1.0)}, "one weight >= 0"),
+        ({"member_weights": (1.0, float("nan"), 1.0)}, "one weight >= 0"),
         ({"epochs": 0}, "expected epochs > 0"),
     ],
 )
@@ -282,14 +282,14 @@ def stopped(members, tmp_path):
 )
 def test_the_checkpoint_of_another_distillation_is_refused(stopped, members, change, name):
     # Once, a checkpoint knew its settings and data alone, and went on with another loss.
-    with pytest.raises(FolderError, match=f"checkpoint of a run with other {name}; give another"):
+    with pytest.raises(FolderError, match=f"checkpoint of a run with different {name}; choose"):
         distill(make_network(8), make_set(), members, **OPTIONS | change, checkpoint=stopped)
 
 
 def test_the_checkpoint_with_another_store_is_refused(stopped, tmp_path):
     networks = [make_network(1), make_network(2), make_network(4)]
     other = label(networks, make_set(), tmp_path / "other")
-    with pytest.raises(FolderError, match="checkpoint of a run with other store; give another"):
+    with pytest.raises(FolderError, match="checkpoint of a run with different store; choose"):
         distill(make_network(8), make_set(), other, **OPTIONS, checkpoint=stopped)
 
 
@@ -305,7 +305,9 @@ def test_the_checkpoint_of_another_student_is_refused_and_it_is_unchanged(stoppe
     # Once, network 7 went on from network 8's checkpoint, and came back with its weights.
     student = make_network(7)
     before = copy.deepcopy(student.state_dict())
-    with pytest.raises(FolderError, match="checkpoint of a run with other initial network; give"):
+    with pytest.raises(
+        FolderError, match="checkpoint of a run with different initial network; choose"
+    ):
         distill(student, make_set(), members, **OPTIONS, checkpoint=stopped)
     assert all(torch.equal(each, before[name]) for name, each in student.state_dict().items())
 

@@ -150,7 +150,7 @@ def test_a_file_that_is_no_such_ensemble_is_refused(ensemble, tmp_path):
         with pytest.raises(FolderError, match=r"is not an ensemble .* pass a file written by"):
             load_ensemble(path, make)
     write_tensors(path, {}, kind="ensemble", version=9, members=1, mean="arithmetic")
-    with pytest.raises(FolderError, match="format 9 of ensemble, this release reads up to 2"):
+    with pytest.raises(FolderError, match="format 9 of ensemble, but this release reads up to 2"):
         load_ensemble(path, make)
 
 

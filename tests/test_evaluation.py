@@ -138,7 +138,9 @@ def test_a_network_that_answers_nan_is_wrong_everywhere(transfer_set):
 
 def test_an_example_without_a_hard_target_is_named(network):
     test_set = TransferSet(torch.ones(3, 6), torch.tensor([1, 2, -1]))
-    with pytest.raises(DataError, match="hard target for every test example, example 2 has none"):
+    with pytest.raises(
+        DataError, match="hard target for every test example, but example 2 has none"
+    ):
         evaluate(network, test_set)
 
 

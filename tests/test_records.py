@@ -146,7 +146,7 @@ WRONG = {
 def test_json_that_is_no_result_is_named(tmp_path, result, change):
     path = tmp_path / "mnist.json"
     write_json(path, asdict(result) | change)
-    with pytest.raises(FolderError, match=r"mnist\.json is no result file of this release"):
+    with pytest.raises(FolderError, match=r"mnist\.json is not a result file of this release"):
         ExperimentResult.read(path)
 
 
@@ -155,7 +155,7 @@ def test_a_result_without_a_key_is_named(tmp_path, result, key):
     content = asdict(result)
     del content[key]
     write_json(tmp_path / "mnist.json", content)
-    with pytest.raises(FolderError, match=rf"mnist\.json is no result file .*{key}"):
+    with pytest.raises(FolderError, match=rf"mnist\.json is not a result file .*{key}"):
         ExperimentResult.read(tmp_path / "mnist.json")
 
 

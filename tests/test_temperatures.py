@@ -66,7 +66,7 @@ def test_the_loss_is_the_sum_of_the_members_losses(tmp_path, members, encoding, 
     shares = [0.5, 0.3, 0.2] if members == 3 else [1.0]
     rows, indices = torch.tensor([3, 9, 1, 20, 7]), torch.tensor([4, 0, 2])
     if members == 3 and encoding and mean == "geometric":
-        with pytest.raises(AttarError, match="expected a dense store for the geometric mean"):
+        with pytest.raises(AttarError, match="the geometric mean needs a dense store"):
             cohort_soft_target_loss(store, WEIGHTS, mean=mean, shares=shares, rows=rows)
         return
     loss_fn = cohort_soft_target_loss(store, WEIGHTS, mean=mean, shares=shares, rows=rows)
@@ -187,7 +187,7 @@ def test_what_was_chosen_is_not_chosen_again(data, store, tmp_path):
     assert told[0] == told[1]
     assert steps == []
     assert torch.equal(first[1].weight, again[1].weight)
-    with pytest.raises(FolderError, match=r"is the choice of a run with another .* choose again"):
+    with pytest.raises(FolderError, match=r"is the choice of a run with another .* search again"):
         distill(make_network(4), data, store, **OPTIONS | {"epochs": 5}, checkpoint=path)
 
 
@@ -262,8 +262,8 @@ def test_a_figure_of_another_kind_is_refused(data, store, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperatures": ()}, "expected temperatures to choose from"),
-        ({"temperatures": (1.0, 1.0)}, "no two alike"),
+        ({"temperatures": ()}, "expected different temperatures, at least one"),
+        ({"temperatures": (1.0, 1.0)}, "expected different temperatures"),
         ({"temperatures": (0.0,)}, "temperature > 0"),
         ({"hard_weights": (-1.0,)}, "hard_weight >= 0"),
         ({"held_out": 1.0}, r"held_out in \(0, 1\), got 1.0"),
@@ -283,7 +283,9 @@ def test_another_word_for_the_temperature_is_refused(shape_hints_off, data, stor
 def test_without_hard_targets_there_is_nothing_to_judge_by(tmp_path):
     some = make_set(unlabeled=22)
     store = label(make_network(), some, tmp_path / "store")
-    with pytest.raises(DataError, match=r"hold out, got 0 .* give the temperature as a number"):
+    with pytest.raises(
+        DataError, match=r"hold out: 0.25 of 0 is 0; pass the temperature as a number"
+    ):
         distill(make_network(4), some, store, **OPTIONS)
 
 

@@ -56,7 +56,10 @@ def test_no_changed_byte_changes_what_is_read(path):
 
 @pytest.mark.parametrize(
     ("kind", "version", "text"),
-    [("ensemble", 1, "expected .* to hold ensemble, got weights"), ("weights", 0, "newer attar")],
+    [
+        ("ensemble", 1, "expected .* to contain ensemble, got weights"),
+        ("weights", 0, "newer attar"),
+    ],
 )
 def test_another_kind_or_a_newer_version_is_refused(path, kind, version, text):
     with pytest.raises(FolderError, match=text):

@@ -83,7 +83,7 @@ def test_a_flipped_byte_is_noticed(path):  # it was loaded as another weight
 def test_truncated_weights_are_named(path, part):
     save_weights(path, make())
     path.write_bytes(path.read_bytes()[:part])
-    expect_refused(path, r"is damaged or no safetensors file \(.+")
+    expect_refused(path, r"is damaged or is not a safetensors file \(.+")
 
 
 def test_a_file_that_is_not_there_is_named(path):

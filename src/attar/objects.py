@@ -125,7 +125,7 @@ def _import_module(place: str, folder: Path) -> ModuleType:
         except ObjectError as error:
             missing = error.__cause__
             if isinstance(missing, ModuleNotFoundError) and _is_part(missing.name, place):
-                found = f"no module {missing.name!r} in {folder} or among installed packages"
+                found = f"there is no module {missing.name!r} in {folder} or installed"
                 raise ObjectError(f"{found}; for a file, write file.py:name") from error
             raise
 

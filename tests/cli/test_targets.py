@@ -21,7 +21,7 @@ def test_inspect_verify_and_merge(shape_hints_off, tmp_path, capsys):
     code, printed = run(capsys, "merge", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c")
     assert (code, printed.out.endswith("c: 3 shards, 10 examples\n")) == (0, True)
     code, printed = run(capsys, "verify", tmp_path / "c")
-    assert (code, printed.out.endswith("all 3 shards are as they were written\n")) == (0, True)
+    assert (code, printed.out.endswith("all 3 shards match their checksums\n")) == (0, True)
     code, printed = run(capsys, "inspect", tmp_path / "c")
     assert code == 0
     assert "10 examples, 12 classes, 1 view(s), 1 member(s); Sparse(k=4" in printed.out

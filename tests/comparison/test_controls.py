@@ -82,7 +82,7 @@ def test_a_shuffled_ensemble_has_the_weights_of_its_members(tmp_path, encoding):
     ]
     (expected,) = train_controls(make_network, data, alone, **options)["shuffled teacher"]
     torch.testing.assert_close(weights(weighted), weights(expected))
-    with pytest.raises(AttarError, match="a weight >= 0 for each of 2 members"):
+    with pytest.raises(AttarError, match="one weight >= 0 for each of 2 members"):
         train_controls(make_network, data, both, member_weights=[1], **options)
 
 
@@ -104,7 +104,7 @@ def test_a_shuffled_sparse_teacher_keeps_its_probabilities(tmp_path):
     [
         ({"controls": ["magic"]}, "expected some of the controls"),
         ({"controls": []}, "expected some of the controls"),
-        ({"seeds": []}, "one seed or more"),
+        ({"seeds": []}, "at least one seed"),
         ({"seeds": [1, 1]}, "all different"),
         ({"label_smoothing": 1.5}, r"label_smoothing in 0\.\.1"),
     ],

@@ -15,7 +15,7 @@ INDICES = st.lists(st.integers(0, EXAMPLES - 1), min_size=1, max_size=60).map(to
 
 
 def make_set(**changes) -> TransferSet:
-    """Forty small images, no two alike, in three classes and one without."""
+    """Forty small images, expected different temperatures, in three classes and one without."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (EXAMPLES, 5, 6), generator=generator, dtype=torch.uint8)
     hard_targets = torch.arange(EXAMPLES) % 4 - 1

@@ -101,7 +101,7 @@ def test_an_expected_accuracy_does_not_label_again(done):
     told = done.run("label")
     assert told[0] == "label: nothing has changed, skipped"
     assert (
-        "warning: expected 50 examples with a hard target, or more, to check expected_acc"
+        "warning: checking expected_accuracy needs at least 50 examples with a hard target, go"
         in (told[1][:85])
     )
 

@@ -78,7 +78,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_spent(auto, check
     few = np.load(auto.root / "train.npz")
     targets = np.where(np.arange(40) < 4, few["hard_targets"], -1)
     np.savez(auto.root / "train.npz", inputs=few["inputs"], hard_targets=targets)
-    with pytest.raises(JobError, match=r"19, distill.temperature: expected examples with hard tar"):
+    with pytest.raises(JobError, match=r"19, distill.temperature: too few examples with hard tar"):
         check(read_job(auto.path))
     np.savez(auto.root / "train.npz", **few)
     with (auto.root / "networks.py").open("a") as file:

@@ -96,7 +96,7 @@ def test_a_choice_among_other_settings_is_refused(tmp_path):
     content = read_sealed_json(tmp_path / "choice.json")
     content["made_of"]["loss"]["members"][1]["temperature"] = 3.0
     write_sealed_json(tmp_path / "choice.json", content)
-    with pytest.raises(FolderError, match=r"loss\.members\.1\.temperature 3\.0, now 2\.0; give"):
+    with pytest.raises(FolderError, match=r"loss\.members\.1\.temperature 3\.0, now 2\.0; choose"):
         run(tmp_path)
 
 

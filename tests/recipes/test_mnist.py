@@ -221,7 +221,7 @@ def test_more_seeds_extend_what_is_there(finished, tmp_path):
 def test_fewer_seeds_are_refused(tmp_path):
     run(tmp_path, replace(TINY, seeds=2), steps=1)
     with pytest.raises(
-        FolderError, match=r"holds a run with --seeds 2, not 1; give another folder"
+        FolderError, match=r"contains a run with --seeds 2, not 1; choose another folder"
     ):
         run(tmp_path)
 
@@ -239,7 +239,9 @@ CHANGES = {
 def test_another_option_is_refused_by_its_name(finished, folder_bytes, name, value):
     before = folder_bytes(finished)
     found = f"--{name.replace('_', '-')} {getattr(TINY, name)}, not {value}"
-    with pytest.raises(FolderError, match=f"holds a run with {re.escape(found)}; give another"):
+    with pytest.raises(
+        FolderError, match=f"contains a run with {re.escape(found)}; choose another"
+    ):
         run(finished, replace(TINY, **{name: value}))
     assert folder_bytes(finished) == before
 
@@ -247,7 +249,7 @@ def test_another_option_is_refused_by_its_name(finished, folder_bytes, name, val
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("Years of work")
     with pytest.raises(
-        FolderError, match=r"contains other files \(thesis\.txt, \.\.\.\); give another"
+        FolderError, match=r"contains other files \(thesis\.txt, \.\.\.\); choose another"
     ):
         run(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == ["thesis.txt"]
@@ -255,7 +257,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 
 def test_the_folder_of_another_experiment_is_refused(tmp_path):
     (tmp_path / "run.json").write_text('{"experiment": "speech", "config": {}}')
-    with pytest.raises(FolderError, match="holds a run of speech, not of mnist"):
+    with pytest.raises(FolderError, match="contains a run of speech, not of mnist"):
         run(tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_a_finished_run_of_any_recipe_gets_its_report(recipe, tmp_path, capsys, 
         cli.main(["reproduce", recipe.EXPERIMENT, "--quick", "--out", str(folder)])
     assert not caught.value.code
     path = folder / "report.html"
-    assert f"{path} tells whether it helped\n" in capsys.readouterr().out
+    assert f"report: {path}\n" in capsys.readouterr().out
     page = path.read_text("utf-8")
     assert "Students are alike" in page
     assert "91.5\xa0±\xa02.1" in page

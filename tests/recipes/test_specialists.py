@@ -162,10 +162,10 @@ def test_compare_finds_what_the_run_found(finished, glyphs, tmp_path, capsys, sh
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["{run}"], "expected --on FILE.npz"),
+        (["{run}"], "needs --on FILE.npz"),
         (["{run}", "--on", "{glyphs}/none.npz"], "cannot read"),
         (["{glyphs}", "--on", "{glyphs}/val.npz"], "found no run.json in"),
-        (["{glyphs}/val.npz", "--on", "{glyphs}/val.npz"], "for a job file, leave them out"),
+        (["{glyphs}/val.npz", "--on", "{glyphs}/val.npz"], "leave them out for a job file"),
     ],
 )
 def test_what_compare_cannot_use_is_told_in_a_line(

@@ -108,7 +108,7 @@ def test_a_stage_of_another_precision_is_refused(train, monkeypatch):
     monkeypatch.setenv(VARIABLE, "bfloat16")
     train()
     monkeypatch.setenv(VARIABLE, "float32")
-    message = r'precision "bfloat16", now "float32"; .* or set ATTAR_PRECISION=bfloat16 to keep'
+    message = r'precision "bfloat16", now "float32"; .* or set ATTAR_PRECISION=bfloat16 to use'
     with pytest.raises(FolderError, match=message):
         train()
 
@@ -119,20 +119,20 @@ def test_an_unfinished_stage_with_another_loss_is_refused(tmp_path, few_digits, 
     started = train_stage(STAGE, few_digits.train, scaled, loss=LOSS, **options)
     next(started), next(started)
     started.close()
-    with pytest.raises(FolderError, match=r"checkpoint of a run with other loss; give another"):
+    with pytest.raises(FolderError, match=r"checkpoint of a run with different loss; choose"):
         next(train_stage(STAGE, few_digits.train, scaled, loss=LOSS | {"factor": 3.0}, **options))
     finish(train_stage(STAGE, few_digits.train, scaled, loss=LOSS, **options))
 
 
 def test_a_loss_that_hides_its_numbers_is_refused(train):
-    with pytest.raises(AttarError, match=r"expected loss=, the numbers that .* depends on"):
+    with pytest.raises(AttarError, match=r"pass loss=, the numbers on which .* depends"):
         train(loss_fn=lambda logits, batch: scaled(logits, batch), loss=None)
 
 
 def test_weights_of_another_training_are_refused(train, tmp_path):
     train()
     save_weights(tmp_path / "student.safetensors", make_network(3))
-    message = r"student\.safetensors is damaged or of another training: .* student\.json"
+    message = r"student\.safetensors is damaged or belongs to another training: .* student\.json"
     with pytest.raises(FolderError, match=message):
         train()
     with pytest.raises(FolderError, match=message):
@@ -162,5 +162,7 @@ def test_early_stopping_does_not_end_with_weights_that_it_did_not_measure(
             if isinstance(layer, nn.Linear):
                 layer.bias[0] += 100.0  # answers with one class
     save_weights(tmp_path / "student.best.safetensors", other)
-    with pytest.raises(FolderError, match=r"student\.best\.safetensors is damaged or of another"):
+    with pytest.raises(
+        FolderError, match=r"student\.best\.safetensors is damaged or belongs to another"
+    ):
         next(training)

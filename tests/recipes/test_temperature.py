@@ -137,7 +137,9 @@ def test_a_finished_run_of_other_teachers_is_refused(finished, tmp_path):
     assert {"teacher_learning_rate", "teacher_max_norm", "jitter", "initial_scale"} <= set(settings)
     settings["teacher_learning_rate"] = 0.5
     result.write(tmp_path / "temperature.json")
-    with pytest.raises(FolderError, match=r"teacher_learning_rate 0\.5, now 0\.002; give another"):
+    with pytest.raises(
+        FolderError, match=r"teacher_learning_rate 0\.5, now 0\.002; choose another"
+    ):
         run(tmp_path)
 
 

@@ -173,7 +173,10 @@ def test_of_many_classes_those_with_most_errors_are_shown():
 def test_a_model_that_never_answers_is_shown_as_such():
     text = words(make_report(without_numbers(make_record(seeds=1), 2)))
     assert "no answer" in text
-    assert "distilled: 200 of 200 answers are not numbers (NaN); each is an error. Verdicts" in text
+    assert (
+        "distilled: 200 of 200 outputs are not numbers (NaN); each counts as an error. Verdicts"
+        in text
+    )
     assert "distilled 200 0.00%" in text
     everyone = make_record(seeds=1)
     for place in range(3):
@@ -186,8 +189,8 @@ def test_a_model_that_never_answers_is_shown_as_such():
 def test_few_examples_and_absent_classes_are_no_trouble(examples):
     text = words(make_report(make_record(examples=examples, seeds=1)))
     assert re.search(r" 9 none – – –", text)
-    assert re.search(r"The test set has no example of \d of 10 classes", text)
-    assert re.search(rf"{examples} test examples? can show very little\.", text)
+    assert re.search(r"The test set has no examples of \d of 10 classes", text)
+    assert re.search(rf"{examples} test examples?: too few to show most differences\.", text)
 
 
 def test_ten_thousand_examples_stay_far_below_5_mb(tmp_path):

@@ -213,10 +213,12 @@ def test_a_newer_version(store):
     path = store.folder / "manifest.json"
     content = json.loads(path.read_bytes())
     path.write_text(json.dumps(content | {"version": 2}), encoding="utf-8")
-    with pytest.raises(StoreError, match=r"has format 2, this release reads 1; install a newer"):
+    with pytest.raises(
+        StoreError, match=r"has format 2, but this release reads 1; install a newer"
+    ):
         SoftTargets.open(store.folder)
     path.write_text(json.dumps(content | {"format": "other"}), encoding="utf-8")
-    with pytest.raises(StoreError, match="no part of a soft-target store"):
+    with pytest.raises(StoreError, match="not part of a soft-target store"):
         SoftTargets.open(store.folder)
 
 
@@ -249,7 +251,7 @@ def answers(**changes):
         (put(10**30, "examples"), r"examples and shard_examples below 2\*\*63"),
         (put(2**63, "shard_examples"), r"examples and shard_examples below 2\*\*63"),
         (put(2**31, "examples"), "at most 1,000,000 shards"),
-        (put(4_000_000, "examples"), "don't cover its examples"),
+        (put(4_000_000, "examples"), "do not cover its examples"),
         (put(10.0, "examples"), "examples: Input should be a valid integer"),
         (put(1.5, "shard_examples"), "shard_examples: Input should be a valid integer"),
         (put("abc", "class_names"), "class_names: Input should be a valid array"),
@@ -258,13 +260,16 @@ def answers(**changes):
         (put(1.5, "encoding", "k"), r"encoding.k: Input should be a valid integer"),
         (put(1, "encoding", "power"), "unknown 'power'; is attar too old"),
         (put([None], "views"), "views.0: Input should be an object"),
-        (put(None, "shards"), "don't cover its examples"),
+        (put(None, "shards"), "do not cover its examples"),
         (put([3], "shards"), "Input should be an object"),
         (put(0.0, "shards", 0, "number"), "number: Input should be a valid integer"),
         (put([], "shards", 0, "measured"), "measured: Input should be an object"),
         (put([1.0], "shards", 0, "measured", "error"), "one value for each temperature"),
-        (put(answers(right=3), "shards", 0, "answers"), "possible counts of right answers"),
-        (put(answers(class_counts=[]), "shards", 0, "answers"), "possible counts of right answers"),
+        (put(answers(right=3), "shards", 0, "answers"), "consistent counts of right answers"),
+        (
+            put(answers(class_counts=[]), "shards", 0, "answers"),
+            "consistent counts of right answers",
+        ),
         (
             put(answers(labeled=9), "shards", 0, "answers"),
             "expected 4 rows, got 4, 1 of .* 9 labeled",
@@ -321,11 +326,11 @@ def test_any_value_of_another_kind_in_a_manifest_is_an_error_of_attar(
 
 def test_an_unfinished_store(tmp_path):
     writer = fill(tmp_path, make_plan(), shards={0, 2})
-    message = r"1 of 3 shards are missing, such as shard-00001.arrow .*label again to go on"
+    message = r"1 of 3 shards are missing, such as shard-00001.arrow .*label again to resume"
     with pytest.raises(StoreError, match=message):
         SoftTargets.open(tmp_path)
     fill(tmp_path, make_plan())
-    with pytest.raises(StoreError, match="all shards are there, but no manifest"):
+    with pytest.raises(StoreError, match="it has all shards, but no manifest"):
         SoftTargets.open(tmp_path)
     writer.finish()
     SoftTargets.open(tmp_path)
@@ -345,7 +350,7 @@ def test_going_on_with_another_plan(tmp_path, finished):
     writer = fill(tmp_path, make_plan())
     if finished:
         writer.finish()
-    with pytest.raises(StoreError, match=r"holds .* encoding Sparse\(k=4.*, not Sparse\(k=8"):
+    with pytest.raises(StoreError, match=r"contains .* encoding Sparse\(k=4.*, not Sparse\(k=8"):
         TargetWriter(tmp_path, make_plan(Sparse(k=8)))
     assert TargetWriter(tmp_path, make_plan()).missing() == ()
 

@@ -29,7 +29,7 @@ def agrees(pattern, doubt):
     [
         (make_quality(64), "^the teacher is right on 32.0 % of 200 labeled examples, not signif"),
         # P(80 or more of 200 at 0.34) = 0.045, P(79 or more) = 0.061
-        (make_quality(79), r"always answering the most frequent class \(34.0 %\); usual causes"),
+        (make_quality(79), r"always predicting the most frequent class \(34.0 %\); usual causes"),
         (make_quality(80), None),
         (make_quality(10, 49), None),  # too few to tell
         (make_quality(10, 50), "right on 20.0 % of 50 labeled examples"),
@@ -83,7 +83,7 @@ def test_doubtful_members_are_named():
         "3 members, right on 50.0 % to 90.0 %, on average on 63.3 % of 100 labeled examples "
         "(most frequent class 50.0 %), NLL 2.10"
     )
-    expected = r"^member 1 of the teacher's 3 is right on 50.0 %.*; members in doubt too: 2; usual"
+    expected = r"^member 1 of the teacher's 3 is right on 50.0 %.*; also wrong: members 2; usual"
     assert agrees(expected, find_doubt(quality))
     assert find_doubt(summarize_answers([[good], [good]], 2)) is None
 

@@ -126,10 +126,10 @@ def test_what_is_wrong_at_a_url_is_told(url, tmp_path):
     shard.unlink()
     with pytest.raises(StoreError, match=r"shard-00001.arrow is missing"):
         SoftTargets.open(url)
-    with pytest.raises(StoreError, match=r"is no soft-target store: it has no manifest.json"):
+    with pytest.raises(StoreError, match=r"is not a soft-target store: it has no manifest.json"):
         SoftTargets.open(f"{url}/elsewhere")
     other = make_set(seed=1)
-    with pytest.raises(StoreError, match="holds soft targets with data"):
+    with pytest.raises(StoreError, match="contains soft targets with data"):
         label(make_network(), other, url, **OPTIONS)
 
 

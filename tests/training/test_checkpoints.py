@@ -163,7 +163,7 @@ def test_a_checkpoint_with_another_state_is_refused(path, state):
 
 def test_a_checkpoint_of_another_network_is_refused(path):
     save_checkpoint(path, *make(units=7, steps=1), STATE)
-    expect_refusal(path, r"is no checkpoint of this network \(1.weight is \[7, 4\] .*\)")
+    expect_refusal(path, r"is not a checkpoint of this network \(1.weight is \[7, 4\] .*\)")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,9 @@ def test_a_checkpoint_of_another_run_is_refused_and_changes_nothing(path, other,
     save_checkpoint(path, *make(steps=2), STATE)
     network, optimizer = make(seed=1)
     before = [parameter.detach().clone() for parameter in network.parameters()]
-    expected = rf"{path.name} is the checkpoint of a run with other {names}; give another folder"
+    expected = (
+        rf"{path.name} is the checkpoint of a run with different {names}; choose another path"
+    )
     with pytest.raises(FolderError, match=expected):
         checkpoints.load_checkpoint(path, network, optimizer, run=other)
     after = list(network.parameters())

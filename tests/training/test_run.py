@@ -245,7 +245,7 @@ def test_given_views_are_shown_an_epoch_each_over_and_over(tmp_path):
 
 @pytest.mark.parametrize("views", [(), (0, -1)])
 def test_views_that_make_no_sense_are_named(views):
-    with pytest.raises(AttarError, match="expected views of one number or more, each >= 0, got"):
+    with pytest.raises(AttarError, match="expected at least one view number, each >= 0, got"):
         make_run(views=views)
 
 
@@ -272,7 +272,9 @@ def test_a_checkpoint_of_other_views_or_another_identity_is_refused(tmp_path):
         ({"identity": {"temperature": 4.0}}, "teacher"),
         ({"identity": None}, "teacher and temperature"),
     ):
-        with pytest.raises(FolderError, match=f"checkpoint of a run with other {names}; give"):
+        with pytest.raises(
+            FolderError, match=f"checkpoint of a run with different {names}; choose"
+        ):
             make_run(**options, **given | change)
 
 
@@ -280,7 +282,9 @@ def test_a_checkpoint_made_with_other_jitter_is_refused(tmp_path):
     options = {"checkpoint": tmp_path / "run.safetensors", "checkpoint_seconds": 0.0}
     list(islice(make_run(**options), 5))
     for views in (Jitter(pixels=2, seed=3), Jitter(pixels=1, seed=4), None):
-        with pytest.raises(FolderError, match="checkpoint of a run with other maker of views; g"):
+        with pytest.raises(
+            FolderError, match="checkpoint of a run with different maker of views; c"
+        ):
             make_run(transfer_set=make_set().with_views(views), **options)
     with pytest.raises(DataError, match="expected views that say what they do"):
         make_run(transfer_set=make_set().with_views(lambda *given: given[0]), **options)
@@ -355,7 +359,7 @@ def path(tmp_path):
     ],
 )
 def test_the_checkpoint_of_another_run_is_refused(path, options, names):
-    expected = f"{path.name} is the checkpoint of a run with other {names}; give another folder"
+    expected = f"{path.name} is the checkpoint of a run with different {names}; choose another path"
     with pytest.raises(FolderError, match=expected):
         make_run(checkpoint=path, **options)
 
@@ -390,7 +394,7 @@ def with_other_dropout(network):
 )
 def test_the_checkpoint_of_another_network_is_refused_and_the_network_unchanged(path, network):
     before = copy.deepcopy(network.state_dict())
-    expected = f"{path.name} is the checkpoint of a run with other initial network; give"
+    expected = f"{path.name} is the checkpoint of a run with different initial network; choose"
     with pytest.raises(FolderError, match=expected):
         make_run(checkpoint=path, network=network)
     assert all(torch.equal(each, before[name]) for name, each in network.state_dict().items())
@@ -402,7 +406,7 @@ def test_the_checkpoint_of_another_loss_is_refused(path):
 
     options = {"checkpoint": path, "network": make_network()}
     with pytest.raises(
-        FolderError, match=f"{path.name} is the checkpoint of a run with other loss"
+        FolderError, match=f"{path.name} is the checkpoint of a run with different loss"
     ):
         TrainingRun(make_network(), make_set(), squared, SETTINGS["sgd"], checkpoint=path)
     assert make_run(**options).steps_done == 5
@@ -416,7 +420,7 @@ def test_a_loss_that_cannot_be_identified_asks_for_a_name(tmp_path):
             return hard_loss(logits, batch)
 
         run = (make_network(), make_set(), told, SETTINGS["sgd"])
-        with pytest.raises(DataError, match=r'give identity=\{"loss": "a name"\}'):
+        with pytest.raises(DataError, match=r'pass identity=\{"loss": "a name"\}'):
             TrainingRun(*run, checkpoint=tmp_path / "run")
         TrainingRun(*run, checkpoint=tmp_path / "run", identity={"loss": "told"})
         TrainingRun(*run)  # without a checkpoint it need not be identified

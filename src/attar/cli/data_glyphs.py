@@ -1,4 +1,4 @@
-"""`attar data glyphs` and `attar data cjk15k`: characters as many fonts draw them."""
+"""`attar data glyphs` and `attar data cjk15k`: characters drawn by many fonts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,25 +14,26 @@ CJK15K = {"classes": 15_000, "train": 240_000, "val": 45_000}
 
 
 def glyphs(
-    fonts: Annotated[Path, typer.Option(help="A folder that has fonts, at any depth.")],
-    classes: Annotated[int, typer.Option(help="How many characters.")],
-    out: Annotated[Path, typer.Option(help="The set's new folder.")] = Path("data/glyphs"),
+    fonts: Annotated[Path, typer.Option(help="Folder with fonts, searched recursively.")],
+    classes: Annotated[int, typer.Option(help="Number of characters.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")] = Path("data/glyphs"),
     characters: Annotated[
-        str, typer.Option(help="First and last code point to choose them from, in hexadecimal.")
+        str, typer.Option(help="Range of code points of the characters, in hexadecimal.")
     ] = "4E00-9FFF",
     designs: Annotated[
-        int, typer.Option(help="At most so many training examples of a character, each another's.")
+        int,
+        typer.Option(help="Maximum training examples per character, each of a different design."),
     ] = 16,
     held_out_fonts: Annotated[
-        int, typer.Option(help="Fonts kept for val, and as many others for test.")
+        int, typer.Option(help="Fonts held out for val, and as many others for test.")
     ] = 1,
     side: Annotated[int, typer.Option(help="Height and width of the images in pixels.")] = 32,
-    seed: Annotated[int, typer.Option(help="Of the lots that choose fonts and designs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for choosing fonts and designs.")] = 0,
 ) -> None:
     """Draw a set of characters, split by font, from the fonts that you have.
 
-    Classes are the characters that the most fonts draw. Blank glyphs, placeholders and faces that
-    look like another are left out.
+    The classes are the characters that most fonts contain. Blank glyphs, placeholders and
+    duplicate faces are left out.
     """
     points = _parse_characters(characters)
     with showing() as show:
@@ -48,16 +49,16 @@ def glyphs(
             progress=show,
         )
     for path in drawn.unreadable:
-        print(f"left out, no readable font: {path}")
+        print(f"left out, not a readable font: {path}")
     if drawn.merged:
-        print(f"left out, alike to another: {', '.join(drawn.merged)}")
+        print(f"left out, duplicates of other faces: {', '.join(drawn.merged)}")
     for split, examples in drawn.examples.items():
         print(f"{split}: {examples:,} examples by {drawn.faces[split]} faces")
     print(f"{drawn.folder}: {drawn.classes:,} classes")
 
 
 def cjk15k(
-    folder: Annotated[Path, typer.Argument(help="Its folder.", metavar="FOLDER")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the set.", metavar="FOLDER")],
 ) -> None:
     """Check a copy of cjk15k, 15,000 characters drawn by 115 faces, or any folder of glyphs."""
     splits = read_glyph_folder(folder)

@@ -19,16 +19,16 @@ def an4(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, an archive or a URL: AN4 as CMU distributes it, with recordings; or "
+            help="Folder, archive or URL of AN4 as distributed by CMU, with recordings; or "
             f"{an4_corpus.FEATURES}, its MFCC, beside etc/.",
             metavar="[SOURCE]",
         ),
     ] = an4_corpus.URL,
     out: Out = Path("an4"),
 ) -> None:
-    """Make CMU's AN4 ready: 74 speakers to train with and 10 others to test with.
+    """Prepare CMU's AN4: 74 speakers for training and 10 others for testing.
 
-    Without SOURCE it is fetched from CMU. The folder is one that `attar reproduce speech` takes:
+    Without SOURCE it is downloaded from CMU. The output is a folder for `attar reproduce speech`:
     train/ and test/ in Kaldi's form, lexicon.txt and lm.arpa.
     """
     _tell_fetching(source)
@@ -39,26 +39,26 @@ def fsdd(
     source: Annotated[
         str,
         typer.Argument(
-            help="A folder, an archive or a URL that has recordings/7_jackson_32.wav and so on.",
+            help="Folder, archive or URL with recordings/7_jackson_32.wav and so on.",
             metavar="[SOURCE]",
         ),
     ] = fsdd_corpus.URL,
     out: Out = Path("fsdd"),
     test_speakers: Annotated[
-        int, typer.Option(help="How many of the 6 speakers are kept for the test.")
+        int, typer.Option(help="Number of test speakers, of 6.")
     ] = _DEFAULTS.test_speakers,
-    strings: Annotated[
-        int, typer.Option(help="Strings of each speaker in training.")
-    ] = _DEFAULTS.strings,
+    strings: Annotated[int, typer.Option(help="Training strings per speaker.")] = _DEFAULTS.strings,
     test_strings: Annotated[
-        int, typer.Option(help="Strings of each speaker in the test.")
+        int, typer.Option(help="Test strings per speaker.")
     ] = _DEFAULTS.test_strings,
-    seed: Annotated[int, typer.Option(help="Draws digits, pauses and noise.")] = _DEFAULTS.seed,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of digits, pauses and noise.")
+    ] = _DEFAULTS.seed,
 ) -> None:
-    """String the Free Spoken Digit Dataset together: 3 to 7 digits, with pauses and noise.
+    """Prepare strings of 3 to 7 digits from the Free Spoken Digit Dataset, with pauses and noise.
 
-    Without SOURCE it is fetched from GitHub. The folder is one that `attar reproduce speech` takes:
-    train/ and test/ in Kaldi's form, and lexicon.txt; no speaker is in both.
+    Without SOURCE it is downloaded from GitHub. The output is a folder for `attar reproduce
+    speech`: train/ and test/ in Kaldi's form, and lexicon.txt; no speaker is in both.
     """
     _tell_fetching(source)
     settings = StringSettings(

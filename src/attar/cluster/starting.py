@@ -127,7 +127,7 @@ def _not_started(error: Exception) -> AttarError:
     reason = " ".join(str(error).split())[:200]
     return AttarError(
         f"expected Ray to start on this machine, got {reason}; is it very busy, or its memory, "
-        "or the disk of its temporary folder, full? the same command goes on"
+        "or the disk of its temporary folder, full? run the same command again to resume"
     )
 
 

@@ -1,4 +1,4 @@
-"""Training with early stopping: of all the weights on the way, those that do best elsewhere."""
+"""Training with early stopping: keep the weights with the fewest held-out errors."""
 
 import math
 from collections.abc import Generator, Mapping
@@ -38,13 +38,13 @@ def train_to_the_best(
     measurements: int = 20,
     loss: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, Trained]:
-    """Train as `train_stage` does, but end with the best weights that were measured on the way.
+    """Train as `train_stage` does, and return the best weights measured on held-out examples.
 
-    The training continues to its end, so that its learning rate falls as it was meant to; about
-    `measurements` times the network is measured on the held-out examples, and the best one is kept.
+    The training runs to its end, so that the learning rate follows its schedule. The network is
+    measured on the held-out examples about `measurements` times, and the best weights are kept.
 
     Yields:
-        How far it is, after every step; its errors are those on the held-out examples.
+        Progress, after every step; its errors are those on the held-out examples.
 
     Returns:
         The best network, and its evaluation on `test_set`.
@@ -85,11 +85,11 @@ def train_to_the_best(
     yield from follow_run(run, stage, work, meter)
     load_weights(best_path, network)
     measured = [epoch.measurements for epoch in run.history if epoch.measurements]
-    best = min(measured, key=lambda each: each["errors"])  # the first of equals, as in `measure`
+    best = min(measured, key=lambda each: each["errors"])  # ties go to the first, as in `measure`
     kept = evaluate(network, held_out, precision="auto")
     if kept.errors != best["errors"] or not math.isclose(kept.nll, best["nll"], rel_tol=1e-3):
         raise FolderError(
-            f"{best_path} is damaged or of another training: expected weights with "
+            f"{best_path} is damaged or belongs to another training: expected weights with "
             f"{best['errors']:.0f} held-out errors and NLL {best['nll']:.4g}, got {kept.errors} "
             f"and {kept.nll:.4g}; remove it and the checkpoint beside it to train again"
         )

@@ -44,32 +44,34 @@ class Config:
     speech; on MNIST it has one teacher.
     """
 
-    seeds: int = option(5, "Students of each kind.")
-    kinds: str = option(",".join(KINDS), "Whose soft targets: of a mean, or of single teachers.")
+    seeds: int = option(5, "Number of students of each kind.")
+    kinds: str = option(",".join(KINDS), "Sources of the soft targets: a mean, or single teachers.")
     teachers: str = option(
         "",
-        "Folder of a run of `attar reproduce mnist`, whose teachers make the ensemble instead of "
+        "Folder of a run of `attar reproduce mnist` whose teachers form the ensemble, instead of "
         "new ones.",
     )
-    members: int = option(10, "Teachers, if they are trained here.")
-    teacher_units: int = option(1200, "Units in each of their two hidden layers.")
+    members: int = option(10, "Number of teachers, if they are trained here.")
+    teacher_units: int = option(1200, "Units in each of a teacher's two hidden layers.")
     teacher_epochs: int = option(mnist.Config().teacher_epochs, "Passes of the teachers.")
     student_units: int = option(800, "Units in each of a student's two hidden layers.")
     distilled_epochs: int = option(mnist.Config().distilled_epochs, "Passes of the students.")
     learning_rate: float = option(
-        mnist.Config().distilled_learning_rate, "Their highest learning rate (SGD)."
+        mnist.Config().distilled_learning_rate, "Peak learning rate of the students (SGD)."
     )
-    batch_size: int = option(mnist.Config().student_batch_size, "Examples in a batch of theirs.")
-    temperature: float = option(mnist.Config().temperature, "Of the soft targets.")
+    batch_size: int = option(
+        mnist.Config().student_batch_size, "Examples in a batch of the students."
+    )
+    temperature: float = option(mnist.Config().temperature, "Temperature of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(0.0, "Weight of the hard targets' loss.")
     views: int = option(
         0,
-        "Jittered views of the transfer set that students see, an epoch each, and the plain one.",
+        "Jittered views for the students, one per epoch in turn, besides the plain one.",
     )
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_positive(seeds=self.seeds, members=self.members, batch_size=self.batch_size)
         check_not_negative(views=self.views)
         _ = self.member_weights

@@ -1,4 +1,4 @@
-"""The folder of a run: claimed by one process, for one experiment with one configuration."""
+"""The folder of a run: locked by one process, for one experiment and configuration."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,16 +15,16 @@ COMPARISON = "comparison.json"  # of a run that compared its networks on the tes
 
 
 def is_finished(path: Path, config: object, made_of: MadeOf | None = None) -> bool:
-    """Tell whether a run with this configuration has left its result there.
+    """Return whether there is a result of a run with this configuration.
 
     Args:
         path: The result file.
         config: The configuration.
-        made_of: What else decides the numbers, such as the weights of given teachers; the result
-            has it as `details["made_of"]`.
+        made_of: Further inputs, such as the weights of given teachers; stored in the result as
+            `details["made_of"]`.
 
     Raises:
-        FolderError: If the result is damaged, or was made of anything else.
+        FolderError: If the result is damaged or has other inputs.
     """
     if not path.exists():
         return False
@@ -37,14 +37,14 @@ def is_finished(path: Path, config: object, made_of: MadeOf | None = None) -> bo
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a record that a run left, and check it.
+    """Read and check a record of a run.
 
     Raises:
         FolderError: If it cannot be read, is damaged, or has no checksum.
     """
     if "checksum" not in read_json(path):
         raise FolderError(
-            f"{path} is damaged or was left by an earlier release: it has no checksum; run the "
+            f"{path} is damaged or from an earlier release: it has no checksum; run the "
             "experiment again in another folder (--out), or remove the file to make it again"
         )
     return read_sealed_json(path)
@@ -54,13 +54,13 @@ def read_record(path: Path) -> dict[str, Any]:
 def claim_folder(
     folder: Path, experiment: str, config: Mapping[str, Any], *, may_grow: str
 ) -> Iterator[None]:
-    """Hold the folder for the body, which fills it or resumes where an earlier process stopped.
+    """Lock the folder for the body, which starts or resumes a run.
 
-    The configuration stands in `run.json`. An earlier run's must be the same, except that the
-    number named by `may_grow` may be larger now.
+    The configuration is stored in `run.json`. That of an earlier run must be the same, except that
+    the number named by `may_grow` may now be larger.
 
     Raises:
-        FolderError: If the folder cannot be written, is in use, or holds anything else.
+        FolderError: If the folder cannot be written, is in use, or has other content.
     """
     with hold_folder(folder):
         _check_owner(folder, experiment, config, may_grow=may_grow)
@@ -72,7 +72,7 @@ def _check_owner(
     folder: Path, experiment: str, config: Mapping[str, Any], *, may_grow: str
 ) -> None:
     path = folder / "run.json"
-    advice = "give another folder with --out"
+    advice = "choose another folder with --out"
     if not path.exists():
         others = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
         if others:
@@ -80,7 +80,7 @@ def _check_owner(
         return
     earlier = read_json(path)
     if earlier.get("experiment") != experiment:
-        found = f"{folder} holds a run of {earlier.get('experiment')}, not of {experiment}"
+        found = f"{folder} contains a run of {earlier.get('experiment')}, not of {experiment}"
         raise FolderError(f"{found}; {advice}")
     then = earlier.get("config")
     if not isinstance(then, dict):
@@ -92,5 +92,5 @@ def _check_owner(
         ):
             continue
         option = f"--{name.replace('_', '-')}"
-        raise FolderError(f"{folder} holds a run with {option} {before}, not {now}; {advice}")
+        raise FolderError(f"{folder} contains a run with {option} {before}, not {now}; {advice}")
     read_record(path)

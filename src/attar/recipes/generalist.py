@@ -1,4 +1,4 @@
-"""A generalist of thousands of classes, which section 5 of Hinton et al. (2015) starts from."""
+"""A generalist of thousands of classes: the start of section 5 of Hinton et al. (2015)."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -35,16 +35,14 @@ class Config:
     """
 
     data: str = option("data/glyphs", DATA_HELP)
-    classes: int = option(0, "Take this many of the classes alone; 0 for all.")
+    classes: int = option(0, "Number of classes to use; 0 for all.")
     epochs: int = option(3, "Passes over the training set.")
     batch_size: int = option(256, "Examples in a batch.")
-    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
-    weight_decay: float = option(0.05, "Of AdamW.")
+    learning_rate: float = option(0.01, "Peak learning rate (AdamW).")
+    weight_decay: float = option(0.05, "Weight decay (AdamW).")
     features: int = option(128, "Units of the layer below the logits.")
-    seed: int = option(0, "Of the first weights, the order of examples and the views.")
-    held_out: int = option(
-        0, "Train without this many of the faces, and measure on them, to choose settings."
-    )
+    seed: int = option(0, "Random seed of initial weights, order of examples and views.")
+    held_out: int = option(0, "Faces to hold out of training and measure on, to choose settings.")
 
     def __post_init__(self) -> None:
         """Check what the network and the settings made from it do not."""

@@ -1,4 +1,4 @@
-"""Soft-target losses at equal budget, each with the settings that suit it: on digits or glyphs."""
+"""Soft-target losses at equal budget, each with tuned settings, on digits or glyphs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -60,29 +60,31 @@ class Config:
     settings were chosen by. The hard targets' loss has weight 1 for all.
     """
 
-    seeds: int = option(5, "Students of each loss.")
-    data: str = option("", "Folder of glyphs to learn instead of MNIST; with --generalist.")
+    seeds: int = option(5, "Number of students per loss.")
+    data: str = option("", "Folder of glyphs to use instead of MNIST; needs --generalist.")
     generalist: str = option(
-        "", "The teacher on glyphs: folder of a finished `attar reproduce generalist`."
+        "", "Folder of a finished `attar reproduce generalist`, the teacher for glyphs."
     )
-    classes: int = option(1000, "Of glyphs, take so many of the classes alone; 0 for all.")
-    held_out_faces: int = option(12, "Of glyphs, faces of the training set to choose on.")
+    classes: int = option(1000, "Number of glyph classes to use; 0 for all.")
+    held_out_faces: int = option(12, "Glyph faces of the training set held out to choose settings.")
     teachers: str = option("", TEACHERS_HELP)
-    teacher_units: int = option(1200, "Units in each of its hidden layers, if it is trained here.")
+    teacher_units: int = option(
+        1200, "Units in each hidden layer of a teacher that is trained here."
+    )
     teacher_epochs: int = option(
-        mnist.Config().teacher_epochs, "Passes of the teacher, if it is trained here."
+        mnist.Config().teacher_epochs, "Passes of a teacher that is trained here."
     )
     student_units: int = option(30, "Units in each of a student's two hidden layers.")
-    temperatures: str = option("1,2,4", "From which each loss gets its own.")
-    soft_weights: str = option("1,8", "From which each loss gets the soft targets' weight.")
-    choice_epochs: int = option(6, "Passes of the students by which these are chosen.")
+    temperatures: str = option("1,2,4", "Candidate temperatures; one is chosen per loss.")
+    soft_weights: str = option("1,8", "Candidate soft weights; one is chosen per loss.")
+    choice_epochs: int = option(6, "Passes of the students that choose settings.")
     epochs: int = option(15, "Passes of the students that are compared.")
-    learning_rate: float = option(0.003, "Their highest learning rate (AdamW).")
-    batch_size: int = option(256, "Examples in a batch of theirs.")
-    held_out: int = option(10_000, "Of MNIST, training examples to choose on.")
+    learning_rate: float = option(0.003, "Peak learning rate of the students (AdamW).")
+    batch_size: int = option(256, "Examples in a batch of the students.")
+    held_out: int = option(10_000, "MNIST training examples held out to choose settings.")
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_positive(seeds=self.seeds, held_out=self.held_out, held_out_faces=self.held_out_faces)
         check_not_negative(teacher_epochs=self.teacher_epochs, classes=self.classes)
         if bool(self.data) != bool(self.generalist):

@@ -1,4 +1,4 @@
-"""What a file of a run was made of: written into the file, compared before it is used again."""
+"""The inputs of a file of a run: stored in the file, and compared before it is reused."""
 
 import json
 from collections.abc import Mapping
@@ -8,24 +8,24 @@ from typing import Any
 from attar.errors import FolderError
 from attar.precision import VARIABLE
 
-MadeOf = Mapping[str, Any]  # what JSON can hold; whatever decides the content, by its name
-ADVICE = "give another folder with --out, or remove the file to make it again"
-_SHOWN = 3  # differences that an error names
+MadeOf = Mapping[str, Any]  # everything that affects the content, by name; JSON values
+ADVICE = "choose another folder with --out, or remove the file to make it again"
+_SHOWN = 3  # differences shown in an error
 
 
 def check_made_of(path: Path, now: MadeOf, then: object) -> None:
-    """Refuse a file that was made of anything else than what this run has.
+    """Raise an error if a file was made with other inputs than those of this run.
 
     Args:
         path: The file.
-        now: What this run would make it of.
-        then: What the file says that it was made of.
+        now: The inputs of this run.
+        then: The inputs recorded in the file.
 
     Raises:
-        FolderError: If they differ; it names what does.
+        FolderError: If they differ; the message names the differences.
     """
     if not isinstance(then, dict):
-        raise FolderError(f"{path} does not say what it was made of; {ADVICE}")
+        raise FolderError(f"{path} has no record of its inputs; {ADVICE}")
     before, after = _flatten(then), _flatten(json.loads(json.dumps(now)))
     changes = [
         f"{name} {_show(before, name)}, now {_show(after, name)}"
@@ -35,9 +35,9 @@ def check_made_of(path: Path, now: MadeOf, then: object) -> None:
     if changes:
         more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         keep = before.get("precision")
-        hint = "" if keep == after.get("precision") else f", or set {VARIABLE}={keep} to keep that"
+        hint = "" if keep == after.get("precision") else f", or set {VARIABLE}={keep} to use it"
         raise FolderError(
-            f"{path} was made with other values than this run has: "
+            f"{path} was made with other values than those of this run: "
             f"{'; '.join(changes[:_SHOWN])}{more}; {ADVICE}{hint}"
         )
 

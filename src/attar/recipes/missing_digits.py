@@ -47,23 +47,25 @@ class Config:
     them the shift of the biases is chosen, where the paper chose it on the test set.
     """
 
-    seeds: int = option(5, "Runs, each with its own random numbers.")
+    seeds: int = option(5, "Number of runs with different random seeds.")
     teachers: str = option("", TEACHERS_HELP)
-    teacher_units: int = option(1200, "Units in each of its hidden layers, if it is trained here.")
+    teacher_units: int = option(
+        1200, "Units in each hidden layer of a teacher that is trained here."
+    )
     teacher_epochs: int = option(
-        mnist.Config().teacher_epochs, "Passes of a teacher, if it is trained here."
+        mnist.Config().teacher_epochs, "Passes of a teacher that is trained here."
     )
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
     distilled_epochs: int = option(
-        20, "Passes of the students over examples of all digits, or as many updates over fewer."
+        20, "Passes of the students over all digits; as many updates with fewer digits."
     )
-    learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
+    learning_rate: float = option(0.05, "Peak learning rate of the students (SGD).")
     batch_size: int = option(128, "Examples in a batch.")
-    temperature: float = option(20.0, "Of the soft targets.")
-    validation: int = option(10_000, "Training examples that choose the shift of the biases.")
+    temperature: float = option(20.0, "Temperature of the soft targets.")
+    validation: int = option(10_000, "Training examples for choosing the shift of the biases.")
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_positive(seeds=self.seeds, temperature=self.temperature, validation=self.validation)
         check_not_negative(teacher_epochs=self.teacher_epochs)
 

@@ -40,34 +40,36 @@ class Config:
     dropout, which were decided on with test errors of earlier runs in view; see docs/log.md.
     """
 
-    seeds: int = option(3, "Runs, each with its own random numbers.")
+    seeds: int = option(3, "Number of runs with different random seeds.")
     teacher_units: int = option(1200, "Units in each of the teacher's two hidden layers.")
     teacher_epochs: int = option(180, "Passes of the teacher over the training set.")
-    teacher_learning_rate: float = option(0.002, "Highest learning rate of the teacher (AdamW).")
+    teacher_learning_rate: float = option(0.002, "Peak learning rate of the teacher (AdamW).")
     teacher_batch_size: int = option(512, "Examples in a batch of the teacher.")
     teacher_input_dropout: float = option(0.1, "Probability of dropping an input.")
     teacher_hidden_dropout: float = option(0.5, "Probability of dropping a hidden unit.")
-    teacher_max_norm: float = option(2.0, "Longest weight vector of a teacher's unit.")
-    jitter: int = option(2, "Pixels by which the teacher's images are moved at most.")
+    teacher_max_norm: float = option(2.0, "Maximum norm of the weight vector of a teacher's unit.")
+    jitter: int = option(2, "Largest shift of the teacher's images, in pixels.")
     student_units: int = option(800, "Units in each of the student's two hidden layers.")
     student_batch_size: int = option(128, "Examples in a batch of all three students.")
-    student_epochs: int = option(20, "Passes of the student that has hard targets alone.")
-    student_learning_rate: float = option(0.1, "Its highest learning rate (SGD).")
-    distilled_epochs: int = option(40, "Passes of the students that have soft targets.")
-    distilled_learning_rate: float = option(0.05, "Their highest learning rate (SGD).")
-    distilled_momentum: float = option(0.95, "Their momentum (Nesterov's).")
-    temperature: float = option(20.0, "Of the soft targets.")
+    student_epochs: int = option(20, "Passes of the student with hard targets only.")
+    student_learning_rate: float = option(
+        0.1, "Peak learning rate of the student with hard targets only (SGD)."
+    )
+    distilled_epochs: int = option(40, "Passes of the students with soft targets.")
+    distilled_learning_rate: float = option(0.05, "Peak learning rate of the students (SGD).")
+    distilled_momentum: float = option(0.95, "Nesterov momentum of the students with soft targets.")
+    temperature: float = option(20.0, "Temperature of the soft targets.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
-    hard_weight: float = option(1.0, "Weight of the hard targets' loss, for the one with both.")
-    initial_scale: float = option(0.3, "Factor on the initial weights of all networks.")
+    hard_weight: float = option(1.0, "Weight of the hard targets' loss, for the student with both.")
+    initial_scale: float = option(0.3, "Factor of the initial weights of all networks.")
     held_out: int = option(
         0,
-        "Train without this many training examples, and measure on them, to choose settings; "
-        "seeds are then others than those of a final run.",
+        "Training examples to hold out and measure on, to choose settings; the seeds then differ "
+        "from those of a final run.",
     )
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_positive(seeds=self.seeds, temperature=self.temperature, soft_weight=self.soft_weight)
         check_not_negative(jitter=self.jitter, hard_weight=self.hard_weight, held_out=self.held_out)
         if self.jitter >= SIDE:

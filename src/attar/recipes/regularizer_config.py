@@ -19,21 +19,21 @@ class Config:
 
     data: str = option("data/glyphs", DATA_HELP)
     generalist: str = option("", GENERALIST_HELP)
-    classes: int = option(3000, "Take this many of the classes alone; 0 for all.")
-    generalist_epochs: int = option(4, "Its passes over all examples, if it is trained here.")
-    share: float = option(0.03, "Share of the examples in the second of the small sets.")
-    hard_steps: int = option(500, "Longest training on hard targets, in steps.")
-    soft_steps: int = option(3000, "Training on soft targets, in steps.")
+    classes: int = option(3000, "Number of classes to use; 0 for all.")
+    generalist_epochs: int = option(4, "Passes of a generalist that is trained here.")
+    share: float = option(0.03, "Share of the examples in the second small set.")
+    hard_steps: int = option(500, "Maximum number of steps with hard targets.")
+    soft_steps: int = option(3000, "Number of steps with soft targets.")
     batch_size: int = option(256, "Examples in a batch of the small sets.")
-    learning_rate: float = option(0.01, "Highest learning rate (AdamW).")
-    temperature: float = option(2.0, "Of the soft targets.")
-    k: int = option(32, "Classes of which each example's soft targets are kept, and the tail.")
+    learning_rate: float = option(0.01, "Peak learning rate (AdamW).")
+    temperature: float = option(2.0, "Temperature of the soft targets.")
+    k: int = option(32, "Classes kept in each example's soft targets, besides the tail.")
     views: int = option(256, "Views of each example that the generalist labels.")
-    held_out: int = option(2000, "Examples for the early stopping.")
-    seed: int = option(0, "Of the small sets, the first weights, the order and the views.")
+    held_out: int = option(2000, "Examples for early stopping.")
+    seed: int = option(0, "Random seed of the small sets, initial weights, order and views.")
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_positive(
             hard_steps=self.hard_steps,
             soft_steps=self.soft_steps,

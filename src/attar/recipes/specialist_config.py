@@ -27,39 +27,52 @@ class Config:
 
     data: str = option("data/glyphs", DATA_HELP)
     generalist: str = option("", GENERALIST_HELP)
-    generalist_epochs: int = option(6, "Passes of the generalist, if it is trained here.")
-    classes: int = option(0, "Take this many of the classes alone; 0 for all.")
-    specialists: int = option(48, "How many.")
-    special_classes: int = option(375, "Classes of each.")
-    sketch_size: int = option(128, "Numbers kept of each column of the predictions' covariance.")
-    sketch_examples: int = option(40_000, "Training examples that the covariance is of.")
-    group_temperature: float = option(2.0, "Of the predictions whose covariance it is.")
+    generalist_epochs: int = option(6, "Passes of a generalist that is trained here.")
+    classes: int = option(0, "Number of classes to use; 0 for all.")
+    specialists: int = option(48, "Number of specialists.")
+    special_classes: int = option(375, "Classes per specialist.")
+    sketch_size: int = option(128, "Sketch size of each column of the predictions' covariance.")
+    sketch_examples: int = option(40_000, "Training examples for the covariance.")
+    group_temperature: float = option(2.0, "Temperature of the predictions for the covariance.")
     trains: str = option(
-        "upper", "upper: specialists share the generalist's convolutions; all: they train them too."
+        "upper",
+        "upper: specialists share the generalist's convolutions; all: they also train them.",
     )
     epochs: int = option(4, "Passes of a specialist over its special examples.")
     batch_size: int = option(256, "Examples in a batch of a specialist.")
-    learning_rate: float = option(0.0003, "Highest learning rate of a specialist (AdamW).")
-    weight_decay: float = option(0.05, "Of a specialist.")
+    learning_rate: float = option(0.0003, "Peak learning rate of a specialist (AdamW).")
+    weight_decay: float = option(0.05, "Weight decay of a specialist.")
     special_share: float = option(0.5, "Share of special examples in a specialist's training.")
-    temperature: float = option(1.0, "Of the generalist's soft targets for the other classes.")
-    soft_weight: float = option(1.0, "Weight of their loss; the hard targets' is 1.")
-    most_probable: int = option(1, "Classes of the generalist that choose the active specialists.")
+    temperature: float = option(
+        1.0, "Temperature of the generalist's soft targets for the other classes."
+    )
+    soft_weight: float = option(
+        1.0, "Weight of the soft targets' loss; that of the hard targets is 1."
+    )
+    most_probable: int = option(
+        1, "Most probable classes of the generalist that select the active specialists."
+    )
     distilled_examples: int = option(
-        60_000, "Training examples on which all of it is distilled into one network; 0: it is not."
+        60_000, "Training examples for distilling all into one network; 0 to skip."
     )
-    distilled_epochs: int = option(1, "Passes of that network, which starts as the generalist.")
-    distilled_learning_rate: float = option(0.0005, "Its highest learning rate (AdamW).")
-    distilled_temperature: float = option(2.0, "Of its soft targets.")
-    distilled_hard_weight: float = option(0.5, "Weight of its hard targets; the soft have 1.")
-    k: int = option(16, "Largest logits that are stored of each example's soft targets.")
-    seed: int = option(0, "Of groups, order of examples and views.")
-    held_out: int = option(
-        0, "Train without this many of the faces, and measure on them, to choose settings."
+    distilled_epochs: int = option(
+        1, "Passes of the distilled network, which starts from the generalist."
     )
+    distilled_learning_rate: float = option(
+        0.0005, "Peak learning rate of the distilled network (AdamW)."
+    )
+    distilled_temperature: float = option(
+        2.0, "Temperature of the distilled network's soft targets."
+    )
+    distilled_hard_weight: float = option(
+        0.5, "Weight of the distilled network's hard targets; that of the soft is 1."
+    )
+    k: int = option(16, "Number of logits stored per example.")
+    seed: int = option(0, "Random seed of groups, order of examples and views.")
+    held_out: int = option(0, "Faces to hold out of training and measure on, to choose settings.")
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_not_negative(
             classes=self.classes, seed=self.seed, held_out=self.held_out,
             soft_weight=self.soft_weight, distilled_examples=self.distilled_examples,

@@ -11,18 +11,18 @@ class DataConfig:
     """Where the frames come from, and their states."""
 
     corpus: str = option(
-        "an4", "an4, fsdd, or a folder with train/, test/ and lexicon.txt as Kaldi has them."
+        "an4", "an4, fsdd, or a folder with train/, test/ and lexicon.txt in Kaldi's form."
     )
-    data: str = option(
-        "", "Where `attar data` has put it.  [default: a folder called as the corpus]"
-    )
+    data: str = option("", "Folder written by `attar data`.  [default: named as the corpus]")
     held_out: int = option(
-        0, "Training speakers on whom everything is chosen; 0: one in nine, one at least."
+        0, "Training speakers held out to choose settings; 0: one in nine, at least one."
     )
-    data_seed: int = option(0, "Draws these speakers.")
-    states: int = option(400, "Tied states, at most.")
-    align_units: int = option(256, "Units of the network that aligns once more.")
-    align_epochs: int = option(4, "Its passes; 0: the mixtures' alignment stays.")
+    data_seed: int = option(0, "Random seed for choosing these speakers.")
+    states: int = option(400, "Maximum number of tied states.")
+    align_units: int = option(256, "Units of the network for realignment.")
+    align_epochs: int = option(
+        4, "Passes of the realignment network; 0 keeps the mixtures' alignment."
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -39,24 +39,24 @@ class Config(DataConfig):
     on training speakers that are held out.
     """
 
-    seeds: int = option(10, "Members of the ensemble, each of which is a baseline.")
-    layers: int = option(3, "Hidden layers of every network (the paper: 8).")
-    units: int = option(512, "Units in each (the paper: 2560).")
-    dropout: float = option(0.0, "Probability that a hidden unit is dropped.")
-    epochs: int = option(8, "Passes over the frames, of every network.")
+    seeds: int = option(10, "Members of the ensemble; each is also a baseline.")
+    layers: int = option(3, "Hidden layers of each network (paper: 8).")
+    units: int = option(512, "Units per hidden layer (paper: 2560).")
+    dropout: float = option(0.0, "Probability of dropping a hidden unit.")
+    epochs: int = option(8, "Passes over the frames, for each network.")
     batch_size: int = option(256, "Frames in a batch.")
-    learning_rate: float = option(0.0015, "The highest one (AdamW).")
-    views: int = option(8, "Distorted views of the frames, an epoch each, over and over.")
-    shift: float = option(0.2, "Standard deviation of what a view adds to a feature.")
-    masked_frames: int = option(4, "The longest run of frames that a view masks, of 26.")
-    masked_band: int = option(4, "The widest band of features that a view masks.")
-    temperatures: str = option("1,2,5,10", "Of the soft targets, one student each.")
+    learning_rate: float = option(0.0015, "Peak learning rate (AdamW).")
+    views: int = option(8, "Distorted views of the frames, one per epoch in turn.")
+    shift: float = option(0.2, "Standard deviation of the shift of a feature in a view.")
+    masked_frames: int = option(4, "Maximum number of consecutive frames masked in a view, of 26.")
+    masked_band: int = option(4, "Maximum width of the band of features masked in a view.")
+    temperatures: str = option("1,2,5,10", "Temperatures of the soft targets, one student each.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(0.5, "Weight of the hard targets' loss.")
-    k: int = option(16, "Soft targets kept for each frame; the rest is kept as a tail.")
+    k: int = option(16, "Soft targets kept per frame, besides the tail.")
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         DataConfig.__post_init__(self)
         check_positive(
             seeds=self.seeds, epochs=self.epochs, soft_weight=self.soft_weight, k=self.k,

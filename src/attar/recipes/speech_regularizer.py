@@ -53,11 +53,13 @@ class Config:
     """
 
     run: str = option("runs/speech", "Folder of a finished run of `attar reproduce speech`.")
-    seeds: int = option(3, "Networks of each kind, each seed with frames of its own.")
-    share: float = option(0.03, "Of the training frames.")
-    epochs: int = option(25, "Passes over them.")
-    temperature: float = option(2.0, "Of the soft targets.")
-    hard_weight: float = option(0.0, "Weight of the hard targets' loss beside the soft one's.")
+    seeds: int = option(3, "Number of networks of each kind; each seed draws other frames.")
+    share: float = option(0.03, "Share of the training frames.")
+    epochs: int = option(25, "Passes over these frames.")
+    temperature: float = option(2.0, "Temperature of the soft targets.")
+    hard_weight: float = option(
+        0.0, "Weight of the hard targets' loss; that of the soft targets is 1."
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -258,7 +260,7 @@ def _read_kept(path: Path, made_of: str) -> Kept:
     if content.pop("made_of", None) != made_of:
         raise FolderError(
             f"{path} was made from another speech run than the one that is there now; "
-            "give another folder with --out"
+            "choose another folder with --out"
         )
     try:
         return Kept(**content)

@@ -1,8 +1,8 @@
-"""The steps that experiments are made of: train a network once, keep it, tell how far it is.
+"""The stages of an experiment: train a network once, save it, report progress.
 
-A stage leaves two files. `<name>.safetensors` has the weights. `<name>.json` is a record with a
-checksum: what the weights were made of, their hash, who made them, how well they do. A stage whose
-record exists is not trained again, but its record must have been made of the same.
+A stage writes two files. `<name>.safetensors` has the weights. `<name>.json` is a record with a
+checksum: the inputs of the training, the hash of the weights, the machine and the evaluation. A
+stage with a record is not trained again, but the record must have the same inputs.
 """
 
 import json
@@ -31,16 +31,16 @@ from attar.teachers.fingerprints import hash_network
 from attar.tensor_files import read_tensors, write_tensors
 from attar.training import LossFn, TrainingRun, TrainingSettings, load_weights, save_weights
 
-RECORD_VERSION = 2  # raise it when the same settings, data and loss no longer give the same weights
+RECORD_VERSION = 2  # increase when the same inputs no longer give the same weights
 LOGITS_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A network to be trained: all that is known before any training starts."""
+    """The description of a training."""
 
     name: str  # of its files
-    title: str  # for people
+    title: str  # for messages
     make_network: Callable[[], nn.Module]
     settings: TrainingSettings
 
@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained network, how well it does, and where its training ended."""
+    """A trained network, its evaluation, and the machine of its training."""
 
     network: nn.Module
     evaluation: Evaluation
@@ -62,11 +62,11 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class TrainedCohort:
-    """Networks that were trained together, how well each does, and where their training ended."""
+    """Networks trained together, their evaluations, and the machine of their training."""
 
     evaluations: tuple[Evaluation, ...]
     wall_seconds: float
-    cohort: Cohort | None  # None where the weights were not kept
+    cohort: Cohort | None  # None if the weights were not saved
     machine: Machine
 
 
@@ -82,20 +82,20 @@ def train_stage(
     views: Sequence[int] | None = None,
     loss: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, Trained]:
-    """Train the stage's network, or resume where an earlier process stopped, or load what it left.
+    """Train the stage's network, resume its training, or load its finished result.
 
-    About `measurements` times it is measured on `test_set` in between; `views` are those of
-    `TrainingRun`. `loss` has all numbers that the loss depends on, and the hash of the teacher; it
-    may be left out where `loss_fn` is a function of a module.
+    The network is measured on `test_set` about `measurements` times; `views` are those of
+    `TrainingRun`. `loss` contains all numbers on which the loss depends, and the hash of the
+    teacher; it may be omitted if `loss_fn` is a module-level function.
 
     Yields:
-        How far it is, after every step.
+        Progress, after every step.
 
     Returns:
         The trained network and its evaluation on `test_set`.
 
     Raises:
-        FolderError: If what is there is damaged, or was made of anything else.
+        FolderError: If existing files are damaged or have other inputs.
     """
     network = stage.make_network()
     made_of = describe_training(stage, network, transfer_set, test_set, loss_fn, loss, views)
@@ -132,18 +132,18 @@ def train_cohort_stage(
     keeps_weights: bool = False,
     loss: Mapping[str, Any] | None = None,
 ) -> Generator[Progress, None, TrainedCohort]:
-    """Train the stage's cohort as `train_stage` trains a network.
+    """Train the stage's cohort, as `train_stage` trains a network.
 
-    Leaves `<name>.json`, and if `keeps_weights` also `<name>.safetensors`.
+    Writes `<name>.json`, and with `keeps_weights` also `<name>.safetensors`.
 
     Yields:
-        How far it is, after every step; its errors are the members' mean.
+        Progress, after every step; its errors are the mean over members.
 
     Returns:
-        The members' evaluations on `test_set`, and the cohort if its weights are kept.
+        The members' evaluations on `test_set`, and the cohort if its weights are saved.
 
     Raises:
-        FolderError: If what is there is damaged, or was made of anything else.
+        FolderError: If existing files are damaged or have other inputs.
     """
     work = stage.work(len(transfer_set))
     cohort = stage.make_network()
@@ -190,21 +190,21 @@ def describe_training(
     loss: Mapping[str, Any] | None,
     views: Sequence[int] | None,
 ) -> dict[str, Any]:
-    """Collect everything that decides a stage's weights and its numbers; nothing of it is a path.
+    """Return everything that affects a stage's weights and numbers, without paths.
 
     Args:
-        stage: For its settings.
-        network: Untrained.
-        transfer_set: What it learns from.
-        test_set: What it is measured on.
-        loss_fn: The loss, for its name.
-        loss: Its numbers and its teacher.
-        views: Numbers of the views that are shown.
+        stage: The stage.
+        network: The untrained network.
+        transfer_set: The training examples.
+        test_set: The test examples.
+        loss_fn: The loss.
+        loss: The numbers and the teacher of the loss.
+        views: Numbers of the views.
     """
     if loss is None:
         name = f"{loss_fn.__module__}.{getattr(loss_fn, '__qualname__', '<locals>')}"
         if "<" in name:
-            raise AttarError(f"expected loss=, the numbers that {name} depends on, got none")
+            raise AttarError(f"pass loss=, the numbers on which {name} depends")
         loss = {"function": name}
     shows_views = transfer_set.views is not None and (views is None or any(views))
     return {
@@ -221,30 +221,30 @@ def describe_training(
 
 
 def name_parts(made_of: MadeOf) -> dict[str, str]:
-    """Turn what a stage is made of into the identity of its checkpoint."""
+    """Convert the inputs of a stage to the identity of its checkpoint."""
     return {name: json.dumps(value, sort_keys=True) for name, value in made_of.items()}
 
 
 def record_path(stage: Stage, folder: Path) -> Path:
-    """Return where a stage leaves its record."""
+    """Return the path of a stage's record."""
     return folder / f"{stage.name}.json"
 
 
 def weights_path(stage: Stage, folder: Path) -> Path:
-    """Return where a stage leaves its weights."""
+    """Return the path of a stage's weights."""
     return folder / f"{stage.name}.safetensors"
 
 
 def checkpoint_path(stage: Stage, folder: Path) -> Path:
-    """Return where the state of an unfinished stage is."""
+    """Return the path of an unfinished stage's checkpoint."""
     return folder / f"{stage.name}.checkpoint.safetensors"
 
 
 def read_trained(stage: Stage, folder: Path, network: nn.Module, made_of: MadeOf) -> Trained | None:
-    """Put the weights that an earlier run left into the network; None if there are none.
+    """Load the finished weights of a stage into the network; None if there are none.
 
     Raises:
-        FolderError: If they are damaged, or were made of anything else.
+        FolderError: If the files are damaged or have other inputs.
     """
     path = record_path(stage, folder)
     if not path.exists():
@@ -253,7 +253,7 @@ def read_trained(stage: Stage, folder: Path, network: nn.Module, made_of: MadeOf
     check_made_of(path, made_of, record.get("made_of"))
     _load(stage, folder, network, record)
     (evaluation,), seconds, machine = _read_numbers(path, record)
-    checkpoint_path(stage, folder).unlink(missing_ok=True)  # left by one killed at its very end
+    checkpoint_path(stage, folder).unlink(missing_ok=True)  # left by a process killed at the end
     return Trained(network, evaluation, seconds, machine)
 
 
@@ -278,14 +278,14 @@ def _read_numbers(
         evaluations = tuple(Evaluation(**each) for each in several)
         return evaluations, float(record["wall_seconds"]), Machine(**record["machine"])
     except (KeyError, TypeError, ValueError) as error:
-        raise FolderError(f"{path} is no record of this release ({error}); {ADVICE}") from error
+        raise FolderError(f"{path} is not a record of this release ({error}); {ADVICE}") from error
 
 
 def load_network(stage: Stage, folder: Path) -> nn.Module:
     """Load the network of a finished stage, in evaluation mode.
 
     Raises:
-        FolderError: If it is not finished or damaged, or the weights are not those of its record.
+        FolderError: If it is unfinished or damaged, or the weights do not match the record.
     """
     network = stage.make_network()
     _load(stage, folder, network, read_record(record_path(stage, folder)))
@@ -297,7 +297,7 @@ def _load(stage: Stage, folder: Path, network: nn.Module, record: Mapping[str, A
     load_weights(path, network)
     if hash_network(network) != record.get("weights"):
         raise FolderError(
-            f"{path} is damaged or of another training: expected the weights that "
+            f"{path} is damaged or belongs to another training: expected the weights that "
             f"{record_path(stage, folder).name} describes; remove both files to train again"
         )
 
@@ -310,7 +310,7 @@ def leave_network(
     test_set: TransferSet,
     made_of: MadeOf,
 ) -> Trained:
-    """Evaluate the network at the end of its run, and leave it in the folder."""
+    """Evaluate the network at the end of its run, and save it in the folder."""
     evaluation = evaluate(network, test_set)
     _check_nll(stage.title, evaluation)
     save_weights(weights_path(stage, folder), network)

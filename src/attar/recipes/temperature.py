@@ -52,24 +52,26 @@ class Config:
     batches, and differ by the temperature alone. All of them learn from the teacher of seed 0.
     """
 
-    seeds: int = option(5, "Students of each size and temperature.")
+    seeds: int = option(5, "Number of students per size and temperature.")
     teachers: str = option("", TEACHERS_HELP)
-    teacher_units: int = option(1200, "Units in each of its hidden layers, if it is trained here.")
+    teacher_units: int = option(
+        1200, "Units in each hidden layer of a teacher that is trained here."
+    )
     teacher_epochs: int = option(
-        mnist.Config().teacher_epochs, "Passes of the teacher, if it is trained here."
+        mnist.Config().teacher_epochs, "Passes of a teacher that is trained here."
     )
     student_units: str = option("30,300,800", "Units in each of a student's two hidden layers.")
-    temperatures: str = option("1,2,2.5,3,4,6,8,12,16,20,30", "Of the soft targets.")
+    temperatures: str = option("1,2,2.5,3,4,6,8,12,16,20,30", "Temperatures of the soft targets.")
     distilled_epochs: str = option(
-        "30,12,6", "Passes of the students of each size (large ones need fewer), or one number."
+        "30,12,6", "Passes of the students per size (large ones need fewer), or one number."
     )
-    learning_rate: float = option(0.003, "Their highest learning rate (AdamW).")
+    learning_rate: float = option(0.003, "Peak learning rate of the students (AdamW).")
     batch_size: int = option(128, "Examples in a batch of the students.")
     soft_weight: float = option(1.0, "Weight of the soft targets' loss.")
     hard_weight: float = option(mnist.Config().hard_weight, "Weight of the hard targets' loss.")
 
     def __post_init__(self) -> None:
-        """Check what the networks, losses and settings made from it do not."""
+        """Check the values that networks, losses and settings do not check."""
         check_positive(seeds=self.seeds, soft_weight=self.soft_weight)
         check_not_negative(hard_weight=self.hard_weight)
         for name in ("student_units", "temperatures"):

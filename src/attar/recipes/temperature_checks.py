@@ -1,8 +1,8 @@
-"""The paper's two statements about temperatures, held against our students pair by pair.
+"""Tests of the paper's two statements about temperatures, pair by pair.
 
 Each pair of temperatures is compared by a two-sided paired t-test over seeds; the p-values of a
-statement are corrected together by Holm's method. A difference that is not found is no evidence
-that there is none: what the tests leave open is "undecided".
+statement are corrected together by Holm's method. A difference that is not significant is no
+evidence of equality: such a result is "undecided".
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from typing import Literal
 
 from attar.comparison.statistics import correct_for_many
 
-HIGH = 8.0  # (a): with 300 or more units in a layer, all temperatures above 8 are about alike
+HIGH = 8.0  # (a): with 300 or more units in a layer, all temperatures above 8 give similar results
 BEST = (2.5, 4.0)  # (b): with 30, temperatures in this range are significantly better
 LEVEL = 0.05
-SIMILAR = 0.1  # (a): what "fairly similar" is taken as, a fraction of the mean errors; ours
-_SHOWN = 4  # pairs that a finding names
+SIMILAR = 0.1  # (a): our bound for "fairly similar", as a fraction of the mean errors
+_SHOWN = 4  # pairs listed in a finding
 
-# Of section 3: what it says, without numbers.
+# The statements of section 3, without numbers.
 PAPER = {
     "a": "300 or more units in a layer: all temperatures above 8 give fairly similar results",
     "b": "30 units: temperatures from 2.5 to 4 are significantly better than higher or lower ones",
@@ -34,12 +34,12 @@ class Pair:
 
     temperature: float
     other: float
-    difference: float  # mean errors at the first temperature less those at the other
-    p: float  # that chance makes such a difference, after Holm's correction
+    difference: float  # mean errors at the first temperature minus those at the other
+    p: float  # p-value after Holm's correction
 
     @property
     def is_beyond_chance(self) -> bool:
-        """Tell whether the two differ by more than chance explains."""
+        """Whether the difference is significant."""
         return self.p < LEVEL
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A statement of the paper, held against our students."""
+    """The test of a statement of the paper."""
 
     statement: str
     units: int
@@ -62,15 +62,15 @@ class Check:
 
 
 def check_high_temperatures(errors: Mapping[float, Sequence[float]], units: int) -> Check:
-    """Hold statement (a) against students: are all temperatures above 8 about alike?
+    """Test statement (a): do all temperatures above 8 give similar results?
 
-    "Fairly similar" is taken as: mean errors that differ by less than 10 %. The statement is
-    supported if the 95 % intervals of all pairs' differences (Bonferroni's, together) lie within
-    that bound, contradicted if one lies outside, and else undecided.
+    "Fairly similar" is interpreted as mean errors that differ by less than 10 %. The statement is
+    supported if the simultaneous 95 % intervals (Bonferroni) of all pairs' differences lie within
+    that bound, contradicted if one lies outside, and undecided otherwise.
 
     Args:
-        errors: Temperature -> errors, one a seed, in the order of the seeds.
-        units: Of these students.
+        errors: Temperature -> errors, one per seed, in the order of the seeds.
+        units: Units of the students.
     """
     high = [each for each in errors if each > HIGH]
     pairs = compare_pairs(errors, list(combinations(high, 2)))
@@ -99,14 +99,14 @@ def check_high_temperatures(errors: Mapping[float, Sequence[float]], units: int)
 
 
 def check_best_temperatures(errors: Mapping[float, Sequence[float]], units: int) -> Check:
-    """Hold statement (b) against students: is the range from 2.5 to 4 better than all others?
+    """Test statement (b): is the range from 2.5 to 4 better than all other temperatures?
 
-    It is supported if every temperature in the range has fewer errors, beyond chance, than every
-    one outside; contradicted if one in the range has more than one outside, beyond chance.
+    It is supported if every temperature in the range has significantly fewer errors than every one
+    outside; contradicted if one in the range has significantly more errors than one outside.
 
     Args:
-        errors: Temperature -> errors, one a seed, in the order of the seeds.
-        units: Of these students.
+        errors: Temperature -> errors, one per seed, in the order of the seeds.
+        units: Units of the students.
     """
     inside = [each for each in errors if BEST[0] <= each <= BEST[1]]
     outside = [each for each in errors if not BEST[0] <= each <= BEST[1]]
@@ -136,11 +136,11 @@ def check_best_temperatures(errors: Mapping[float, Sequence[float]], units: int)
 def compare_pairs(
     errors: Mapping[float, Sequence[float]], pairs: Sequence[tuple[float, float]]
 ) -> tuple[Pair, ...]:
-    """Compare students at pairs of temperatures over seeds; none if there are no two seeds.
+    """Compare students at pairs of temperatures over seeds; empty with fewer than two seeds.
 
     Returns:
-        The pairs, their p-values corrected together. Where a difference is the same for all seeds,
-        a t-test has no measure of chance: p is then 1.
+        The pairs, with p-values corrected together. If a difference is the same for all seeds, the
+        t-test is undefined, and p is 1.
     """
     from scipy.stats import ttest_rel  # here: importing it takes a second
 
@@ -172,7 +172,7 @@ def _spread(errors: Mapping[float, Sequence[float]], one: float, other: float) -
 def _interval(
     errors: Mapping[float, Sequence[float]], pair: Pair, *, count: int
 ) -> tuple[float, float]:
-    """Return the interval of a pair's difference; all `count` of them hold together with 95 %."""
+    """Return the interval of a pair's difference; `count` intervals hold jointly with 95 %."""
     from scipy.stats import t
 
     values = _differences(errors, pair.temperature, pair.other)

@@ -240,7 +240,7 @@ def check_made_of(path: Path, made_of: str) -> None:
     if (_read(path).header or {}).get("made_of") != made_of:
         raise FolderError(
             f"{path} is a specialist of another generalist, group or setting; "
-            "remove it, or give another folder"
+            "remove it, or choose another folder"
         )
 
 

@@ -206,7 +206,7 @@ def find_doubt(
         return None
     first, *others = doubted
     who = f"member {first} of the teacher's {len(reasons)}" if quality.members else "the teacher"
-    more = f"; also members {', '.join(map(str, others))}" if others else ""
+    more = f"; also wrong: members {', '.join(map(str, others))}" if others else ""
     return f"{who} is {'so far ' * is_early}{reasons[first]}{more}; usual causes: {CAUSES}"
 
 
