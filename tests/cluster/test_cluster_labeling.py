@@ -92,7 +92,7 @@ def test_one_worker_writes_the_bytes_of_a_single_process(nodes, tmp_path):
     assert (told[0].rows, told[-1].rows, told[-1].total_rows) == (0, 88, 88)
     store.verify()
     again = []  # nothing is left to do
-    with pytest.warns(TeacherWarning, match="expected 50 examples with a hard target"):
+    with pytest.warns(TeacherWarning, match="needs at least 50 examples with a hard target"):
         cluster.label(
             teachers,
             make_jittered(),

@@ -615,7 +615,7 @@ def test_the_checkpoint_of_a_network_with_other_frozen_parts_is_refused(tmp_path
     options = {"checkpoint": tmp_path / "run", "checkpoint_seconds": 0.0, "measure": None}
     list(islice(make_run(network=make_normed(), **options), 3))
     assert make_run(network=make_normed(), **options).steps_done == 3
-    with pytest.raises(FolderError, match="of a run with other frozen parts; give another"):
+    with pytest.raises(FolderError, match="of a run with different frozen parts; choose another"):
         make_run(network=make_normed(**change), **options)
 
 
@@ -630,7 +630,9 @@ def test_the_checkpoint_of_a_cohort_of_other_networks_is_refused(tmp_path, other
 
     list(islice(run(nn.Tanh()), 3))
     assert run(nn.Tanh()).steps_done == 3
-    with pytest.raises(FolderError, match="of a run with other initial network; give another"):
+    with pytest.raises(
+        FolderError, match="of a run with different initial network; choose another"
+    ):
         run(other)
 
 
@@ -644,7 +646,7 @@ def test_the_checkpoint_of_views_with_other_code_is_refused(tmp_path):
     list(islice(make_run(transfer_set=make_set().with_views(make_views("inputs")), **options), 3))
     same = make_set().with_views(make_views("inputs"))
     assert make_run(transfer_set=same, **options).steps_done == 3
-    with pytest.raises(FolderError, match="of a run with other maker of views; give another"):
+    with pytest.raises(FolderError, match="of a run with different maker of views; choose another"):
         make_run(transfer_set=make_set().with_views(make_views("inputs // 2")), **options)
 
 
