@@ -615,7 +615,7 @@ def test_the_checkpoint_of_a_network_with_other_frozen_parts_is_refused(tmp_path
     options = {"checkpoint": tmp_path / "run", "checkpoint_seconds": 0.0, "measure": None}
     list(islice(make_run(network=make_normed(), **options), 3))
     assert make_run(network=make_normed(), **options).steps_done == 3
-    with pytest.raises(FolderError, match="of a run with other frozen parts; give another"):
+    with pytest.raises(FolderError, match="of a run with different frozen parts; choose"):
         make_run(network=make_normed(**change), **options)
 
 
@@ -630,7 +630,7 @@ def test_the_checkpoint_of_a_cohort_of_other_networks_is_refused(tmp_path, other
 
     list(islice(run(nn.Tanh()), 3))
     assert run(nn.Tanh()).steps_done == 3
-    with pytest.raises(FolderError, match="of a run with other initial network; give another"):
+    with pytest.raises(FolderError, match="of a run with different initial network; choose"):
         run(other)
 
 
@@ -644,14 +644,14 @@ def test_the_checkpoint_of_views_with_other_code_is_refused(tmp_path):
     list(islice(make_run(transfer_set=make_set().with_views(make_views("inputs")), **options), 3))
     same = make_set().with_views(make_views("inputs"))
     assert make_run(transfer_set=same, **options).steps_done == 3
-    with pytest.raises(FolderError, match="of a run with other maker of views; give another"):
+    with pytest.raises(FolderError, match="of a run with different maker of views; choose"):
         make_run(transfer_set=make_set().with_views(make_views("inputs // 2")), **options)
 
 
 def test_a_part_that_is_loaded_in_evaluation_mode_is_warned_about():
     network = make_normed()
     network.body[1].eval()
-    with pytest.warns(UserWarning, match=r"body.1 of Normed are in evaluation mode, and stay so"):
+    with pytest.warns(UserWarning, match=r"body.1 of Normed are in evaluation mode and stay in it"):
         make_run(network=network)
     network.body[1].requires_grad_(False)
     make_run(network=network)  # frozen on purpose
