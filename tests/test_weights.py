@@ -274,6 +274,6 @@ def test_numbers_of_another_kind_are_refused(tmp_path, change):
     path = tmp_path / "w.pth"
     torch.save({name: change(tensor) for name, tensor in network.state_dict().items()}, path)
     before = network.weight.clone()
-    with pytest.raises(FolderError, match="of another kind of numbers: weight torch"):
+    with pytest.raises(FolderError, match="of another type: weight torch"):
         load_weights(path, network)
     assert torch.equal(network.weight, before)

@@ -63,8 +63,8 @@ def warn_of_frozen(network: nn.Module) -> None:
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         warnings.warn(
-            f"{', '.join(names[:3])}{more} of {type(network).__name__} are in evaluation mode, and "
-            "stay so while their weights are trained: no dropout there. Call train() on the "
+            f"{', '.join(names[:3])}{more} of {type(network).__name__} are in evaluation mode and "
+            "stay in it while their weights are trained, without dropout; call train() on the "
             "network first, or requires_grad_(False) on that part to freeze it",
             stacklevel=2,
         )

@@ -55,7 +55,7 @@ def write_tensors(
     metadata = {"format": "pt", _HEADER: text, _CHECKSUM: _checksum(plain, text)}
     with replacing(path) as temporary:
         temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's umask has it; safetensors makes it 0600
+        mode = temporary.stat().st_mode  # from the user's umask; safetensors sets 0600
         try:
             safetensors.torch.save_file(plain, temporary, metadata=metadata)
         except safetensors.SafetensorError as error:

@@ -181,8 +181,8 @@ def _differences(
             for name, (ours, network) in shapes.items()
             if ours != network
         ],
-        "of another kind of numbers": [
-            f"{name} {weights[name].dtype}, the network's is {wanted[name].dtype}"
+        "of another type": [
+            f"{name} {weights[name].dtype}, in the network {wanted[name].dtype}"
             for name in shapes
             if not _converts(weights[name], wanted[name])
         ],
@@ -191,7 +191,7 @@ def _differences(
 
 
 def _converts(given: Tensor, wanted: Tensor) -> bool:
-    """Tell whether `load_state_dict` converts a tensor without changing what it means."""
+    """Return whether `load_state_dict` converts a tensor without loss of meaning."""
     if given.layout != wanted.layout or (given.is_complex() and not wanted.is_complex()):
         return False
     return given.is_floating_point() or not wanted.is_floating_point()

@@ -79,7 +79,7 @@ def test_integers_from_zero_are_class_indices_and_others_are_names():
     torch.testing.assert_close(indices, ask(as_teacher(model, classes=3)))
     torch.testing.assert_close(indices, ask(as_teacher(model, class_names=["0", "1", "2"])))
     # As folders 0, 1, 10, 2 give: 18 % right by position, without a word.
-    with pytest.raises(DataError, match=r"whether the integers 0\.\.2 .* are indices or names"):
+    with pytest.raises(DataError, match=r"the integers 0\.\.2 .* may be indices or names"):
         as_teacher(model, class_names=["2", "1", "0"])
     years = LogisticRegression().fit(INPUTS, CLASSES + 1990)
     reversed_ = ask(as_teacher(years, class_names=["1992", "1991", "1990"]))
@@ -310,7 +310,7 @@ def test_a_version_does_not_hide_the_order_of_the_classes():
 def test_votes_for_pairs_of_classes_are_no_scores_of_classes():
     svm = SVC(decision_function_shape="ovo")
     with pytest.raises(
-        DataError, match=r"one for each pair of classes; fit it with decision_funct"
+        DataError, match=r"one per pair of classes; fit it with decision_funct"
     ):
         as_teacher(svm.fit(INPUTS, CLASSES), classes=3)
 

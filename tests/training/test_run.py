@@ -653,7 +653,7 @@ def test_the_checkpoint_of_views_with_other_code_is_refused(tmp_path):
 def test_a_part_that_is_loaded_in_evaluation_mode_is_warned_about():
     network = make_normed()
     network.body[1].eval()
-    with pytest.warns(UserWarning, match=r"body.1 of Normed are in evaluation mode, and stay so"):
+    with pytest.warns(UserWarning, match=r"body.1 of Normed are in evaluation mode and stay in it"):
         make_run(network=network)
     network.body[1].requires_grad_(False)
     make_run(network=network)  # frozen on purpose

@@ -206,7 +206,7 @@ def _of_student(job: Job, network: nn.Module, transfer_set: AnySet) -> dict[str,
 def _keep(
     step: Step, name: str, network: nn.Module, *others: str, precision: Precision | None
 ) -> None:
-    """Keep weights, and end the step; `precision` is that of the training, None if not known."""
+    """Save weights, and finish the step; `precision` is that of the training, None if unknown."""
     save_weights(step.place / name, network)
     step.finish(name, *others, **({} if precision is None else {"precision": precision}))
     (step.place / _CHECKPOINT).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ _EARLY_LEVEL = 0.001  # of the tests on the first shards, which are repeated
 _ONE_CLASS = 0.9  # share of a class above which examples are assumed to be sorted by class
 _MIXED = 0.1  # largest difference of a class's share in the first shards and the set
 _TOLERANCE = 0.05  # how far the accuracy may be below the expected one
-MOST_NATS = 20.0  # limit of an example's NLL: a probability of 0 would outweigh the others
+MOST_NATS = 20.0  # limit of an example's NLL, so that a probability of 0 does not dominate
 _INFORMATIVE = 0.9  # an NLL below this fraction of the class entropy is better than guessing
 CAUSES = (
     "inputs normalized differently than in the teacher's training, classes in another order, "
@@ -39,7 +39,7 @@ class TeacherQuality:
     labeled: int  # examples with a hard target
     classes: int
     accuracy: float  # fraction whose most probable class is the true one
-    nll: float  # mean of -log p of the true class at T = 1, in nats, at most 20 an example
+    nll: float  # mean of -log p of the true class at T = 1, in nats, at most 20 per example
     # On the labeled examples; approximate with more than 256 classes.
     most_frequent_class_share: float
     class_entropy: float  # of the classes' frequencies, in nats

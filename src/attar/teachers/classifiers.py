@@ -129,7 +129,7 @@ class ClassifierTeacher:
         return changed
 
     def _places(self) -> list[int] | None:
-        """Find each feature of the model in the transfer set; None if one side has no names."""
+        """Return the position of each feature in the transfer set; None if a side has no names."""
         fitted = _fitted_features(self.model, self.feature_names)
         if fitted is None or self.feature_names is None:
             return None
@@ -142,7 +142,7 @@ class ClassifierTeacher:
         return [self.feature_names.index(each) for each in fitted]
 
     def _prepare(self, inputs: NDArray[Any]) -> Any:  # noqa: ANN401 (an array or a table)
-        """Give the model its own features, in its own order, with its own names."""
+        """Return the features of the model, in its order and with its names."""
         fitted, places = _fitted_features(self.model, self.feature_names), self._places()
         if fitted is None:
             return inputs
@@ -210,8 +210,8 @@ def make_classifier_teacher(
     shape = getattr(_last_step(model), "decision_function_shape", None)
     if answers == "logits" and shape == "ovo" and classes > 2:
         raise DataError(
-            f"expected a score for each class from {name}, its decision_function has one for each "
-            'pair of classes; fit it with decision_function_shape="ovr", or with probability=True'
+            f"expected one score per class from {name}, but its decision_function has one per pair "
+            'of classes; fit it with decision_function_shape="ovr", or with probability=True'
         )
     columns = _find_columns(values, class_names, name)
     return ClassifierTeacher(model, columns, answers, version, rest).with_features(feature_names)
@@ -228,10 +228,10 @@ def _find_columns(
         names = numbers if class_names is None else list(class_names)
         if names != numbers and sorted(names) == sorted(numbers):
             raise DataError(
-                f"expected to know whether the integers 0..{len(values) - 1} of {name} are "
-                f"indices or names of the transfer set's classes, which are {names[:4]}; give "
-                f"as_teacher(model, classes={len(values)}) if they are indices, or make the set "
-                "with class_names in numerical order if they are names"
+                f"the integers 0..{len(values) - 1} of {name} may be indices or names of the "
+                f"transfer set's classes {names[:4]}; pass as_teacher(model, "
+                f"classes={len(values)}) if they are indices, or make the set with class_names in "
+                "numerical order if they are names"
             )
         return tuple(values.index(place) for place in range(len(values)))
     if class_names is None:
@@ -285,9 +285,9 @@ def _fitted_features(
     model: Any,  # noqa: ANN401
     feature_names: Sequence[str] | None,
 ) -> list[str] | None:
-    """Return the names of the features that a model was fitted on, None if they had none.
+    """Return the feature names on which a model was fitted; None if there were none.
 
-    Libraries number features without names; such names count if the transfer set has them too.
+    Libraries number unnamed features; such names are used only if the transfer set has them, too.
     """
     names = getattr(model, "feature_names_in_", None)
     if names is None:

@@ -62,11 +62,11 @@ def hash_value(value: object) -> str:
 def hash_network(network: nn.Module, *more: object) -> str:
     """Hash a network: architecture, parameters, buffers, attributes, code; and `more`.
 
-    Of each layer counts what its `repr` shows, and each argument of its constructor that it keeps
-    as an attribute of that name (or that name after an underscore). Of a class that is not from an
-    installed package these count as well: its public attributes, but for those that its own methods
-    change after construction, such as a counter; its methods, with the functions and values that
-    they use; and the code of hooks. Comments, layout and docstrings do not count.
+    The hash of a layer covers its `repr` and each constructor argument that it stores as an
+    attribute of the same name (or with a leading underscore). For classes that are not from an
+    installed package it also covers public attributes, except those that its methods change after
+    construction, such as a counter; its methods, with the functions and values that they use; and
+    the code of hooks. Comments, layout and docstrings are ignored.
     """
     tensors = dict(network.state_dict())
     tensors |= dict(network.named_buffers(remove_duplicate=False))  # those that are not persistent
@@ -77,7 +77,7 @@ def hash_network(network: nn.Module, *more: object) -> str:
 
 
 def _describe_layer(layer: nn.Module) -> list[object]:
-    """Return what `repr` leaves out of a layer; nothing if it has it all."""
+    """Return the state of a layer that `repr` omits; empty if it is complete."""
     kind: type = type(layer)
     hooks = [*layer._forward_pre_hooks.values(), *layer._forward_hooks.values()]
     codes: list[object] = [_source(hook) or _qualified(type(hook)) for hook in hooks]
@@ -101,7 +101,7 @@ def _describe_layer(layer: nn.Module) -> list[object]:
 
 @functools.lru_cache(maxsize=1024)
 def _attributes(kind: type) -> frozenset[str]:
-    """Return the names under which a class, or one of its bases, may keep its arguments."""
+    """Return the names under which a class, or its bases, may store constructor arguments."""
     names: set[str] = set()
     for each in kind.__mro__:
         try:
@@ -112,18 +112,18 @@ def _attributes(kind: type) -> frozenset[str]:
 
 
 def _holds_networks(value: object) -> bool:
-    """Tell whether a value is a tuple of networks, which keeps them out of the module's own."""
+    """Return whether a value is a tuple of networks, which are not registered as submodules."""
     return isinstance(value, tuple) and any(isinstance(each, nn.Module) for each in value)
 
 
 def _is_own(kind: type, name: str) -> bool:
-    """Tell whether an attribute of a user's layer is public, and set by its constructor alone."""
+    """Return whether an attribute of a user's layer is public, and set only by its constructor."""
     return not name.startswith("_") and name not in _MODULE_STATE and name not in _changed(kind)
 
 
 @functools.lru_cache(maxsize=1024)
 def _changed(kind: type) -> frozenset[str]:
-    """Return the attributes that the methods of a class change, its constructor apart."""
+    """Return the attributes that methods of a class other than its constructor change."""
     names: set[str] = set()
     for each in kind.__mro__:
         for name, method in {} if _is_installed(each) else _methods(each).items():
@@ -143,7 +143,7 @@ def _methods(kind: type) -> dict[str, Any]:
 
 
 def _try_hash(value: object) -> str:
-    """Hash a value; one without a stable state counts by its type, a function by its source."""
+    """Hash a value; without a stable state, hash its type, or the source of a function."""
     try:
         return hash_value(value)
     except (DataError, RecursionError):

@@ -134,8 +134,8 @@ def make_hugging_face_teacher(
         own = getattr(config, "pad_token_id", None)
         if own != padding and "pad_token_id" in inspect.getsource(type(model).forward):
             raise AttarError(
-                f"expected the padding token of {name} to be that of the inputs, {padding}, as it "
-                f"finds the last token by it, got config.pad_token_id {own}; set it to {padding}"
+                f"config.pad_token_id of {name} is {own}, but the padding token of the inputs is "
+                f"{padding}; the model finds the last token by it, so set it to {padding}"
             )
     elif processor is None:
         raise _no_processor(model, name)
