@@ -309,9 +309,7 @@ def test_a_version_does_not_hide_the_order_of_the_classes():
 
 def test_votes_for_pairs_of_classes_are_no_scores_of_classes():
     svm = SVC(decision_function_shape="ovo")
-    with pytest.raises(
-        DataError, match=r"one per pair of classes; fit it with decision_funct"
-    ):
+    with pytest.raises(DataError, match=r"one per pair of classes; fit it with decision_funct"):
         as_teacher(svm.fit(INPUTS, CLASSES), classes=3)
 
 
